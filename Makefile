@@ -1,0 +1,32 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-all lint bench catalogue
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[vision,compare,export,dev]"
+	touch $@
+
+demo: setup  ## compare attentions on real data; ends with a table and an HTML report
+	$(BIN)/regard compare --attention none,se,eca,cbam,simam --backbone resnet18 --data digits \
+		--epochs 3 --seeds 2 --out runs/demo
+
+test: setup  ## what a change must pass
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
+
+test-all: setup  ## the slow laws too: inductor, ONNX, many models
+	$(BIN)/pytest -n 2
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: setup
+	$(BIN)/python benchmarks/speed.py
+
+catalogue: setup  ## rewrite what is made from the cards
+	$(BIN)/python docs/catalogue.py

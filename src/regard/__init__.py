@@ -1,0 +1,49 @@
+"""Visual attention you can trust.
+
+``regard.find()`` lists the mechanisms, ``regard.create("cbam", 256)`` makes one,
+``regard.insert(model, "cbam")`` puts it into a built model, ``regard.explain`` shows where it
+looks, ``regard.measure`` and ``regard.compare`` what it costs and gains.
+
+Nothing heavy is imported before it is used: a name is looked up when it is first touched.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_VERBS = {
+    "find": "catalog",
+    "show": "catalog",
+    "cite": "catalog",
+    "create": "factory",
+    "load_reference": "factory",
+    "insert": "surgery",
+    "replace": "surgery",
+    "remove": "surgery",
+    "attention_parameters": "surgery",
+    "explain": "explanation",
+    "measure": "measurement",
+    "compare": "comparison",
+}
+
+
+def _mechanisms() -> dict[str, str]:
+    from .catalog import entries
+
+    return {name: entry.key for entry in entries().values() for name in entry.classes}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        value = getattr(import_module(f"{__name__}.{_VERBS[name]}"), name)
+    elif not name.startswith("_") and name in (found := _mechanisms()):
+        value = getattr(import_module(f"{__name__}.mechanisms.{found[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_VERBS, *_mechanisms(), "__version__"])

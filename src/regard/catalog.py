@@ -1,0 +1,248 @@
+"""The catalogue: every card, read from the source files without importing torch.
+
+>>> resolve("se")
+'squeeze_excitation'
+>>> [entry.key for entry in find("selective kernel")]
+['selective_kernel']
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .core.card import Card
+
+FOLDER = Path(__file__).parent / "mechanisms"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument of a mechanism: its name, type and default as written, and what it does."""
+
+    name: str
+    type: str
+    default: str | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One mechanism of the catalogue.
+
+    Attributes:
+        key: Its name, which is the stem of its file.
+        name: The name of its class.
+        card: Its card.
+        doc: The docstring of the class.
+        options: The arguments of its constructor.
+        classes: Every public class of the file.
+    """
+
+    key: str
+    name: str
+    card: Card
+    doc: str
+    options: tuple[Option, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one sentence."""
+        return self.doc.partition("\n")[0]
+
+    @property
+    def equation(self) -> str:
+        """The equation of the docstring, in TeX."""
+        found = re.search(r"\.\. math::\n\n?((?:[ ]{4,}.*\n)+)", self.doc + "\n")
+        return re.sub(r"\s+", " ", found[1]).strip() if found else ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it answers to."""
+        return (self.key, self.name.lower(), *self.card.aliases)
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal, in which ``dict(a=1)`` counts as one."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        return {k.arg: _literal(k.value) for k in node.keywords if k.arg}
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    return ast.literal_eval(node)
+
+
+def _card(body: ast.ClassDef) -> Card | None:
+    for node in body.body:
+        if isinstance(node, ast.Assign) and isinstance(call := node.value, ast.Call):
+            if isinstance(call.func, ast.Name) and call.func.id == "Card":
+                return Card(**{k.arg: _literal(k.value) for k in call.keywords if k.arg})
+    return None
+
+
+def _meanings(doc: str) -> dict[str, str]:
+    """What the docstring's Args section says of each argument."""
+    section = re.search(r"\nArgs:\n(.*?)(?:\n\n|\Z)", doc, re.S)
+    found = re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", section[1] if section else "", re.M)
+    return {name: re.sub(r"\s+", " ", text) for name, text in found}
+
+
+def _options(body: ast.ClassDef, doc: str) -> tuple[Option, ...]:
+    init = next((n for n in body.body if getattr(n, "name", "") == "__init__"), None)
+    if not isinstance(init, ast.FunctionDef):
+        return ()
+    given = init.args
+    ordered = given.posonlyargs + given.args
+    defaults: list[ast.expr | None] = [None] * (len(ordered) - len(given.defaults))
+    pairs = list(zip(ordered, defaults + list(given.defaults), strict=True))[1:]
+    pairs += list(zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    meanings = _meanings(doc)
+    return tuple(
+        Option(
+            arg.arg,
+            ast.unparse(arg.annotation) if arg.annotation else "",
+            ast.unparse(default) if default else None,
+            meanings.get(arg.arg, ""),
+        )
+        for arg, default in pairs
+    )
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """Every mechanism by its key, in alphabetical order."""
+    found = {}
+    for path in sorted(FOLDER.glob("[!_]*.py")):
+        classes = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)]
+        public = tuple(c.name for c in classes if not c.name.startswith("_"))
+        for body in classes:
+            if (card := _card(body)) is not None:
+                doc = ast.get_docstring(body) or ""
+                found[path.stem] = Entry(
+                    path.stem, body.name, card, doc, _options(body, doc), public
+                )
+    return found
+
+
+def resolve(name: str) -> str:
+    """Find the key behind a key, a class name or an alias.
+
+    Raises:
+        ValueError: nothing is called so, or several mechanisms are.
+
+    >>> resolve("SENet")
+    'squeeze_excitation'
+    >>> resolve("cbamm")
+    Traceback (most recent call last):
+    ValueError: no mechanism "cbamm"; did you mean "cbam"?
+    """
+    wanted = re.sub(r"[\s-]+", "_", name.strip().lower())
+    if wanted in entries():
+        return wanted
+    owners = [key for key, entry in entries().items() if wanted in entry.names]
+    if len(owners) == 1:
+        return owners[0]
+    if owners:
+        raise ValueError(f'"{name}" may mean {" or ".join(owners)}; say which')
+    everything = {alias for entry in entries().values() for alias in entry.names}
+    close = get_close_matches(wanted, sorted(everything), n=3)
+    hint = "; did you mean " + " or ".join(f'"{c}"' for c in close) + "?" if close else ""
+    raise ValueError(f'no mechanism "{name}"{hint or "; regard.find() lists them"}')
+
+
+def show(name: str) -> Entry:
+    """Everything that the catalogue knows of one mechanism."""
+    return entries()[resolve(name)]
+
+
+def find(
+    text: str | None = None,
+    *,
+    domain: str | None = None,
+    computes: str | None = None,
+    applies: str | None = None,
+    kind: str | None = None,
+    year: int | Container[int] | None = None,
+) -> list[Entry]:
+    """List the mechanisms that answer to all that is asked, oldest first.
+
+    Args:
+        text: Words that its names, sentence, card or docstring must hold.
+        domain: What it weighs: ``channel``, ``spatial``, ``temporal``, ``branch``,
+            ``channel+spatial``, ``spatial+temporal``, ``sequence``.
+        computes: How it finds the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
+        applies: How it uses them: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
+        kind: What it can stand for: ``gate``, ``relation``, ``convolution``, ``sequence``, ``head``,
+            ``network``.
+        year: A year, or several: ``range(2018, 2021)``.
+
+    Raises:
+        ValueError: no mechanism has such a domain, kind, …; the message lists what there is.
+
+    >>> [entry.key for entry in find(domain="channel", computes="conv")]
+    ['eca']
+    >>> find(domain="chanel")
+    Traceback (most recent call last):
+    ValueError: no domain "chanel"; there are branch, channel, channel+spatial, sequence, spatial
+    """
+    chosen = list(entries().values())
+    asked = {"domain": domain, "computes": computes, "applies": applies, "kind": kind}
+    for name, value in asked.items():
+        if value is None:
+            continue
+        values = {entry.key: getattr(entry.card, name) for entry in entries().values()}
+        if name in ("computes", "applies"):
+            values = {key: set(joined.split("+")) for key, joined in values.items()}
+            there = set().union(*values.values())
+            chosen = [entry for entry in chosen if value in values[entry.key]]
+        else:
+            there = set(values.values())
+            chosen = [entry for entry in chosen if value == values[entry.key]]
+        if value not in there:
+            raise ValueError(f'no {name} "{value}"; there are {", ".join(sorted(there))}')
+    if year is not None:
+        years = (year,) if isinstance(year, int) else year
+        chosen = [entry for entry in chosen if entry.card.year in years]
+    if text:
+        words = text.lower().split()
+        chosen = [entry for entry in chosen if all(word in _prose(entry) for word in words)]
+    return sorted(chosen, key=lambda entry: (entry.card.year, entry.key))
+
+
+def _prose(entry: Entry) -> str:
+    card = entry.card
+    told = (*entry.names, card.title, card.paper, *card.authors, card.venue, entry.doc)
+    return " ".join((*told, *card.differs)).lower()
+
+
+def cite(name: str) -> str:
+    """Give the BibTeX entry of a mechanism's paper.
+
+    >>> print(cite("simam"))
+    @inproceedings{yang2021simam,
+      title     = {SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks},
+      author    = {Lingxiao Yang and Ru-Yuan Zhang and Lida Li and Xiaohua Xie},
+      booktitle = {ICML},
+      year      = {2021},
+      url       = {https://proceedings.mlr.press/v139/yang21o.html}
+    }
+    """
+    card = show(name).card
+    first = re.sub(r"\W", "", card.authors[0].split()[-1].lower())
+    word = next(w for w in re.findall(r"\w+", card.paper.lower()) if w not in ("a", "an", "the"))
+    preprint = card.venue == "arXiv"
+    fields = {
+        "title": card.paper,
+        "author": " and ".join(card.authors),
+        "journal" if preprint else "booktitle": card.venue,
+        "year": str(card.year),
+        "url": card.url,
+    }
+    lines = ",\n".join(f"  {name:<9} = {{{value}}}" for name, value in fields.items())
+    return f"@{'article' if preprint else 'inproceedings'}{{{first}{card.year}{word},\n{lines}\n}}"

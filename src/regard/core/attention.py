@@ -1,0 +1,206 @@
+"""The form that every mechanism has: ``y = f(g(z), z)`` with ``z = e(x)``."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from .card import Card
+from .reference import Source, fill
+from .shapes import bind, expand, split
+
+Map = TypeVar("Map")
+
+
+class Tap(nn.Identity):
+    """A place where an attention map passes: a forward hook on it reads or replaces the map."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether a hook waits for the map, so that it has to be built."""
+        return bool(self._forward_hooks)
+
+
+class Mechanism(nn.Module, ABC):
+    """What the catalogue holds: a module with a card, that can be loaded from a reference.
+
+    ``card`` belongs to the class; an instance whose options change a fact (the axes of its map,
+    say) carries its own, made with `dataclasses.replace`.
+
+    Args:
+        sizes: Axes of the input that this instance fixes, by their letter in the card.
+    """
+
+    card: Card
+    dims: ClassVar[int | None] = None
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters as the paper does; torch's own defaults where it says nothing."""
+        for module in self.modules():
+            if module is not self and callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+
+    def check(self, *inputs: Any) -> None:
+        """Refuse inputs whose rank, sizes or type cannot be meant."""
+        sizes = dict(self.sizes)
+        patterns = split(self.card.input)
+        for (name, pattern), x in zip(patterns.items(), inputs, strict=False):
+            who = type(self).__name__ if len(patterns) == 1 else f"{type(self).__name__}: {name}"
+            if isinstance(x, torch.fx.Proxy):  # a symbol: it has no sizes to look at
+                continue
+            if not isinstance(x, Tensor):
+                raise TypeError(f"{who}: expected a tensor ({pattern}), got {type(x).__name__}")
+            if not x.is_floating_point():
+                raise TypeError(f"{who}: expected a floating-point tensor, got {x.dtype}")
+            try:
+                sizes |= bind(pattern, x.shape, **sizes)
+            except ValueError as e:
+                raise ValueError(f"{who}: {e}") from None
+
+    @classmethod
+    def from_reference(
+        cls, source: str, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> nn.Module:
+        """Build the module from the arguments and the state dict of another implementation.
+
+        Args:
+            source: ``owner/repo`` or package of that implementation, with ``:Class`` where it has
+                several; the card's ``references`` lists what is known.
+            kwargs: The arguments that its constructor got.
+            state: Its state dict. Every entry must find its place; the module takes its dtype.
+
+        Raises:
+            ValueError: the source is unknown, or the state does not fit.
+        """
+        known = Source.parse(source)
+        if not any(known.matches(name) for name in cls.card.references):
+            names = ", ".join(cls.card.references) or "none"
+            raise ValueError(f"{cls.__name__}: no reference {source!r}; known: {names}")
+        try:
+            return fill(*cls.translate(known, kwargs, state))
+        except KeyError as e:
+            raise ValueError(f"{cls.__name__}: {known.repo} needs the entry {e}") from None
+
+    @classmethod
+    @abstractmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Say how a reference is written here: our module, and its state under our names."""
+
+    def extra_repr(self) -> str:
+        """Show the arguments that the module remembers."""
+        given = inspect.signature(type(self)).parameters
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in given if _plain(self, name))
+
+
+def _plain(module: nn.Module, name: str) -> bool:
+    return isinstance(module.__dict__.get(name), (int, float, str, tuple, bool))
+
+
+class Attention(Mechanism):
+    """Attention as ``y = f(g(z), z)``; a mechanism writes `attention` (g) and `combine` (f).
+
+    ``z = e(x)`` is ``x`` itself unless the mechanism writes `embed`, because both g and f read
+    something that must be computed once (the branches of a selective kernel). Where the output can
+    be had without the map, `fused` gives it, and is used while nobody watches the tap.
+    """
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.tap = Tap()
+
+    @abstractmethod
+    def attention(self, x: Any) -> Any:
+        """g: the attention map."""
+
+    @abstractmethod
+    def combine(self, a: Any, x: Any) -> Any:
+        """f: ``x`` seen through the map ``a``."""
+
+    def embed(self, x: Tensor) -> Any:
+        """e: what g and f both read."""
+        return x
+
+    def fused(self, x: Any) -> Any:
+        """The same output without the map, where a faster way exists; else None."""
+        return None
+
+    @final
+    def forward(self, x: Tensor) -> Any:
+        """Run the mechanism."""
+        self.check(x)
+        z = self.embed(x)
+        if not self.tap.watched and (y := self.fused(z)) is not None:
+            return y
+        return self.combine(self.tap(self.attention(z)), z)
+
+
+class SequenceAttention(Mechanism):
+    """The same form for queries that read keys and values, ``b n d`` each.
+
+    ``mask`` is boolean (True = may attend) or a bias that is added to the scores, and is broadcast
+    to the map, as in `torch.nn.functional.scaled_dot_product_attention`. A query that may attend
+    to nothing gets zeros. ``weights`` multiply the scores before the mask.
+    """
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.tap = Tap()
+
+    @abstractmethod
+    def attention(self, x: Any, mask: Tensor | None, weights: Tensor | None) -> Any:
+        """g: the attention map."""
+
+    @abstractmethod
+    def combine(self, a: Any, x: Any) -> Tensor:
+        """f: the values seen through the map ``a``."""
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
+        """e: what g and f both read."""
+        return query, key, value
+
+    def fused(self, x: Any, mask: Tensor | None, weights: Tensor | None) -> Tensor | None:
+        """The same output without the map, where a faster way exists; else None."""
+        return None
+
+    @final
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Run the mechanism; keys default to the queries, values to the keys."""
+        key = query if key is None else key
+        value = key if value is None else value
+        self.check(query, key, value)
+        z = self.embed(query, key, value)
+        if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
+            return y
+        return self.combine(self.tap(self.attention(z, mask, weights)), z)
+
+
+def over_grid(a: Tensor, x: Tensor) -> Tensor:
+    """Give a ``b c`` gate the trailing ones that let it weigh ``x`` (``b c *``)."""
+    return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))
+
+
+def of_rank(pattern: str, dims: int) -> str:
+    """Write a pattern with ``*`` for so many axes of space and time.
+
+    >>> of_rank("b c *", 3)
+    'b c t h w'
+    """
+    return expand(pattern, len(pattern.split()) - 1 + dims)

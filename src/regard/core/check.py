@@ -1,0 +1,101 @@
+"""The checks a constructor needs, with one way of saying what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def positive(**sizes: int) -> None:
+    """Refuse a size that is not a whole number above zero.
+
+    >>> positive(channels=0)
+    Traceback (most recent call last):
+    ValueError: channels must be a positive integer, got 0
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+def odd(**sizes: int) -> None:
+    """Refuse a size that has no centre.
+
+    >>> odd(kernel_size=4)
+    Traceback (most recent call last):
+    ValueError: kernel_size must be odd, got 4
+    """
+    positive(**sizes)
+    for name, size in sizes.items():
+        if size % 2 == 0:
+            raise ValueError(f"{name} must be odd, got {size}")
+
+
+def divides(**pair: int) -> None:
+    """Refuse a second size that does not divide the first.
+
+    >>> divides(channels=10, groups=4)
+    Traceback (most recent call last):
+    ValueError: groups (4) must divide channels (10)
+    """
+    positive(**pair)
+    (whole, n), (part, d) = pair.items()
+    if n % d:
+        raise ValueError(f"{part} ({d}) must divide {whole} ({n})")
+
+
+def reduced(channels: int, reduction: int, hidden: int | None = None) -> int:
+    """Width of a bottleneck: ``hidden`` if given, else ``channels // reduction``, never empty.
+
+    >>> reduced(64, 16), reduced(64, 16, hidden=8)
+    (4, 8)
+    >>> reduced(8, 16)
+    Traceback (most recent call last):
+    ValueError: reduction (16) must not be larger than channels (8): nothing would be left
+    """
+    positive(channels=channels, reduction=reduction)
+    if hidden is not None:
+        positive(hidden=hidden)
+        return hidden
+    if reduction > channels:
+        raise ValueError(
+            f"reduction ({reduction}) must not be larger than channels ({channels}): "
+            "nothing would be left"
+        )
+    return channels // reduction
+
+
+def one_of(choices: Sequence[object], **given: object) -> None:
+    """Refuse a value that is not among the choices.
+
+    >>> one_of(("add", "max"), fusion="sum")
+    Traceback (most recent call last):
+    ValueError: fusion must be one of 'add', 'max', got 'sum'
+    """
+    for name, value in given.items():
+        if value not in choices:
+            listed = ", ".join(map(repr, choices))
+            raise ValueError(f"{name} must be one of {listed}, got {value!r}")
+
+
+def above_zero(**values: float) -> None:
+    """Refuse a number that is not above zero.
+
+    >>> above_zero(eps=0.0)
+    Traceback (most recent call last):
+    ValueError: eps must be above zero, got 0.0
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above zero, got {value!r}")
+
+
+def probability(**values: float) -> None:
+    """Refuse a rate outside [0, 1).
+
+    >>> probability(dropout=1.5)
+    Traceback (most recent call last):
+    ValueError: dropout must be at least 0 and below 1, got 1.5
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")

@@ -1,0 +1,87 @@
+"""Loading what another implementation saved: its name, its entries under our names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an implementation comes from: a repository or package, and a class in it."""
+
+    repo: str
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Read ``owner/repo``, ``owner/repo:Class`` or a golden's full ``reference``.
+
+        >>> Source.parse("Jongchan/attention-module@459efad MODELS/cbam.py:CBAM")
+        Source(repo='Jongchan/attention-module', name='MODELS/cbam.py:CBAM')
+        >>> Source.parse("equations + pytorch/tutorials@0023ff0 tutorial.py:Net.stn").repo
+        'pytorch/tutorials'
+        >>> Source.parse("junfu1115/DANet:CAM_Module").name
+        'CAM_Module'
+        """
+        head, _, rest = text.removeprefix("equations + ").strip().partition(" ")
+        head, _, name = head.partition(":")
+        return cls(head.partition("@")[0], name or rest)
+
+    def matches(self, known: str) -> bool:
+        """Whether this is the source that a card lists as ``owner/repo`` or ``owner/repo:Class``.
+
+        A source that names no class matches every class of its repository.
+        """
+        repo, _, name = known.partition(":")
+        return repo == self.repo and (not name or not self.name or self.is_class(name))
+
+    def is_class(self, name: str) -> bool:
+        """Whether the class is called so, wherever in the repository it stands."""
+        return self.name.rpartition(":")[2].split(" ")[0] == name
+
+
+def rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Put the entries of a state dict under other names; a name stands for all below it.
+
+    >>> rename({"fc.0.weight": 1, "fc.0.bias": 2, "gamma": 3}, {"fc.0": "squeeze"})
+    {'squeeze.weight': 1, 'squeeze.bias': 2, 'gamma': 3}
+    """
+    renamed = {}
+    for key, value in state.items():
+        stem = next(
+            (n for n in sorted(names, key=len, reverse=True) if key == n or key.startswith(n + ".")),
+            "",
+        )
+        renamed[names[stem] + key[len(stem) :] if stem else key] = value
+    return renamed
+
+
+def fill(module: M, state: Mapping[str, Tensor]) -> M:
+    """Load a whole state dict, taking over its dtype.
+
+    A linear layer and a 1x1 convolution are the same: sizes of one are ignored in comparing shapes.
+
+    Raises:
+        ValueError: an entry is missing, left over, or of another shape.
+    """
+    own = module.state_dict()
+    wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
+    wrong += [f"{name} has no place" for name in state.keys() - own.keys()]
+    for name in own.keys() & state.keys():
+        want, got = own[name].shape, state[name].shape
+        if [n for n in want if n != 1] != [n for n in got if n != 1]:
+            wrong.append(f"{name} is {tuple(got)}, wanted {tuple(want)}")
+    if wrong:
+        listed = "; ".join(sorted(wrong))
+        raise ValueError(f"{type(module).__name__}: the state does not fit: {listed}")
+    dtypes = {t.dtype for t in state.values() if t.is_floating_point()}
+    if dtypes:
+        module = module.to(max(dtypes, key=lambda d: d.itemsize))
+    module.load_state_dict({name: t.reshape(own[name].shape) for name, t in state.items()})
+    return module

@@ -1,0 +1,72 @@
+"""Making a mechanism by its name, fresh or from somebody else's checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor, nn
+
+from .catalog import show
+from .core.attention import Mechanism
+
+
+def mechanism(name: str) -> type[Mechanism]:
+    """The class behind a key, a class name or an alias.
+
+    >>> mechanism("se")
+    <class 'regard.mechanisms.squeeze_excitation.SqueezeExcitation'>
+    """
+    entry = show(name)
+    return getattr(import_module(f"regard.mechanisms.{entry.key}"), entry.name)
+
+
+def create(name: str, /, *args: Any, **options: Any) -> Mechanism:
+    """Make a mechanism.
+
+    Args:
+        name: Its key or an alias; `regard.find` lists them.
+        args: Its sizes; the first is the number of channels wherever that matters.
+        options: Its options; `regard.show` lists them.
+
+    Raises:
+        ValueError: no mechanism, or several, are called so; or a size is refused.
+        TypeError: an option is unknown or a size is missing.
+
+    >>> create("se", 64, reduction=8).squeeze
+    Linear(in_features=64, out_features=8, bias=False)
+    >>> create("se", 64, reductoin=8)
+    Traceback (most recent call last):
+    TypeError: SqueezeExcitation: no option "reductoin"; did you mean "reduction"?
+    """
+    cls = mechanism(name)
+    known = inspect.signature(cls).parameters
+    for option in options.keys() - known.keys():
+        close = get_close_matches(option, known, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else "there are " + ", ".join(known)
+        raise TypeError(f'{cls.__name__}: no option "{option}"; {hint}')
+    return cls(*args, **options)
+
+
+def load_reference(
+    name: str, source: str, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> nn.Module:
+    """Build a mechanism from another implementation's arguments and state dict.
+
+    Args:
+        name: Key or alias of the mechanism.
+        source: ``owner/repo`` or package, with ``:Class`` where it has several.
+        kwargs: The arguments that the constructor there got.
+        state: The state dict that it saved.
+
+    Returns:
+        Our module, with those weights, in their dtype.
+
+    Raises:
+        ValueError: the source is unknown (the message lists those that are), or the state does not
+            fit, or it needs what would be other mathematics.
+    """
+    return mechanism(name).from_reference(source, kwargs, state)

@@ -1,0 +1,1 @@
+"""One file per mechanism. Files are found, not listed: adding one needs no other edit."""
