@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from .card import Card
 from .reference import Source, fill
 from .shapes import bind, expand, split
-
-Map = TypeVar("Map")
 
 
 class Tap(nn.Identity):
@@ -37,7 +35,6 @@ class Mechanism(nn.Module, ABC):
     """
 
     card: Card
-    dims: ClassVar[int | None] = None
 
     def __init__(self, **sizes: int) -> None:
         super().__init__()
@@ -165,6 +162,26 @@ class SequenceAttention(Mechanism):
     def combine(self, a: Any, x: Any) -> Tensor:
         """f: the values seen through the map ``a``."""
 
+    def check_mask(self, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
+        """Refuse a mask of another type, or one that could be broadcast to the map by accident."""
+        if mask is None or isinstance(mask, torch.fx.Proxy):
+            return
+        axes = self.card.map.split()
+        who, want = type(self).__name__, f"({self.card.map}) or ({' '.join(axes[-2:])})"
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            raise TypeError(
+                f"{who}: mask: expected bool (True = may attend) or a float bias, got {mask.dtype}"
+            )
+        if mask.dim() not in (2, len(axes)):
+            raise ValueError(f"{who}: mask: expected {want}, got {tuple(mask.shape)}")
+        sizes = {**self.sizes, "b": query.shape[0], "n": query.shape[1], "m": key.shape[1]}
+        for name, size in zip(axes[-mask.dim() :], mask.shape, strict=True):
+            if size not in (1, sizes[name]):
+                raise ValueError(
+                    f"{who}: mask: expected axis {name} = {sizes[name]} or 1 in {want}, "
+                    f"got {size}: {tuple(mask.shape)}"
+                )
+
     def embed(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
         """e: what g and f both read."""
         return query, key, value
@@ -186,6 +203,7 @@ class SequenceAttention(Mechanism):
         key = query if key is None else key
         value = key if value is None else value
         self.check(query, key, value)
+        self.check_mask(query, key, mask)
         z = self.embed(query, key, value)
         if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
             return y

@@ -55,7 +55,11 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, T
     renamed = {}
     for key, value in state.items():
         stem = next(
-            (n for n in sorted(names, key=len, reverse=True) if key == n or key.startswith(n + ".")),
+            (
+                n
+                for n in sorted(names, key=len, reverse=True)
+                if key == n or key.startswith(n + ".")
+            ),
             "",
         )
         renamed[names[stem] + key[len(stem) :] if stem else key] = value

@@ -1,0 +1,119 @@
+"""ECA: each channel's gate sees the averages of its neighbours only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention, over_grid
+from ..core.card import Card
+from ..core.check import odd, positive
+from ..core.reference import Source, rename
+
+
+def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
+    r"""The paper's kernel size: the odd number nearest to :math:`(\log_2 C + b)/\gamma`, ties up.
+
+    >>> [adaptive_kernel(c) for c in (4, 8, 64, 128, 2047, 2048)]
+    [1, 3, 3, 5, 5, 7]
+    """
+    positive(channels=channels)
+    k = int(abs((math.log2(channels) + offset) / gamma))
+    return k if k % 2 else k + 1
+
+
+class ECA(Attention):
+    r"""Weighs each channel by a gate that sees the averages of the k channels around it.
+
+    .. math::
+        a = \sigma(w * z), \quad z_c = \tfrac{1}{HW}\textstyle\sum_{ij} x_{cij}, \quad
+        y = a \odot x
+
+    where :math:`*` is a correlation along the channels, zero-padded, with one kernel of
+    :math:`k = |\log_2 C / 2 + 1/2|_{odd}` taps for all; equations 9 and 12 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        kernel_size: :math:`k`, odd; from ``channels`` by the paper's rule if not given.
+        bias: Give the correlation a bias, as some other libraries do.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b c 1*``, y as x.
+
+    Raises:
+        ValueError: ``channels`` is not positive, or ``kernel_size`` is even.
+
+    >>> ECA(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Efficient Channel Attention",
+        paper="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
+        authors=(
+            "Qilong Wang",
+            "Banggu Wu",
+            "Pengfei Zhu",
+            "Peihua Li",
+            "Wangmeng Zuo",
+            "Qinghua Hu",
+        ),
+        venue="CVPR",
+        year=2020,
+        url="https://arxiv.org/abs/1910.03151",
+        code="https://github.com/BangguWu/ECANet",
+        licence="MIT",
+        domain="channel",
+        computes="pool+conv",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="b c 1*",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels",),
+        map_invariant=("pixels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("ecanet", "eca_net", "efficient_channel"),
+        differs=(
+            "The authors' code takes the kernel size from the command line; the rule that finds "
+            "it from the channels is in the paper only.",
+        ),
+        references={"BangguWu/ECANet": "b c 1*"},
+        example=dict(channels=16),
+        variants=(dict(kernel_size=5), dict(bias=True)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | None = None,
+        *,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        k = adaptive_kernel(channels) if kernel_size is None else kernel_size
+        positive(channels=channels)
+        odd(kernel_size=k)
+        self.mix = nn.Conv1d(1, 1, k, padding=k // 2, bias=bias, device=device, dtype=dtype)
+
+    def attention(self, x: Tensor) -> Tensor:
+        z = x.flatten(2).mean(2)  # b c
+        return over_grid(self.mix(z.unsqueeze(1)).squeeze(1).sigmoid(), x)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return a * x
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ECA, Mapping[str, Tensor]]:
+        return cls(kwargs["channel"], kwargs.get("k_size", 3)), rename(state, {"conv": "mix"})

@@ -1,0 +1,159 @@
+"""External attention: tokens read a learnt memory that all images share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, one_of, positive
+from ..core.reference import Source, rename
+
+
+class ExternalAttention(Attention):
+    r"""Replaces keys and values by two small memories that are learnt over the whole data set.
+
+    .. math::
+        a = \operatorname{softmax}_n(M_k x), \quad
+        y = M_v \frac{a}{\epsilon + \sum_s a_s}
+
+    with a softmax over the n tokens and a sum over the S slots of the memories; algorithm 1 of the
+    paper. The ``block`` form puts it between two convolutions, adds its input and ends with ReLU;
+    the ``heads`` form widens the tokens four times and shares the memories between four times as
+    many heads.
+
+    Args:
+        width: Channels of a token, or of the map in the ``block`` form.
+        slots: :math:`S`.
+        form: ``tokens``, ``block`` or ``heads``.
+        heads: Heads of the ``heads`` form, before it multiplies them by four.
+        eps: :math:`\epsilon`.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b n c``, map ``b n s``, y as x; in the ``block`` form x and y ``b c h w``; in the
+        ``heads`` form the map is ``b heads n s``. The map is the softmax, before the division.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, or the form is
+            unknown.
+
+    >>> ExternalAttention(64)(torch.randn(2, 49, 64)).shape
+    torch.Size([2, 49, 64])
+    """
+
+    card = Card(
+        title="External Attention",
+        paper="Beyond Self-attention: External Attention using Two Linear Layers for Visual Tasks",
+        authors=("Meng-Hao Guo", "Zheng-Ning Liu", "Tai-Jiang Mu", "Shi-Min Hu"),
+        venue="arXiv",
+        year=2021,
+        url="https://arxiv.org/abs/2105.02358",
+        code="https://github.com/MenghaoGuo/EANet",
+        licence="none stated",
+        domain="spatial",
+        computes="fc",
+        applies="matmul",
+        kind="sequence",
+        input="b n c",
+        map="b n s",
+        output="b n c",
+        range="softmax n",
+        equivariant=("pixels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("external", "eanet"),
+        differs=(
+            "The default is the attention itself; the authors' segmentation network wraps it in "
+            "convolutions, a batch norm and a residual (form='block').",
+            "The authors' multi-head code widens the tokens four times and has biases in the "
+            "memories (form='heads'); the paper shows neither.",
+            "In the authors' code the value memory starts as the transpose of the key memory and "
+            "shares its storage until the model is moved; here the two are separate.",
+        ),
+        references={
+            "MenghaoGuo/EANet:External_attention": "b s n",
+            "MenghaoGuo/EANet:Attention": "b heads n s",
+            "xmu-xiaoma666/External-Attention-pytorch": "b n s",
+        },
+        example=dict(width=16, slots=12),
+        variants=(dict(form="block"), dict(form="heads", heads=2), dict(eps=0.1)),
+    )
+
+    def __init__(
+        self,
+        width: int,
+        slots: int = 64,
+        *,
+        form: Literal["tokens", "block", "heads"] = "tokens",
+        heads: int = 8,
+        eps: float = 1e-9,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=width)
+        positive(width=width, slots=slots, heads=heads)
+        one_of(("tokens", "block", "heads"), form=form)
+        if eps < 0:
+            raise ValueError(f"eps must not be below zero, got {eps}")
+        self.form = form
+        self.eps = eps
+        factory = {"device": device, "dtype": dtype}
+        inner, bias = width, False
+        if form == "block":
+            self.card = replace(self.card, input="b c h w", output="b c h w", train_differs=True)
+            self.before = nn.Conv2d(width, width, 1, **factory)
+        elif form == "heads":
+            divides(width=width, heads=heads)
+            self.heads = 4 * heads
+            self.card = replace(self.card, map="b heads n s")
+            self.before = nn.Linear(width, 4 * width, **factory)
+            inner, bias = width // heads, True
+        self.keys = nn.Linear(inner, slots, bias, **factory)
+        self.values = nn.Linear(slots, inner, bias, **factory)
+        if form == "block":
+            self.after = nn.Sequential(
+                nn.Conv2d(width, width, 1, bias=False, **factory),
+                nn.BatchNorm2d(width, momentum=3e-4, **factory),
+            )
+        elif form == "heads":
+            self.after = nn.Linear(4 * width, width, **factory)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.form == "block":
+            return x, self.before(x).flatten(2).mT  # b n c
+        if self.form == "heads":
+            return x, self.before(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+        return x, x
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        return self.keys(x[1]).softmax(-2)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
+        y = self.values(a / (self.eps + a.sum(-1, keepdim=True)))
+        if self.form == "block":
+            whole = x[0]
+            return (whole + self.after(y.mT.unflatten(2, whole.shape[2:]))).relu()
+        if self.form == "heads":
+            return self.after(y.transpose(1, 2).flatten(2))
+        return y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ExternalAttention, Mapping[str, Tensor]]:
+        if source.repo == "xmu-xiaoma666/External-Attention-pytorch":
+            module = cls(kwargs["d_model"], kwargs.get("S", 64), eps=0.0)
+            return module, rename(state, {"mk": "keys", "mv": "values"})
+        memories = {"linear_0": "keys", "linear_1": "values"}
+        if "trans_dims.weight" in state:
+            slots = state["linear_0.weight"].shape[0]
+            module = cls(kwargs["dim"], slots, form="heads", heads=kwargs.get("num_heads", 8))
+            return module, rename(state, {**memories, "trans_dims": "before", "proj": "after"})
+        module = cls(kwargs["c"], state["linear_0.weight"].shape[0], form="block")
+        return module, rename(state, {**memories, "conv1": "before", "conv2": "after"})

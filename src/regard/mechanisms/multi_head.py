@@ -1,0 +1,234 @@
+"""Multi-head attention: queries read keys and values, in several subspaces at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..core.attention import SequenceAttention
+from ..core.card import Card
+from ..core.check import divides, positive, probability
+from ..core.pairwise import attend, weigh
+from ..core.reference import Source, rename
+
+
+class MultiHead(SequenceAttention):
+    r"""Gives each query a weighted sum of the values, one for each head.
+
+    .. math::
+        a_h = \operatorname{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt{d_k}} + M\Big), \quad
+        y = W_o [a_1 V_1; \dots; a_H V_H]
+
+    with :math:`Q_h = W_h^q x` and so on, and M from the mask; section 3.2 of the paper.
+
+    Args:
+        width: Channels of the queries and of the output.
+        heads: :math:`H`.
+        key_width: Channels of the keys; as the queries by default.
+        value_width: Channels of the values; as the queries by default.
+        head_width: :math:`d_k`, channels of a head's queries and keys; by default ``width / heads``.
+        value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
+        bias: Give the four projections biases.
+        dropout: Rate of dropping weights of the map in training.
+        bias_kv: Append a learnt key and value to all others.
+        zero_kv: Append a key and a value of zeros.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query ``b n d``, key ``b m e``, value ``b m f``, map ``b heads n m``, y ``b n d``. The mask
+        is broadcast to the map; True = may attend, or it is added to the scores.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
+            a rate.
+
+    >>> attention = MultiHead(64, heads=4)
+    >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = Card(
+        title="Multi-head attention",
+        paper="Attention Is All You Need",
+        authors=(
+            "Ashish Vaswani",
+            "Noam Shazeer",
+            "Niki Parmar",
+            "Jakob Uszkoreit",
+            "Llion Jones",
+            "Aidan N. Gomez",
+            "Lukasz Kaiser",
+            "Illia Polosukhin",
+        ),
+        venue="NeurIPS",
+        year=2017,
+        url="https://arxiv.org/abs/1706.03762",
+        code="https://github.com/tensorflow/tensor2tensor",
+        licence="Apache-2.0",
+        domain="sequence",
+        computes="fc+matmul",
+        applies="matmul",
+        kind="sequence",
+        input="query: b n d, key: b m e, value: b m f",
+        map="b heads n m",
+        output="b n d",
+        range="softmax",
+        equivariant=("pixels",),
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=("mha", "multi_head_attention", "multihead_attention", "self_attention_sequence"),
+        differs=(
+            "The projections have biases, as in the code of the field; the paper's equations have "
+            "none (bias=False).",
+        ),
+        references={
+            "torch": "b heads n m",
+            "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
+        },
+        example=dict(width=16, heads=4),
+        variants=(
+            dict(key_width=12, value_width=20),
+            dict(head_width=6, value_head_width=3),
+            dict(bias=False),
+            dict(bias_kv=True),
+            dict(zero_kv=True),
+            dict(dropout=0.5),
+        ),
+        inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        *,
+        key_width: int | None = None,
+        value_width: int | None = None,
+        head_width: int | None = None,
+        value_head_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        bias_kv: bool = False,
+        zero_kv: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        key_width = width if key_width is None else key_width
+        value_width = width if value_width is None else value_width
+        super().__init__(d=width, e=key_width, f=value_width, heads=heads)
+        positive(width=width, heads=heads, key_width=key_width, value_width=value_width)
+        if head_width is None:
+            divides(width=width, heads=heads)
+            head_width = width // heads
+        value_head_width = head_width if value_head_width is None else value_head_width
+        positive(head_width=head_width, value_head_width=value_head_width)
+        probability(dropout=dropout)
+        appended = bias_kv or zero_kv  # a key without the bias: it no longer cancels
+        inert = {} if appended else self.card.inert
+        self.card = replace(self.card, train_differs=dropout > 0, inert=inert)
+        self.heads = heads
+        self.scale = head_width**-0.5
+        self.zero_kv = zero_kv
+        factory = {"device": device, "dtype": dtype}
+        self.query = nn.Linear(width, heads * head_width, bias, **factory)
+        self.key = nn.Linear(key_width, heads * head_width, bias, **factory)
+        self.value = nn.Linear(value_width, heads * value_head_width, bias, **factory)
+        self.extra_key = self.extra_value = None
+        if bias_kv:
+            self.extra_key = nn.Parameter(torch.empty(heads * head_width, **factory))
+            self.extra_value = nn.Parameter(torch.empty(heads * value_head_width, **factory))
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(heads * value_head_width, width, bias, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw projections by Glorot's rule, and put the biases to zero."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                nn.init.xavier_uniform_(parameter)
+            elif name.startswith("extra"):
+                nn.init.normal_(parameter, std=parameter.numel() ** -0.5)
+            else:
+                nn.init.zeros_(parameter)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        k, v = self.key(key), self.value(value)
+        if self.extra_key is not None and self.extra_value is not None:
+            k = torch.cat([k, self.extra_key.expand(len(k), 1, -1)], 1)
+            v = torch.cat([v, self.extra_value.expand(len(v), 1, -1)], 1)
+        if self.zero_kv:
+            k, v = pad(k, (0, 0, 0, 1)), pad(v, (0, 0, 0, 1))
+        return self.divide(self.query(query)), self.divide(k), self.divide(v)
+
+    def divide(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+
+    def reach(self, mask: Tensor | None, keys: int, neutral: float | None = None) -> Tensor | None:
+        """Widen a mask to the keys that were appended, which all may attend to."""
+        extra = (self.extra_key is not None) + self.zero_kv
+        if mask is None or not extra:
+            return mask
+        mask = mask.expand(*mask.shape[:-1], keys - extra)
+        return pad(mask, (0, extra), value=mask.dtype == torch.bool if neutral is None else neutral)
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        q, k, _ = x
+        keys = k.shape[2]
+        mask, weights = self.reach(mask, keys), self.reach(weights, keys, neutral=1.0)
+        return weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return self.join(self.drop(a) @ x[2])
+
+    def join(self, y: Tensor) -> Tensor:
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def fused(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor | None:
+        if weights is not None:
+            return None
+        q, k, v = x
+        mask = self.reach(mask, k.shape[2])
+        dropout = self.drop.p if self.training else 0.0
+        return self.join(attend(q, k, v, scale=self.scale, mask=mask, dropout=dropout))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[MultiHead, Mapping[str, Tensor]]:
+        if source.repo != "torch":
+            module = cls(
+                kwargs["d_model"],
+                kwargs["h"],
+                head_width=kwargs["d_k"],
+                value_head_width=kwargs["d_v"],
+                dropout=kwargs.get("dropout", 0.1),
+            )
+            names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
+            return module, rename(state, names)
+        module = cls(
+            kwargs["embed_dim"],
+            kwargs["num_heads"],
+            key_width=kwargs.get("kdim"),
+            value_width=kwargs.get("vdim"),
+            bias=kwargs.get("bias", True),
+            dropout=kwargs.get("dropout", 0.0),
+            bias_kv=kwargs.get("add_bias_kv", False),
+            zero_kv=kwargs.get("add_zero_attn", False),
+        )
+        names = {"out_proj": "out", "bias_k": "extra_key", "bias_v": "extra_value"}
+        names |= {f"{name[0]}_proj_weight": f"{name}.weight" for name in ("query", "key", "value")}
+        state = dict(state)
+        for kind in ("weight", "bias"):  # torch stacks the three projections where it can
+            if (stacked := state.pop(f"in_proj_{kind}", None)) is not None:
+                parts = zip(("query", "key", "value"), stacked.chunk(3), strict=True)
+                state |= {f"{name}.{kind}": part for name, part in parts}
+        return module, rename(state, names)

@@ -1,0 +1,226 @@
+"""Non-local block: every position reads every position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention, of_rank
+from ..core.card import Card
+from ..core.check import one_of, positive
+from ..core.pairwise import attend, weigh
+from ..core.reference import Source, rename
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+# Time is never pooled: two frames are further apart than two pixels.
+POOL = {1: nn.MaxPool1d(2), 2: nn.MaxPool2d(2), 3: nn.MaxPool3d((1, 2, 2))}
+FORMS = ("embedded", "gaussian", "dot", "concat")
+
+
+class NonLocal(Attention):
+    r"""Adds to each position a weighted sum over all positions.
+
+    .. math::
+        y_i = x_i + \mathrm{BN}\big(W_z \textstyle\sum_j a_{ij}\, g(x_j)\big), \quad
+        a_{ij} = \operatorname{softmax}_j \frac{\theta(x_i)^\top \phi(x_j)}{\sqrt d}
+
+    in the ``embedded`` form; without the scale and with :math:`\theta = \phi = 1` in the
+    ``gaussian`` one. ``dot`` is :math:`a_{ij} = \theta(x_i)^\top \phi(x_j) / m`, and ``concat``
+    :math:`a_{ij} = \delta(w^\top [\theta(x_i); \phi(x_j)]) / m` for m keys and :math:`\delta` =
+    ReLU. Equations 1 to 6 of the paper and its concatenation form.
+
+    Args:
+        channels: :math:`C`.
+        hidden: :math:`d`, the channels of :math:`\theta`, :math:`\phi` and :math:`g`; by default
+            half of ``channels``.
+        form: How two positions are compared.
+        dims: Axes of space and time: 1, 2 or 3.
+        pool: Halve the keys by a maximum pool, in height and width and never in time: that of the
+            ``input`` as the authors do, of the ``projections`` as the best-known re-implementation
+            does, or none.
+        scale: Divide the scores of the embedded form by :math:`\sqrt d`.
+        norm: Normalise the sum by a batch norm before it is added.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (``dims`` axes of space and time), map ``b n m`` for n positions and m keys, y
+        as x.
+
+    Raises:
+        ValueError: a size is not positive, or a form, a pool or a number of axes is unknown.
+
+    >>> NonLocal(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Non-local block",
+        paper="Non-local Neural Networks",
+        authors=("Xiaolong Wang", "Ross Girshick", "Abhinav Gupta", "Kaiming He"),
+        venue="CVPR",
+        year=2018,
+        url="https://arxiv.org/abs/1711.07971",
+        code="https://github.com/facebookresearch/video-nonlocal-net",
+        licence="CC-BY-NC-4.0",
+        domain="spatial",
+        computes="conv+matmul",
+        applies="matmul",
+        kind="relation",
+        input="b c *",
+        map="b n m",
+        output="b c *",
+        range="softmax",
+        identity_at_init=True,
+        train_differs=True,
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=("nonlocal", "non_local_block", "nl"),
+        differs=(
+            "The authors' code, and the default here, pools the input before projecting keys and "
+            "values and divides the scores by the root of their width; the paper does not divide "
+            "(scale=False).",
+            "The authors released the embedded and the dot form only.",
+        ),
+        references={
+            "facebookresearch/video-nonlocal-net": "b n m",
+            "AlexHex7/Non-local_pytorch": "b n m",
+        },
+        example=dict(channels=16),
+        variants=(
+            dict(form="gaussian"),
+            dict(form="dot", pool=None),
+            dict(form="concat", hidden=6, pool="projections"),
+            dict(pool=None),
+            dict(scale=False, norm=False),
+            dict(dims=1),
+            dict(dims=3),
+        ),
+        inert={"phi.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int | None = None,
+        *,
+        form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded",
+        dims: Literal[1, 2, 3] = 2,
+        pool: Literal["input", "projections"] | None = "input",
+        scale: bool = True,
+        norm: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels)
+        one_of(FORMS, form=form)
+        one_of((1, 2, 3), dims=dims)
+        one_of(("input", "projections", None), pool=pool)
+        hidden = max(channels // 2, 1) if hidden is None else hidden
+        positive(hidden=hidden)
+        self.form, self.dims, self.pool = form, dims, pool
+        self.scale = hidden**-0.5 if scale and form == "embedded" else 1.0
+        self.card = replace(
+            self.card,
+            input=of_rank(self.card.input, dims),
+            output=of_rank(self.card.output, dims),
+            range="softmax" if form in ("embedded", "gaussian") else "real",
+            equivariant=() if pool else ("pixels",),
+            train_differs=norm,
+            inert=self.card.inert if form == "embedded" else {},
+        )
+        factory = {"device": device, "dtype": dtype}
+        if form != "gaussian":
+            self.theta = CONV[dims](channels, hidden, 1, **factory)
+            self.phi = CONV[dims](channels, hidden, 1, **factory)
+        if form == "concat":
+            self.compare = nn.Linear(2 * hidden, 1, bias=False, **factory)
+        self.g = CONV[dims](channels, hidden, 1, **factory)
+        self.out = CONV[dims](hidden, channels, 1, **factory)
+        self.norm = NORM[dims](channels, **factory) if norm else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; the last layer starts at zero, so that the block starts as x."""
+        super().reset_parameters()
+        last = self.out if isinstance(self.norm, nn.Identity) else self.norm
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        halve = POOL[self.dims]
+        source = halve(x) if self.pool == "input" else x
+        q = x if self.form == "gaussian" else self.theta(x)
+        k = source if self.form == "gaussian" else self.phi(source)
+        v = self.g(source)
+        if self.pool == "projections":
+            k, v = halve(k), halve(v)
+        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        _, q, k, _ = x
+        if self.form == "dot":
+            return q @ k.mT / k.shape[1]
+        if self.form == "concat":
+            w_q, w_k = self.compare.weight.squeeze(0).chunk(2)
+            return ((q @ w_q).unsqueeze(2) + (k @ w_k).unsqueeze(1)).relu() / k.shape[1]
+        return weigh(q, k, scale=self.scale)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return self.add(a @ x[3], x[0])
+
+    def add(self, y: Tensor, x: Tensor) -> Tensor:
+        return x + self.norm(self.out(y.mT.unflatten(2, x.shape[2:])))
+
+    def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor | None:
+        x, q, k, v = x
+        if self.form == "concat":
+            return None
+        if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
+            return self.add(q @ (k.mT @ v / k.shape[1]), x)
+        return self.add(attend(q, k, v, scale=self.scale), x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[NonLocal, Mapping[str, Tensor]]:
+        dims = state["g.weight" if "g.weight" in state else "g.0.weight"].dim() - 2
+        if source.repo == "facebookresearch/video-nonlocal-net":
+            module = cls(
+                kwargs["dim"],
+                kwargs["dim_inner"],
+                form="embedded" if kwargs.get("use_softmax", True) else "dot",
+                dims=dims,
+                pool="input" if kwargs.get("use_maxpool", True) else None,
+                scale=kwargs.get("use_scale", True),
+                norm=kwargs.get("use_bn", True),
+            )
+            return module, rename(state, {"bn": "norm"})
+        form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded"
+        if "concat_project.0.weight" in state:
+            form = "concat"
+        elif "theta.weight" not in state:
+            form = "gaussian"
+        elif (
+            "dot_product" in source.name
+        ):  # the weights alone do not tell it from the embedded form
+            form = "dot"
+        sub_sample, norm = kwargs.get("sub_sample", True), kwargs.get("bn_layer", True)
+        module = cls(
+            kwargs["in_channels"],
+            kwargs.get("inter_channels"),
+            form=form,
+            dims=dims,
+            pool="projections" if sub_sample else None,
+            scale=False,
+            norm=norm,
+        )
+        # There, a layer with a pool or a norm behind it stands first in a sequence.
+        names = {"g.0": "g", "phi.0": "phi", "concat_project.0": "compare"}
+        names |= {"W.0": "out", "W.1": "norm"} if norm else {"W": "out"}
+        return module, rename(state, names)

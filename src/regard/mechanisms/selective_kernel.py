@@ -1,0 +1,169 @@
+"""Selective kernel convolution: each channel chooses among receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, odd, positive
+from ..core.reference import Source, rename
+
+
+class SelectiveKernel(Attention):
+    r"""Convolves with several kernels and lets each channel choose among the results.
+
+    .. math::
+        U_k = \delta(\mathrm{BN}(F_k * x)), \quad
+        z = \delta\big(\mathrm{BN}(W\, \overline{\textstyle\sum_k U_k})\big), \quad
+        a = \operatorname{softmax}_k(V_k z), \quad y = \textstyle\sum_k a_k \odot U_k
+
+    where the bar averages over positions and :math:`\delta` is ReLU; equations 1 to 6 of the
+    paper.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y; as many by default.
+        kernels: Side of each branch's kernel, odd.
+        stride: Stride of every branch.
+        dilation: Dilation of every branch, on top of what ``dilate`` makes of its kernel.
+        groups: Groups of every branch's convolution.
+        reduction: r; :math:`W` has :math:`\max(L, \lfloor C/r \rfloor)` rows.
+        floor: L, the fewest rows of :math:`W`.
+        hidden: The rows of :math:`W` themselves, instead of ``reduction`` and ``floor``.
+        dilate: Make a :math:`5 \times 5` kernel of a :math:`3 \times 3` one of dilation 2, and so
+            on, as the authors do.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b k o 1 1`` over the k branches, y ``b o h' w'``, smaller by the
+        stride.
+
+    Raises:
+        ValueError: a size is not positive, a kernel is even, there is one kernel only, or the
+            groups do not divide the channels.
+
+    >>> SelectiveKernel(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Selective Kernel",
+        paper="Selective Kernel Networks",
+        authors=("Xiang Li", "Wenhai Wang", "Xiaolin Hu", "Jian Yang"),
+        venue="CVPR",
+        year=2019,
+        url="https://arxiv.org/abs/1903.06586",
+        code="https://github.com/implus/SKNet",
+        licence="none stated",
+        domain="branch",
+        computes="conv+pool+fc",
+        applies="select",
+        kind="convolution",
+        map="b k o 1 1",
+        output="b o y x",
+        range="softmax k",
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("sk", "sknet"),
+        references={"implus/SKNet": "b k o 1 1", "timm": "b k o 1 1"},
+        example=dict(in_channels=16, groups=4, floor=8),
+        variants=(
+            dict(kernels=(3, 5, 7), stride=2, out_channels=24),
+            dict(kernels=(1, 3), dilation=2),
+            dict(dilate=False, hidden=5),
+            dict(reduction=1),
+        ),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        kernels: Sequence[int] = (3, 5),
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 32,
+        reduction: int = 16,
+        floor: int = 32,
+        hidden: int | None = None,
+        dilate: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=in_channels)
+        out_channels = in_channels if out_channels is None else out_channels
+        positive(stride=stride, dilation=dilation, reduction=reduction, floor=floor)
+        divides(in_channels=in_channels, groups=groups)
+        divides(out_channels=out_channels, groups=groups)
+        if isinstance(kernels, int) or len(kernels) < 2:
+            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
+        hidden = max(out_channels // reduction, floor) if hidden is None else hidden
+        positive(hidden=hidden)
+        self.kernels = tuple(kernels)
+        factory = {"device": device, "dtype": dtype}
+
+        def branch(kernel: int) -> nn.Sequential:
+            odd(kernels=kernel)
+            size, step = (
+                (3, dilation * (kernel // 2)) if dilate and kernel > 3 else (kernel, dilation)
+            )
+            convolution = nn.Conv2d(
+                in_channels,
+                out_channels,
+                size,
+                stride,
+                padding=step * (size // 2),
+                dilation=step,
+                groups=groups,
+                bias=False,
+                **factory,
+            )
+            return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, **factory), nn.ReLU())
+
+        self.branches = nn.ModuleList(branch(kernel) for kernel in kernels)
+        self.squeeze = nn.Conv2d(out_channels, hidden, 1, bias=False, **factory)
+        self.norm = nn.BatchNorm2d(hidden, **factory)
+        self.select = nn.Conv2d(hidden, len(kernels) * out_channels, 1, bias=False, **factory)
+
+    def embed(self, x: Tensor) -> list[Tensor]:
+        return [branch(x) for branch in self.branches]  # k times b o h w
+
+    def attention(self, x: list[Tensor]) -> Tensor:
+        z = sum(u.mean((2, 3), keepdim=True) for u in x)  # b o 1 1
+        z = self.norm(self.squeeze(z)).relu()
+        return self.select(z).unflatten(1, (len(x), -1)).softmax(1)
+
+    def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
+        return sum(weight * u for weight, u in zip(a.unbind(1), x, strict=True))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SelectiveKernel, Mapping[str, Tensor]]:
+        if kwargs.get("split_input", True):
+            raise ValueError(
+                "SelectiveKernel: timm's split_input=True gives each branch a part of the "
+                "channels, which is not the paper's mechanism; only split_input=False can be loaded"
+            )
+        kernels = kwargs.get("kernel_size") or (3, 5)
+        module = cls(
+            kwargs["in_channels"],
+            kwargs.get("out_channels"),
+            kernels=[kernels] * 2 if isinstance(kernels, int) else kernels,
+            stride=kwargs.get("stride", 1),
+            dilation=kwargs.get("dilation", 1),
+            groups=kwargs.get("groups", 1),
+            hidden=state["attn.fc_reduce.weight"].shape[0],
+            dilate=kwargs.get("keep_3x3", True),
+        )
+        names = {"attn.fc_reduce": "squeeze", "attn.bn": "norm", "attn.fc_select": "select"}
+        for i in range(len(module.kernels)):
+            names |= {f"paths.{i}.conv": f"branches.{i}.0", f"paths.{i}.bn": f"branches.{i}.1"}
+        return module, rename(state, names)

@@ -1,0 +1,94 @@
+"""SimAM: every neuron weighed by how far it stands out, without a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero
+from ..core.reference import Source
+
+
+class SimAM(Attention):
+    r"""Weighs each neuron by how far it stands out from its channel.
+
+    .. math::
+        a = \sigma\Big(\frac{d}{4(v + \lambda)} + \frac12\Big), \quad d = (x - \mu)^2, \quad
+        v = \frac{1}{n - 1}\textstyle\sum d, \quad y = a \odot x
+
+    with the mean :math:`\mu` and the variance :math:`v` of each channel over its
+    :math:`n` positions; equation 5 of the paper.
+
+    Args:
+        eps: :math:`\lambda`.
+        unbiased: Divide by :math:`n - 1` as the authors' code does; the paper divides by :math:`n`.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map and y as x.
+
+    Raises:
+        ValueError: ``eps`` is not above zero.
+
+    >>> SimAM()(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="SimAM",
+        paper=(
+            "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks"
+        ),
+        authors=("Lingxiao Yang", "Ru-Yuan Zhang", "Lida Li", "Xiaohua Xie"),
+        venue="ICML",
+        year=2021,
+        url="https://proceedings.mlr.press/v139/yang21o.html",
+        code="https://github.com/ZjjConan/SimAM",
+        licence="none stated",
+        domain="channel+spatial",
+        computes="pool",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="b c *",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels", "channels"),
+        independent=("channels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("simple_parameter_free",),
+        differs=(
+            "The paper's variance divides by the number of positions; the authors' code, and the "
+            "default here, by one less (unbiased=False is the paper's).",
+            "A map of one position has no variance: its gate is that of a neuron at the mean, "
+            "where the authors' code gives NaN.",
+        ),
+        references={"ZjjConan/SimAM": "b c *"},
+        example=dict(),
+        variants=(dict(eps=0.05), dict(unbiased=False)),
+    )
+
+    def __init__(self, *, eps: float = 1e-4, unbiased: bool = True) -> None:
+        super().__init__()
+        above_zero(eps=eps)
+        self.eps = eps
+        self.unbiased = unbiased
+
+    def attention(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        d = (flat - flat.mean(2, keepdim=True)).square()
+        n = flat.shape[2]
+        v = d.sum(2, keepdim=True) / (max(n - 1, 1) if self.unbiased else n)
+        return (d / (4 * (v + self.eps)) + 0.5).sigmoid().reshape(x.shape)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return a * x
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SimAM, Mapping[str, Tensor]]:
+        return cls(eps=kwargs.get("e_lambda", 1e-4)), state

@@ -1,0 +1,161 @@
+"""Spatial transformer: the network chooses where in the image to look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import positive
+from ..core.reference import Source, rename
+
+
+class SpatialTransformer(Attention):
+    r"""Samples the input on a grid that a small network turns, scales, shears and shifts.
+
+    .. math::
+        \theta = \mathrm{loc}(x) \in \mathbb{R}^{2 \times 3}, \quad
+        (u, v)_{ij} = \theta\,(j, i, 1)^\top, \quad
+        y_{cij} = \textstyle\sum_{nm} x_{cnm} \max(0, 1 - |u - m|) \max(0, 1 - |v - n|)
+
+    with coordinates from -1 to 1 and zeros outside the image; equations 1 and 5 of the paper. A new
+    module samples every position where it is, up to rounding.
+
+    Args:
+        channels: Channels of x.
+        size: Height and width (or one number) that the localisation network sees; x is resized to
+            it for that purpose only.
+        kernel_sizes: Sides of its two convolutions' kernels.
+        widths: Channels of its two convolutions.
+        hidden: Width of its fully connected layer.
+        align_corners: Let -1 and 1 be the centres of the outermost pixels, and not their edges.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b h w 2`` (the x and y at which each output position reads), y as x.
+
+    Raises:
+        ValueError: a size is not positive, or ``size`` leaves nothing behind the convolutions.
+
+    >>> SpatialTransformer(1)(torch.randn(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
+    """
+
+    card = Card(
+        title="Spatial Transformer",
+        paper="Spatial Transformer Networks",
+        authors=("Max Jaderberg", "Karen Simonyan", "Andrew Zisserman", "Koray Kavukcuoglu"),
+        venue="NeurIPS",
+        year=2015,
+        url="https://arxiv.org/abs/1506.02025",
+        code="https://github.com/pytorch/tutorials",
+        licence="BSD-3-Clause",
+        domain="spatial",
+        computes="conv+fc",
+        applies="sample",
+        kind="relation",
+        map="b h w 2",
+        range="offset",
+        cost=dict(time="n c", memory="n c"),
+        aliases=("stn", "spatial_transformer_network"),
+        differs=(
+            "The paper leaves the localisation network open; the default is the best-known one, "
+            "that of the PyTorch tutorial.",
+            "The paper does not say what the corners are: align_corners=False is today's custom, "
+            "True was it when the paper's results were repeated first.",
+        ),
+        references={"pytorch/tutorials": ""},
+        example=dict(channels=3, size=12, kernel_sizes=(3, 3), widths=(4, 5), hidden=6),
+        variants=(dict(align_corners=True), dict(size=(14, 11))),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        size: int | Sequence[int] = 28,
+        *,
+        kernel_sizes: Sequence[int] = (7, 5),
+        widths: Sequence[int] = (8, 10),
+        hidden: int = 32,
+        align_corners: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        for name, pair in {
+            "size": self.size,
+            "kernel_sizes": kernel_sizes,
+            "widths": widths,
+        }.items():
+            if len(pair) != 2:
+                raise ValueError(f"{name} must be two numbers, got {pair!r}")
+            for number in pair:
+                positive(**{name: number})
+        positive(channels=channels, hidden=hidden)
+        left = self.size
+        for kernel in kernel_sizes:
+            left = tuple((side - kernel + 1) // 2 for side in left)
+        if min(left) < 1:
+            raise ValueError(
+                f"size {self.size} is too small for kernel_sizes {tuple(kernel_sizes)}: "
+                "nothing is left behind the convolutions"
+            )
+        self.align_corners = align_corners
+        factory = {"device": device, "dtype": dtype}
+        self.localise = nn.Sequential(
+            nn.Conv2d(channels, widths[0], kernel_sizes[0], **factory),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(widths[0], widths[1], kernel_sizes[1], **factory),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(widths[1] * left[0] * left[1], hidden, **factory),
+            nn.ReLU(),
+        )
+        self.place = nn.Linear(hidden, 6, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw a new localisation network whose last layer says: stay where you are."""
+        super().reset_parameters()
+        nn.init.zeros_(self.place.weight)
+        with torch.no_grad():
+            self.place.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+
+    def attention(self, x: Tensor) -> Tensor:
+        # Resizing to the same size changes nothing, and asking whether it is the same would fix the
+        # sizes of an exported model.
+        seen = interpolate(x, self.size, mode="bilinear", align_corners=False)
+        theta = self.place(self.localise(seen)).unflatten(1, (2, 3))
+        return affine_grid(theta, list(x.shape), align_corners=self.align_corners)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return grid_sample(x, a, padding_mode="zeros", align_corners=self.align_corners)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SpatialTransformer, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["in_channels"],
+            kwargs["size"],
+            kernel_sizes=(kwargs["k1"], kwargs["k2"]),
+            widths=(kwargs["c1"], kwargs["c2"]),
+            hidden=kwargs["hidden"],
+            align_corners=kwargs["align_corners"],
+        )
+        names = {
+            "localization.0": "localise.0",
+            "localization.3": "localise.3",
+            "fc_loc.0": "localise.7",
+            "fc_loc.2": "place",
+        }
+        return module, rename(state, names)
