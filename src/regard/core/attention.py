@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .card import Card
 from .reference import Source, fill
-from .shapes import bind, expand, split
+from .shapes import bind, split
 
 
 class Tap(nn.Identity):
@@ -208,17 +208,3 @@ class SequenceAttention(Mechanism):
         if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
             return y
         return self.combine(self.tap(self.attention(z, mask, weights)), z)
-
-
-def over_grid(a: Tensor, x: Tensor) -> Tensor:
-    """Give a ``b c`` gate the trailing ones that let it weigh ``x`` (``b c *``)."""
-    return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))
-
-
-def of_rank(pattern: str, dims: int) -> str:
-    """Write a pattern with ``*`` for so many axes of space and time.
-
-    >>> of_rank("b c *", 3)
-    'b c t h w'
-    """
-    return expand(pattern, len(pattern.split()) - 1 + dims)

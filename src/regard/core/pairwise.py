@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
 def weigh(
     q: Tensor,
     k: Tensor,
@@ -45,6 +46,7 @@ def weigh(
     return a if open_rows is None else a * open_rows
 
 
+@torch.fx.wrap
 def attend(
     q: Tensor,
     k: Tensor,

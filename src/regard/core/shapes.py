@@ -9,12 +9,10 @@ one size; ``*`` stands for one to three axes of space and time (``l``, ``h w``, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 GRIDS = {1: "l", 2: "h w", 3: "t h w"}
 
 
-@lru_cache
 def split(pattern: str) -> dict[str, str]:
     """Take a pattern of several tensors apart, by name, or by position where they have none.
 
@@ -30,7 +28,6 @@ def split(pattern: str) -> dict[str, str]:
     return found
 
 
-@lru_cache
 def expand(pattern: str, rank: int) -> str:
     """Write out ``*`` and ``1*`` for a tensor of so many axes; leave what does not fit as it is.
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..core import pairwise
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability, reduced
-from ..core.pairwise import attend, weigh
 from ..core.reference import Source, rename
 
 
@@ -183,13 +183,15 @@ class PositionAttention(Attention):
         nn.init.zeros_(self.gamma)
 
     def attention(self, x: Tensor) -> Tensor:
-        return weigh(_rows(self.query(x)), _rows(self.key(x)))
+        return pairwise.weigh(_rows(self.query(x)), _rows(self.key(x)))
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return self.add(a @ _rows(self.value(x)), x)
 
     def fused(self, x: Tensor) -> Tensor:
-        return self.add(attend(*(_rows(p(x)) for p in (self.query, self.key, self.value))), x)
+        return self.add(
+            pairwise.attend(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x))), x
+        )
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * y.mT.unflatten(2, x.shape[2:])
@@ -244,7 +246,7 @@ class ChannelAttention(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         rows = x.flatten(2)  # b c n
-        return weigh(rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0)
+        return pairwise.weigh(rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * (a @ x.flatten(2)).unflatten(2, x.shape[2:])

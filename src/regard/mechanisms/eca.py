@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.attention import Attention, over_grid
+from ..core import grid
+from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import odd, positive
 from ..core.reference import Source, rename
@@ -106,8 +107,8 @@ class ECA(Attention):
         self.mix = nn.Conv1d(1, 1, k, padding=k // 2, bias=bias, device=device, dtype=dtype)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = x.flatten(2).mean(2)  # b c
-        return over_grid(self.mix(z.unsqueeze(1)).squeeze(1).sigmoid(), x)
+        z = grid.mean(x)  # b c
+        return grid.spread(self.mix(z.unsqueeze(1)).squeeze(1).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a * x

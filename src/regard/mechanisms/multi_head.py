@@ -10,11 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..core import pairwise
 from ..core.attention import SequenceAttention
 from ..core.card import Card
 from ..core.check import divides, positive, probability
-from ..core.pairwise import attend, weigh
 from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+def reach(
+    mask: Tensor | None, keys: int, extra: int, neutral: float | None = None
+) -> Tensor | None:
+    """Widen a mask to all keys, of which the last few were appended and are open to everybody."""
+    if mask is None or not extra:
+        return mask
+    neutral = float(mask.dtype == torch.bool) if neutral is None else neutral
+    return pad(mask.expand(*mask.shape[:-1], keys - extra), (0, extra), value=neutral)
 
 
 class MultiHead(SequenceAttention):
@@ -31,7 +42,7 @@ class MultiHead(SequenceAttention):
         heads: :math:`H`.
         key_width: Channels of the keys; as the queries by default.
         value_width: Channels of the values; as the queries by default.
-        head_width: :math:`d_k`, channels of a head's queries and keys; by default ``width / heads``.
+        head_width: :math:`d_k`, channels of a head's queries and keys; ``width / heads`` if none.
         value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
         bias: Give the four projections biases.
         dropout: Rate of dropping weights of the map in training.
@@ -128,8 +139,10 @@ class MultiHead(SequenceAttention):
         value_head_width = head_width if value_head_width is None else value_head_width
         positive(head_width=head_width, value_head_width=value_head_width)
         probability(dropout=dropout)
-        appended = bias_kv or zero_kv  # a key without the bias: it no longer cancels
-        inert = {} if appended else self.card.inert
+        self.extra = bias_kv + zero_kv
+        inert = (
+            {} if self.extra else self.card.inert
+        )  # without a bias, they keep it from cancelling
         self.card = replace(self.card, train_differs=dropout > 0, inert=inert)
         self.heads = heads
         self.scale = head_width**-0.5
@@ -159,8 +172,8 @@ class MultiHead(SequenceAttention):
     def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         k, v = self.key(key), self.value(value)
         if self.extra_key is not None and self.extra_value is not None:
-            k = torch.cat([k, self.extra_key.expand(len(k), 1, -1)], 1)
-            v = torch.cat([v, self.extra_value.expand(len(v), 1, -1)], 1)
+            k = torch.cat([k, self.extra_key.expand(k.shape[0], 1, -1)], 1)
+            v = torch.cat([v, self.extra_value.expand(v.shape[0], 1, -1)], 1)
         if self.zero_kv:
             k, v = pad(k, (0, 0, 0, 1)), pad(v, (0, 0, 0, 1))
         return self.divide(self.query(query)), self.divide(k), self.divide(v)
@@ -168,21 +181,13 @@ class MultiHead(SequenceAttention):
     def divide(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
 
-    def reach(self, mask: Tensor | None, keys: int, neutral: float | None = None) -> Tensor | None:
-        """Widen a mask to the keys that were appended, which all may attend to."""
-        extra = (self.extra_key is not None) + self.zero_kv
-        if mask is None or not extra:
-            return mask
-        mask = mask.expand(*mask.shape[:-1], keys - extra)
-        return pad(mask, (0, extra), value=mask.dtype == torch.bool if neutral is None else neutral)
-
     def attention(
         self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
     ) -> Tensor:
         q, k, _ = x
         keys = k.shape[2]
-        mask, weights = self.reach(mask, keys), self.reach(weights, keys, neutral=1.0)
-        return weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+        mask, weights = reach(mask, keys, self.extra), reach(weights, keys, self.extra, 1.0)
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
@@ -196,9 +201,9 @@ class MultiHead(SequenceAttention):
         if weights is not None:
             return None
         q, k, v = x
-        mask = self.reach(mask, k.shape[2])
+        mask = reach(mask, k.shape[2], self.extra)
         dropout = self.drop.p if self.training else 0.0
-        return self.join(attend(q, k, v, scale=self.scale, mask=mask, dropout=dropout))
+        return self.join(pairwise.attend(q, k, v, scale=self.scale, mask=mask, dropout=dropout))
 
     @classmethod
     def translate(

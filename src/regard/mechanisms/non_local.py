@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, max_pool3d
 
-from ..core.attention import Attention, of_rank
+from ..core import pairwise
+from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import one_of, positive
-from ..core.pairwise import attend, weigh
 from ..core.reference import Source, rename
+from ..core.shapes import expand
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-# Time is never pooled: two frames are further apart than two pixels.
-POOL = {1: nn.MaxPool1d(2), 2: nn.MaxPool2d(2), 3: nn.MaxPool3d((1, 2, 2))}
 FORMS = ("embedded", "gaussian", "dot", "concat")
 
 
@@ -127,8 +127,8 @@ class NonLocal(Attention):
         self.scale = hidden**-0.5 if scale and form == "embedded" else 1.0
         self.card = replace(
             self.card,
-            input=of_rank(self.card.input, dims),
-            output=of_rank(self.card.output, dims),
+            input=expand(self.card.input, 2 + dims),
+            output=expand(self.card.output, 2 + dims),
             range="softmax" if form in ("embedded", "gaussian") else "real",
             equivariant=() if pool else ("pixels",),
             train_differs=norm,
@@ -153,14 +153,18 @@ class NonLocal(Attention):
         nn.init.zeros_(last.bias)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        halve = POOL[self.dims]
-        source = halve(x) if self.pool == "input" else x
+        source = self.halve(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
         if self.pool == "projections":
-            k, v = halve(k), halve(v)
+            k, v = self.halve(k), self.halve(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
+
+    def halve(self, x: Tensor) -> Tensor:
+        if self.dims == 1:  # not max_pool1d: its length would be fixed by an export
+            return max_pool2d(x.unsqueeze(2), (1, 2)).squeeze(2)
+        return max_pool2d(x, 2) if self.dims == 2 else max_pool3d(x, (1, 2, 2))
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         _, q, k, _ = x
@@ -169,7 +173,7 @@ class NonLocal(Attention):
         if self.form == "concat":
             w_q, w_k = self.compare.weight.squeeze(0).chunk(2)
             return ((q @ w_q).unsqueeze(2) + (k @ w_k).unsqueeze(1)).relu() / k.shape[1]
-        return weigh(q, k, scale=self.scale)
+        return pairwise.weigh(q, k, scale=self.scale)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.add(a @ x[3], x[0])
@@ -183,7 +187,7 @@ class NonLocal(Attention):
             return None
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
             return self.add(q @ (k.mT @ v / k.shape[1]), x)
-        return self.add(attend(q, k, v, scale=self.scale), x)
+        return self.add(pairwise.attend(q, k, v, scale=self.scale), x)
 
     @classmethod
     def translate(

@@ -141,7 +141,7 @@ class SelectiveKernel(Attention):
         return self.select(z).unflatten(1, (len(x), -1)).softmax(1)
 
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
-        return sum(weight * u for weight, u in zip(a.unbind(1), x, strict=True))
+        return sum(a[:, k] * u for k, u in enumerate(x))
 
     @classmethod
     def translate(

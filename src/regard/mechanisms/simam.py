@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..core.attention import Attention
@@ -81,7 +82,7 @@ class SimAM(Attention):
         flat = x.flatten(2)
         d = (flat - flat.mean(2, keepdim=True)).square()
         n = flat.shape[2]
-        v = d.sum(2, keepdim=True) / (max(n - 1, 1) if self.unbiased else n)
+        v = d.sum(2, keepdim=True) / (torch.sym_max(n - 1, 1) if self.unbiased else n)
         return (d / (4 * (v + self.eps)) + 0.5).sigmoid().reshape(x.shape)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -7,12 +7,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it makes a tensor out of sizes
+def lattice(x: Tensor, align_corners: bool) -> Tensor:
+    """The coordinates (u, v, 1) of every position of x, ``h w 3``, from -1 to 1."""
+
+    def line(n: int) -> Tensor:
+        ticks = 2 * torch.arange(n, device=x.device, dtype=x.dtype) - (n - 1)
+        return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
+
+    v, u = torch.meshgrid(line(x.shape[2]), line(x.shape[3]), indexing="ij")
+    return torch.stack([u, v, torch.ones_like(u)], 2)
 
 
 class SpatialTransformer(Attention):
@@ -135,7 +147,8 @@ class SpatialTransformer(Attention):
         # sizes of an exported model.
         seen = interpolate(x, self.size, mode="bilinear", align_corners=False)
         theta = self.place(self.localise(seen)).unflatten(1, (2, 3))
-        return affine_grid(theta, list(x.shape), align_corners=self.align_corners)
+        base = lattice(x, self.align_corners)  # h w 3
+        return (base.flatten(0, 1) @ theta.mT).unflatten(1, x.shape[2:])
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return grid_sample(x, a, padding_mode="zeros", align_corners=self.align_corners)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.attention import Attention, over_grid
+from ..core import grid
+from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import reduced
 from ..core.reference import Source, rename
@@ -88,8 +89,8 @@ class SqueezeExcitation(Attention):
         self.excite = nn.Linear(hidden, channels, bias, device, dtype)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = x.flatten(2).mean(2)  # b c
-        return over_grid(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+        z = grid.mean(x)  # b c
+        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a * x
