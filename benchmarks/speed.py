@@ -1,0 +1,179 @@
+"""Our mechanisms against the same ones elsewhere, as ratios: ``python benchmarks/speed.py``.
+
+Machines are noisy, so no time is reported alone: ours and theirs take turns in one process, every
+turn gives a ratio, and the table shows their median and quartiles. Above 1, ours is faster, or
+smaller. Where a library has no counterpart, the formula written out plainly (``naive``) is theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import timm
+import torch
+from timm import layers
+from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
+
+import regard
+from regard.core.attention import Tap
+from regard.measurement import peak_memory
+
+IMAGES = ((8, 256, 56, 56), (8, 64, 112, 112), (2, 512, 14, 14))
+
+
+class Naive(nn.Module):
+    """A mechanism of ours that has to build its map: the formula as the paper writes it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for part in module.modules():
+            if isinstance(part, Tap):
+                part.register_forward_hook(lambda tap, args, a: None)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return self.module(*x)
+
+
+class SelfMultiHead(nn.Module):
+    """`torch.nn.MultiheadAttention` of a sequence over itself."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.module = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x, x, x, need_weights=False)[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mechanism at one size, ours and theirs."""
+
+    key: str
+    peer: str
+    shape: tuple[int, ...]
+    ours: Callable[[], nn.Module]
+    theirs: Callable[[], nn.Module]
+
+
+def rows() -> list[Row]:
+    """Everything that is compared."""
+    found = []
+    for shape in IMAGES:
+        c = shape[1]
+        pairs = {
+            ("squeeze_excitation", "timm"): (
+                lambda c=c: regard.SqueezeExcitation(c, bias=True),
+                lambda c=c: layers.SEModule(c, rd_channels=c // 16),
+            ),
+            ("squeeze_excitation", "torchvision"): (
+                lambda c=c: regard.SqueezeExcitation(c, bias=True),
+                lambda c=c: SqueezeExcitation(c, c // 16),
+            ),
+            ("eca", "timm"): (lambda c=c: regard.ECA(c), lambda c=c: layers.EcaModule(c)),
+            ("cbam", "timm"): (
+                lambda c=c: regard.CBAM(c),
+                lambda c=c: layers.CbamModule(c, rd_channels=c // 16, mlp_bias=True),
+            ),
+            ("selective_kernel", "timm"): (
+                lambda c=c: regard.SelectiveKernel(c),
+                lambda c=c: layers.SelectiveKernel(
+                    c, groups=32, rd_channels=max(c // 16, 32), split_input=False
+                ),
+            ),
+        }
+        found += [Row(*names, shape, *makers) for names, makers in pairs.items()]
+    for n in (32, 64):
+        shape = (1, 256, n, n)
+        ours = lambda: regard.NonLocal(256, pool=None)  # noqa: E731
+        found.append(Row("non_local", "naive", shape, ours, lambda: Naive(ours())))
+        both = lambda: regard.DualAttention(256)  # noqa: E731
+        found.append(Row("dual_attention", "naive", shape, both, lambda: Naive(both())))
+        tokens = (1, n * n, 256)
+        heads = lambda: regard.MultiHead(256, 8)  # noqa: E731
+        found.append(Row("multi_head", "naive", tokens, heads, lambda: Naive(heads())))
+        found.append(Row("multi_head", "torch.nn", tokens, heads, lambda: SelfMultiHead(256, 8)))
+    return found
+
+
+def seconds(module: nn.Module, x: Tensor, *, backward: bool) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    with torch.set_grad_enabled(backward):
+        y = module(x)
+        if backward:
+            y.sum().backward()
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def ratio(row: Row, device: str, rounds: int, *, backward: bool) -> tuple[float, float, float]:
+    """Theirs over ours: the median of so many turns, and the quartiles."""
+    ours, theirs = (make().to(device).train(backward) for make in (row.ours, row.theirs))
+    x = torch.randn(row.shape, device=device, requires_grad=backward)
+    for module in (ours, theirs):
+        seconds(module, x, backward=backward)
+    turns = []
+    for _ in range(rounds):
+        mine = seconds(ours, x, backward=backward)
+        turns.append(seconds(theirs, x, backward=backward) / mine)
+    low, middle, high = statistics.quantiles(turns, n=4)
+    return low, middle, high
+
+
+def table(rounds: int, device: str, only: str) -> str:
+    """Measure everything, as a Markdown table."""
+    lines = [
+        "| mechanism | against | input | forward | forward + backward | peak memory |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    middles = []
+    for row in rows():
+        if only not in row.key:
+            continue
+        cells = []
+        for backward in (False, True):
+            low, middle, high = ratio(row, device, rounds, backward=backward)
+            cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")
+            middles.append(middle)
+        x = torch.randn(row.shape, device=device)
+        peaks = [peak_memory(make().to(device), x) for make in (row.ours, row.theirs)]
+        cells.append(f"{peaks[1] / peaks[0]:.2f}")
+        size = "×".join(map(str, row.shape))
+        lines.append(f"| {row.key} | {row.peer} | {size} | " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    lines.append(f"\nGeometric mean of the times: {statistics.geometric_mean(middles):.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", default="", help="a part of a mechanism's key")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/RESULTS.md"))
+    given = parser.parse_args()
+    device = torch.cuda.get_device_name() if given.device == "cuda" else platform.machine()
+    about = (
+        f"Measured on {date.today():%Y-%m-%d}: torch {torch.__version__}, timm {timm.__version__}, "
+        f"{device}, {torch.get_num_threads()} threads; {given.rounds} turns each.\n"
+        "Theirs over ours: above 1, ours is faster or smaller; quartiles in brackets.\n"
+    )
+    text = f"# Speed and memory, as ratios\n\n{about}\n{table(given.rounds, given.device, given.only)}\n"
+    given.out.write_text(text)
+    print(f"\nwritten to {given.out}")
+
+
+if __name__ == "__main__":
+    main()
