@@ -1,0 +1,210 @@
+"""One attention map: what it says, of whom, and where that is in the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+Query = int | tuple[int, int] | Literal["all"]
+ROWS, COLUMNS = ("h", "y"), ("w", "x")  # of the input, of the output
+PREFIXES = (0, 1, 2, 5)  # tokens before those of the image: none, class, distillation, registers
+
+
+def lay_out(n: int, aspect: float) -> tuple[int, int] | None:
+    """Height and width of so many tokens of an image, if they can be guessed.
+
+    >>> lay_out(197, aspect=1.0), lay_out(32, aspect=2.0), lay_out(7, aspect=1.0)
+    ((14, 14), (8, 4), None)
+    """
+    for prefix in PREFIXES:
+        h = round(math.sqrt(max(n - prefix, 0) * aspect))
+        w = round(h / aspect)
+        if h and w and h * w == n - prefix:
+            return h, w
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """One attention map.
+
+    Attributes:
+        path: Path of the mechanism in the model; the model itself is ``""``.
+        part: Which map, where a mechanism has several.
+        call: Which call, where the mechanism ran several times.
+        mechanism: Class of the mechanism.
+        axes: Names of the axes of the tensor.
+        tensor: The map.
+        range: Its values, as in the card.
+        input_shape: What the mechanism saw.
+        grid: Height and width of its positions, if they are known.
+    """
+
+    path: str
+    part: str
+    call: int
+    mechanism: str
+    axes: str
+    tensor: Tensor
+    range: str
+    input_shape: tuple[int, ...]
+    grid: tuple[int, int] | None
+
+    @property
+    def key(self) -> str:
+        """Its name in the explanation: ``layer1.attention[channel]#1``."""
+        part = f"[{self.part}]" if self.part else ""
+        return self.path + part + (f"#{self.call}" if self.call else "")
+
+    @property
+    def names(self) -> list[str]:
+        """The axes, one by one."""
+        return self.axes.split()
+
+    @property
+    def form(self) -> Literal["plane", "tokens", "pairs", "sampling", "bars", "matrix"]:
+        """What the map says: of each place, token or pair of them, where to read, of channels."""
+        names = self.names
+        if self.range == "offset" and names[-1] == "2" and "h" in names:
+            return "sampling"
+        if {*ROWS, *COLUMNS} & set(names):
+            return "plane"
+        if "n" in names:
+            return "pairs" if "m" in names or names.count("n") > 1 else "tokens"
+        return "bars" if sum(size > 1 for size in self.tensor.shape[1:]) < 2 else "matrix"
+
+    @property
+    def spatial(self) -> bool:
+        """Whether it has a place in the image, so that there is a heat map."""
+        return self.form == "plane" or (self.form in ("tokens", "pairs") and self.grid is not None)
+
+    @property
+    def normalised(self) -> str | None:
+        """The axis over which the map sums to one."""
+        kind, _, axis = self.range.partition(" ")
+        return (axis or self.names[-1]) if kind == "softmax" else None
+
+    def position(self, query: Query | None = None) -> int:
+        """The index of a query, given as such or as a row and a column; the middle if None."""
+        n = self.tensor.shape[self.names.index("n")]
+        if query is None and not self.grid:
+            return n // 2
+        if query is None or isinstance(query, tuple):
+            if not self.grid:
+                raise ValueError(f"{self.key}: the grid is not known; give the query's number")
+            h, w = self.grid
+            row, column = query or (h // 2, w // 2)
+            if not (0 <= row < h and 0 <= column < w):
+                raise ValueError(f"{self.key}: no query {query} in a grid of {h} × {w}")
+            return n - h * w + row * w + column
+        if not isinstance(query, int) or not 0 <= query < n:
+            raise ValueError(f"{self.key}: no query {query!r}; there are 0 to {n - 1}, and 'all'")
+        return query
+
+    def heat(
+        self,
+        size: int | tuple[int, int] | None = None,
+        *,
+        query: Query | None = None,
+        **at: int,
+    ) -> Tensor:
+        """Bring the map to the shape of an image, ``b h w``.
+
+        Axes without a place are averaged, but for one over which the map sums to one, where a mean
+        says nothing: there each image shows the entry that varies most over the places.
+
+        Args:
+            size: Height and width to interpolate to; as it is if None.
+            query: For maps between positions: whose attention, by its number or by row and column
+                (the middle by default), or ``"all"`` for the mean of all queries.
+            at: Entries of other axes, by name: ``heads=2``.
+
+        Raises:
+            ValueError: the map has no place in an image, or no such query, axis or entry.
+        """
+        if not self.spatial:
+            raise ValueError(f"{self.key}: a map ({self.axes}) has no place in an image")
+        a, names = self.tensor.detach().float(), self.names
+        if self.form == "pairs":
+            dim = names.index("n")
+            a = a.mean(dim) if query == "all" else a.select(dim, self.position(query))
+            del names[dim]
+        for name, index in at.items():
+            free = [n for n in names if n not in ("b", "n", "m", *ROWS, *COLUMNS, "1")]
+            if name not in free or not 0 <= index < a.shape[names.index(name)]:
+                raise ValueError(f"{self.key}: no {name} = {index} in ({self.axes})")
+            a = a.select(names.index(name), index)
+            names.remove(name)
+        a = self._placed(a, names)
+        while a.dim() > 3:
+            a = _most_varied(a) if names[1] == self.normalised else a.mean(1)
+            del names[1]
+        if size is None:
+            return a
+        sides = (size, size) if isinstance(size, int) else size
+        return interpolate(a.unsqueeze(1), sides, mode="bilinear").squeeze(1)
+
+    def _placed(self, a: Tensor, names: list[str]) -> Tensor:
+        """The same with the places last, as rows and columns."""
+        if self.form == "plane":
+            last = [i for i, name in enumerate(names) if name in (*ROWS, *COLUMNS)]
+            if len(last) == 1:  # a strip, with a one in the place of the other
+                last = [a.dim() - 2, a.dim() - 1]
+        else:
+            last = [next(i for i, name in enumerate(names) if name in ("n", "m"))]
+        a = a.movedim(last, tuple(range(-len(last), 0)))
+        for i in reversed(last):
+            del names[i]
+        if self.form == "plane":
+            return a
+        start, h, w = self._keys(a.shape[-1])
+        return a[..., start : start + h * w].unflatten(-1, (h, w))
+
+    def _keys(self, m: int) -> tuple[int, int, int]:
+        """Where the keys of the image begin, and their grid: the queries' own, or coarser."""
+        h, w = self.grid or (0, 0)
+        n = self.tensor.shape[self.names.index("n")]
+        if 0 <= m - n <= 2:  # a learned key and an empty one may stand behind
+            return n - h * w, h, w
+        pooled = ((max(h // step, 1), max(w // step, 1)) for step in range(2, max(h, w) + 1))
+        fits = (grid for grid in pooled if math.prod(grid) == m)
+        grid = next(fits, None) or lay_out(m, h / w)
+        if grid is None:
+            raise ValueError(f"{self.key}: {m} keys cannot be laid out as an image")
+        return m - math.prod(grid), *grid
+
+    def summary(self) -> dict[str, Any]:
+        """The facts and statistics of the map, without the map.
+
+        ``entropy`` is the mean, in nats, over all that sums to one; None where nothing does.
+        """
+        a = self.tensor.detach().float()
+        entropy = None
+        if self.normalised in self.names:
+            axis = len(self.names) - 1 - self.names[::-1].index(self.normalised)
+            entropy = torch.special.entr(a).sum(axis).mean().item()
+        return {
+            "path": self.path,
+            "part": self.part,
+            "call": self.call,
+            "mechanism": self.mechanism,
+            "axes": self.axes,
+            "shape": list(a.shape),
+            "range": self.range,
+            "input_shape": list(self.input_shape),
+            "min": a.min().item(),
+            "mean": a.mean().item(),
+            "max": a.max().item(),
+            "entropy": entropy,
+        }
+
+
+def _most_varied(a: Tensor) -> Tensor:
+    """Of ``b k … h w`` the entry of axis k that varies most over the places, for each image."""
+    best = a.flatten(2).std(2, unbiased=False).argmax(1)
+    return a[torch.arange(len(a), device=a.device), best]

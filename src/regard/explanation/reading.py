@@ -1,0 +1,210 @@
+"""Reading every attention map of a model while it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ..core.attention import Mechanism, Tap
+from ..core.shapes import bind, expand, split
+from ..measurement.costs import aligned
+from ..measurement.meter import in_the_open, path_of, undisturbed
+from .maps import AttentionMap, Query, lay_out
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Explanation(Mapping[str, AttentionMap]):
+    """The attention maps of one run, by key, in the order of the run."""
+
+    def __init__(self, maps: Mapping[str, AttentionMap], image: Tensor | None = None) -> None:
+        self.maps = dict(maps)
+        self.image = image
+
+    def __getitem__(self, key: str) -> AttentionMap:
+        if key not in self.maps:
+            raise KeyError(f"no map {key!r}; there are {', '.join(map(repr, self.maps))}")
+        return self.maps[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.maps)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __repr__(self) -> str:
+        return f"Explanation of {len(self)} maps\n{self.table()}"
+
+    def table(self) -> str:
+        """The maps as text, one line each."""
+        head = ("path", "mechanism", "axes", "shape", "min", "mean", "max", "entropy")
+        rows = []
+        for key, one in self.items():
+            s = one.summary()
+            numbers = (s["min"], s["mean"], s["max"], s["entropy"])
+            rows.append(
+                (
+                    key or "(root)",
+                    one.mechanism,
+                    one.axes,
+                    " × ".join(map(str, s["shape"])),
+                    *("" if number is None else f"{number:.3g}" for number in numbers),
+                )
+            )
+        return aligned([head, *rows], left=4)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `AttentionMap.summary` says of each map, by key."""
+        return {key: one.summary() for key, one in self.items()}
+
+    def figure(
+        self,
+        image: Any = None,
+        *,
+        query: Query | None = None,
+        rows: int = 4,
+        columns: int = 5,
+        stretch: bool = True,
+    ) -> Figure:
+        """Draw the maps on the image.
+
+        Args:
+            image: As for `regard.explanation.drawing.draw`, as are the other arguments; the
+                model's input if None and if that is an image.
+            query: Whose attention, for maps between positions.
+            rows: At most so many images.
+            columns: At most so many panels side by side.
+            stretch: Spread the colours over the values of the map, not over its range.
+
+        Raises:
+            ImportError: matplotlib is not there.
+        """
+        from .drawing import draw
+
+        pictures = self.image if image is None else image
+        options = {"rows": rows, "columns": columns, "stretch": stretch}
+        return draw(list(self.values()), pictures, query=query, **options)
+
+
+def explain(
+    model: nn.Module,
+    *inputs: Any,
+    only: str | Sequence[str] | None = None,
+    grad: bool = False,
+    **kwargs: Any,
+) -> Explanation:
+    """Run a model and read every attention map in it.
+
+    The model runs once, in evaluation mode and, where it is compiled, as the module that it was
+    compiled from. It is left as it was: no hook, no changed flag, no used-up random number.
+
+    Args:
+        model: Any module with mechanisms in it, or a mechanism.
+        inputs: What the model takes.
+        only: Paths of the mechanisms that matter, with ``*`` for anything; all if None.
+        grad: Keep the graph, so that gradients flow through the maps.
+        kwargs: What the model takes by name.
+
+    Returns:
+        The maps by path. Those of the parts of a composite have the part in brackets behind the
+        path, those of a second call ``#1``.
+
+    Raises:
+        ValueError: the model has no attention, or none at such a path, or none that ran.
+
+    >>> import regard
+    >>> print(explain(regard.create("cbam", 16), torch.ones(1, 16, 5, 5))["[spatial]"].axes)
+    b 1 h w
+    """
+    chosen = _choose(model, only)
+    maps: dict[str, AttentionMap] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
+    image = next((x for x in inputs if isinstance(x, Tensor) and x.dim() == 4), None)
+    aspect = image.shape[2] / image.shape[3] if image is not None else 1.0
+
+    def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        shapes[path] = tuple(tensors[0].shape) if tensors else ()
+        calls[path] += 1
+
+    def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
+        axes = split(mechanism.card.parts[part] if part else mechanism.card.map)
+        tensors = out if isinstance(out, (tuple, list)) else (out,)
+        for (name, own), tensor in zip(axes.items(), tensors, strict=True):
+            one = AttentionMap(
+                path=path,
+                part=".".join(filter(None, (part, name if len(axes) > 1 else ""))),
+                call=calls[path] - 1,
+                mechanism=type(mechanism).__name__,
+                axes=expand(own, tensor.dim()),
+                tensor=tensor if grad else tensor.detach(),
+                range=mechanism.card.range,
+                input_shape=shapes[path],
+                grid=_grid(mechanism, shapes[path], aspect),
+            )
+            maps.setdefault(one.key, one)
+
+    with ExitStack() as hooks:
+        for path, mechanism in chosen.items():
+            watch = mechanism.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
+            hooks.callback(watch.remove)
+            for part, tap in _taps(mechanism).items():
+                watch = tap.register_forward_hook(partial(record, path, part, mechanism))
+                hooks.callback(watch.remove)
+        with undisturbed(model, grad=grad), in_the_open():
+            model(*inputs, **kwargs)
+    if not maps:
+        raise ValueError(f"none of the mechanisms ran: {', '.join(map(repr, chosen))}")
+    shown = image if image is not None and image.shape[1] in (1, 3) else None
+    return Explanation(maps, shown)
+
+
+def _taps(mechanism: Mechanism) -> dict[str, Tap]:
+    """The taps of a mechanism by the names of the parts; that of the whole is ``""``."""
+    return {
+        name.removeprefix("tap").removeprefix("_"): child
+        for name, child in mechanism.named_children()
+        if isinstance(child, Tap)
+    }
+
+
+def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mechanism]:
+    """The mechanisms at the wanted paths."""
+    found = {
+        path_of(name): module
+        for name, module in model.named_modules()
+        if isinstance(module, Mechanism) and _taps(module)
+    }
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no attention to explain; "
+            'regard.insert(model, "cbam") puts some in'
+        )
+    if only is None:
+        return found
+    chosen = {}
+    for glob in [only] if isinstance(only, str) else only:
+        matches = {path: one for path, one in found.items() if fnmatchcase(path, glob)}
+        if not matches:
+            raise ValueError(f"no attention at {glob!r}; there are {', '.join(map(repr, found))}")
+        chosen |= matches
+    return chosen
+
+
+def _grid(mechanism: Mechanism, shape: tuple[int, ...], aspect: float) -> tuple[int, int] | None:
+    """Height and width of the positions that a mechanism saw."""
+    pattern = next(iter(split(mechanism.card.input).values()))
+    sizes = bind(pattern, shape)
+    if "t" in sizes:
+        return None
+    if "h" in sizes and "w" in sizes:
+        return sizes["h"], sizes["w"]
+    return lay_out(sizes["n"], aspect) if "n" in sizes else None

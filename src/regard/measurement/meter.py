@@ -1,0 +1,280 @@
+"""Counting what passes while a model runs: MACs, other operations, live activations."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..core.attention import Tap
+
+COMPILED = "_orig_mod"  # where torch.compile keeps the module it wraps
+
+
+def path_of(name: str) -> str:
+    """A module's path, whether it was compiled or not.
+
+    >>> path_of("layer1._orig_mod.attention")
+    'layer1.attention'
+    """
+    return ".".join(part for part in name.split(".") if part and part != COMPILED)
+
+
+@contextmanager
+def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
+    """Evaluate a model in a block, then leave its flags and the random numbers as they were."""
+    training = [(module, module.training) for module in model.modules()]
+    gpus = {p.device.index for p in model.parameters() if p.is_cuda}
+    try:
+        model.eval()
+        with (
+            torch.random.fork_rng(gpus),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(grad),
+        ):
+            yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+
+
+@contextmanager
+def in_the_open() -> Iterator[None]:
+    """Run compiled modules uncompiled and torch's fused encoder layers step by step.
+
+    What happens inside them can be neither hooked nor counted.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _attend(out: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[int, int]:
+    scores = math.prod(q.shape[:-1]) * k.shape[-2]
+    return scores * (q.shape[-1] + v.shape[-1]), scores
+
+
+def _deform(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> tuple[int, int]:
+    sampled = out.numel() // out.shape[1] * x.shape[1] * math.prod(weight.shape[2:])
+    return out.numel() * weight[0].numel(), sampled
+
+
+def _recur(out: Any, x: Tensor, *weights: Any) -> tuple[int, int]:
+    matrices = [w for w in tree_leaves(weights[:4]) if isinstance(w, Tensor) and w.dim() == 2]
+    steps = x.numel() // x.shape[-1]
+    return steps * sum(w.numel() for w in matrices), steps * sum(w.shape[0] for w in matrices)
+
+
+# MACs and other work of the products that torch's counter has no formula for (in some version).
+PRODUCTS: dict[str, Callable[..., tuple[int, int]]] = {
+    "torchvision::deform_conv2d": _deform,
+    "aten::mkldnn_rnn_layer": _recur,
+    "aten::_cudnn_rnn": _recur,
+    "aten::mv": lambda out, a, x: (a.numel(), 0),
+    "aten::addmv": lambda out, y, a, x, **_: (a.numel(), 0),
+    "aten::dot": lambda out, a, x: (a.numel(), 0),
+    "aten::_addmm_activation": lambda out, y, a, b, **_: (a.numel() * b.shape[1], out.numel()),
+    "aten::_trilinear": lambda out, x, w, y, *_: (x.shape[0] * w.numel(), 0),
+    "aten::_cdist_forward": lambda out, x, y, *_: (out.numel() * x.shape[-1], 0),
+}
+
+# These move numbers and compute none.
+MOVES = re.compile(
+    r"\w+_like|new_\w+|empty\w*|fill_?|zero_|\w*copy_?|clone|contiguous|lift_fresh|_unsafe_view|"
+    r"cat|stack|repeat\w*|roll|flip|tril|triu|diag_embed|\w+_pad(_nd|\dd)|im2col|"
+    r"index(_put_?)?|(index_|masked_)?select|(select_|slice_)?scatter|gather|take|embedding|"
+    r"\w*(pixel|channel)_(un)?shuffle|nonzero|_local_scalar_dense"
+)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _elementwise(name: str, func: Any, args: tuple, out: Any) -> int:
+    """One operation for each element that is written, or read where many make one."""
+    sources, results = _tensors(args), _tensors(out)
+    views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
+    if views or not sources or not results or MOVES.fullmatch(name):
+        return 0
+    written = max(t.numel() for t in results)
+    if name.startswith(("grid_sampler", "upsample", "_upsample")):
+        return written
+    if name.startswith(("avg_pool", "max_pool")):
+        return written * math.prod(args[1])
+    return max(written, *(t.numel() for t in sources))
+
+
+@dataclass
+class Tally:
+    """What one module has cost so far."""
+
+    macs: int = 0
+    elementwise: int = 0
+    memory: int = 0
+
+
+class Meter(TorchDispatchMode):
+    """Counts the work of a model and follows its memory while it runs in the block.
+
+    A storage that an operation returns and none has read before was made by the model; it counts
+    from then until nothing refers to it. Parameters, buffers and inputs are therefore left out, and
+    so is the scratch memory inside an operation.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.paths = {
+            module: path_of(name)
+            for name, module in model.named_modules()
+            if COMPILED not in module._modules
+        }
+        self.tallies = {path: Tally() for path in self.paths.values()}
+        self.uncounted: set[str] = set()
+        self.live = self.kept = 0
+        self._storages: dict[int, ref] = {}
+        self._frames: list[tuple[str, int]] = []
+        self._running: set[str] = {""}
+        self._formulas = FlopCounterMode(display=False).flop_registry
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> Meter:
+        for module in self.paths:
+            if not isinstance(module, Tap):  # a hook would tell it that its map is wanted
+                enter = module.register_forward_pre_hook(self._enter, prepend=True)
+                leave = module.register_forward_hook(self._leave)
+                self._hooks.callback(enter.remove)
+                self._hooks.callback(leave.remove)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.close()
+        self.kept = self.live
+        super().__exit__(*error)
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._frames.append((self.paths[module], self.live))
+        self._running = self._outer(path for path, _ in self._frames)
+
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        path, _ = self._frames.pop()
+        for outer in self._outer([path]):
+            tally = self.tallies[outer]
+            tally.memory = max(tally.memory, self.tallies[path].memory)
+        self._running = self._outer(path for path, _ in self._frames)
+
+    def _outer(self, paths: Iterable[str]) -> set[str]:
+        """These and all they are in: a list of modules is never called itself."""
+        found = {""}
+        for path in paths:
+            parts = path.split(".")
+            found |= {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
+        return found & self.tallies.keys()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for source in _tensors((args, kwargs)):
+            self._follow(source, size=0)
+        out = func(*args, **(kwargs or {}))
+        for result in _tensors(out):
+            self._follow(result, size=result.untyped_storage().nbytes())
+        macs, elementwise = self._work(func, args, kwargs or {}, out)
+        for path in self._running:
+            self.tallies[path].macs += macs
+            self.tallies[path].elementwise += elementwise
+        return out
+
+    def _follow(self, tensor: Tensor, size: int) -> None:
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key in self._storages:
+            return
+        self._storages[key] = ref(storage, lambda _: self._free(key, size))
+        self.live += size
+        for path, before in (("", 0), *self._frames):
+            tally = self.tallies[path]
+            tally.memory = max(tally.memory, self.live - before)
+
+    def _free(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.live -= size
+
+    def _work(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            if func in self._formulas:
+                return self._formulas[func](*args, **kwargs, out_val=out) // 2, 0
+            self.uncounted.add(func.name())
+            return 0, 0
+        name = func._schema.name
+        if name.startswith("aten::_scaled_dot_product") and not name.endswith("backward"):
+            return _attend(out, *args)
+        if name in PRODUCTS:
+            return PRODUCTS[name](out, *args, **kwargs)
+        if func._overloadpacket in self._formulas:
+            flops = self._formulas[func._overloadpacket](*args, **kwargs, out_val=out)
+            return flops // 2, 0
+        space, _, short = name.partition("::")
+        if space not in ("aten", "prim", "prims"):
+            self.uncounted.add(name)
+            return 0, 0
+        return 0, _elementwise(short, func, args, out)
+
+
+class Count(NamedTuple):
+    """Work of one call: MACs, and all operations that are none."""
+
+    macs: int
+    elementwise: int
+
+
+def _copy(x: Tensor, grad: bool) -> Tensor:
+    """A copy that may be written to, which a leaf that requires a gradient may not."""
+    return x.detach().requires_grad_(grad and x.is_floating_point()).clone()
+
+
+def run(model: nn.Module, inputs: Sequence[Any], *, grad: bool = False) -> Meter:
+    """Run a model on copies of the inputs and return what was counted."""
+    with undisturbed(model, grad=grad), in_the_open():
+        inputs = [_copy(x, grad) if isinstance(x, Tensor) else x for x in inputs]
+        with Meter(model) as meter:
+            out = model(*inputs)  # held while the block ends: it is what the caller gets
+        del out
+    return meter
+
+
+def count(module: nn.Module, *inputs: Any) -> Count:
+    """Count the work of one call, in evaluation mode.
+
+    >>> count(nn.Conv2d(3, 8, 1), torch.randn(1, 3, 5, 5))
+    Count(macs=600, elementwise=0)
+    """
+    total = run(module, inputs).tallies[""]
+    return Count(total.macs, total.elementwise)
+
+
+def peak_memory(module: nn.Module, *inputs: Any, backward: bool = False) -> int:
+    """Bytes of activations that one call needs: at its peak, or kept for the backward pass.
+
+    >>> peak_memory(nn.ReLU(), torch.randn(1, 3, 5, 5))
+    300
+    """
+    meter = run(module, inputs, grad=backward)
+    return meter.kept if backward else meter.tallies[""].memory
