@@ -1,0 +1,54 @@
+"""Rewrite what is made from the cards: the tables of the READMEs and the stub of the package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import regard
+from regard.catalog import entries, find
+from regard.cli.list import HEADINGS, markdown_table
+
+ROOT = Path(__file__).parent.parent
+STUB = ROOT / "src/regard/__init__.pyi"
+CHINESE = ("键", "机制", "加权对象", "方式", "时间", "论文")
+BETWEEN = re.compile(r"(<!-- catalogue -->\n).*?(<!-- /catalogue -->)", re.S)
+
+
+def generated() -> dict[Path, str]:
+    """What each file should hold."""
+    return {
+        ROOT / "README.md": readme(ROOT / "README.md", HEADINGS),
+        ROOT / "README.zh-CN.md": readme(ROOT / "README.zh-CN.md", CHINESE, "代码"),
+        STUB: stub(),
+    }
+
+
+def readme(path: Path, headings: tuple[str, ...], code: str = "code") -> str:
+    """A README with its table made new."""
+    text = path.read_text("utf-8")
+    table = markdown_table(find(), headings, code)
+    renewed, times = BETWEEN.subn(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
+    if times != 1:
+        raise ValueError(f"{path.name}: wanted <!-- catalogue --> … <!-- /catalogue --> once")
+    return renewed
+
+
+def stub() -> str:
+    """Every name of the package, for editors and type checkers, which do not run its code."""
+    homes: dict[str, str] = dict(vars(regard)["_VERBS"])
+    homes |= {name: f"mechanisms.{e.key}" for e in entries().values() for name in e.classes}
+    imports = sorted(f"from .{home} import {name} as {name}" for name, home in homes.items())
+    return "\n".join(['"""Made by docs/catalogue.py."""', "", *imports, "", "__version__: str", ""])
+
+
+def main() -> None:
+    """Write every file that is not as it should be."""
+    for path, text in generated().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            print(f"{path.relative_to(ROOT)} rewritten")
+
+
+if __name__ == "__main__":
+    main()

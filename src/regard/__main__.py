@@ -1,0 +1,5 @@
+"""``python -m regard``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,59 @@
+"""The command ``regard``: one file for each verb."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .cite import cite
+from .errors import Verbs
+from .explain import explain
+from .find import find
+from .insert import insert
+from .list import list_
+from .measure import measure
+from .screen import encode_anything
+from .show import show
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+CATALOGUE = "The catalogue"
+MODELS = "Your model"
+
+app.command("list", rich_help_panel=CATALOGUE)(list_)
+for verb in (find, show, cite):
+    app.command(rich_help_panel=CATALOGUE)(verb)
+for verb in (measure, explain, insert):
+    app.command(rich_help_panel=MODELS)(verb)
+if find_spec(f"{__name__}.compare"):
+    from .compare import compare
+
+    app.command(rich_help_panel=MODELS)(compare)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _regard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Visual attention you can trust."""
+
+
+def main() -> None:
+    """Run the command."""
+    encode_anything()
+    app(prog_name="regard")

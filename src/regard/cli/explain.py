@@ -1,0 +1,120 @@
+"""``regard explain``: where the attention in a model looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from . import insertion, models
+from .arguments import AT, START, At, Insert, Json, Network, Options, Start
+from .screen import plain_table, screen, show_json, show_text
+from .weights import load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..explanation import Explanation
+
+IMAGENET = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "input_size": (3, 224, 224),
+}
+
+
+def explain(
+    model: Network,
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    insert: Insert = None,
+    at: At = AT,
+    start: Start = START,
+    set_: Options = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict, .safetensors or saved by torch.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Download the weights of the model.")
+    ] = False,
+    classes: Annotated[int | None, typer.Option(min=1, help="Outputs of the model.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of what the model sees.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="Only there; * is anything.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw the maps into this file.")] = None,
+    json: Json = False,
+) -> None:
+    """Show where the attention in a model looks."""
+    from ..explanation import explain
+
+    change = insertion.wanted(insert, at, start, models.options(set_))
+    more = {} if classes is None else {"num_classes": classes}
+    network = models.network(model, pretrained=pretrained, **more)
+    cfg = IMAGENET | (getattr(network, "pretrained_cfg", None) or {})
+    picture = read(image, size or cfg["input_size"][-1])
+    seen = normalised(picture, cfg)
+    own = network.state_dict().keys()
+    if change:
+        network = change.into(network, seen)
+    added = [name for name in network.state_dict() if name not in own]
+    untrained = load(network, weights, optional=added) if weights else added
+    found = explain(network, seen, only=only or None)
+    if out:
+        found.figure(picture).savefig(out, bbox_inches="tight")
+    if json:
+        show_json(found.to_dict())
+    else:
+        show_text(maps_table(found), screen())
+        if out:
+            typer.echo(f"\ndrawn: {out}")
+    if not (weights or pretrained):
+        typer.echo("regard: the weights are random; give --weights or --pretrained", err=True)
+    elif untrained:
+        typer.echo(f"regard: the inserted {insert} is untrained", err=True)
+
+
+def maps_table(found: Explanation) -> Table:
+    """One line for each map: its axes, its shape, its values."""
+    facts = [one.summary() for one in found.values()]
+    numbers = ["min", "mean", "max"]
+    numbers += ["entropy"] if any(fact["entropy"] is not None for fact in facts) else []
+    table = plain_table("map", "axes", "shape", *numbers, numbers=tuple(numbers))
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for key, fact in zip(found, facts, strict=True):
+        shape = "×".join(map(str, fact["shape"]))
+        values = ("" if fact[name] is None else f"{fact[name]:.3g}" for name in numbers)
+        table.add_row(Text(key, "cyan", overflow="fold"), fact["axes"], shape, *values)
+    return table
+
+
+def read(path: Path, side: int) -> Tensor:
+    """The middle of a picture, ``1 3 side side``, from 0 to 1.
+
+    Raises:
+        ValueError: the file is no picture.
+        ImportError: Pillow is not there.
+    """
+    import torch
+
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError('pictures need Pillow: pip install "regard[vision]"') from error
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no picture that can be read") from None
+    square = ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
+    values = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+    return values.reshape(1, side, side, 3).movedim(3, 1) / 255
+
+
+def normalised(picture: Tensor, cfg: dict[str, Any]) -> Tensor:
+    """A picture as the model was trained to see it."""
+    mean, std = (picture.new_tensor(cfg[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
+    return (picture - mean) / std

@@ -1,0 +1,73 @@
+"""``regard insert``: what an insertion would put where, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import models
+from .arguments import AT, INPUT, START, At, Json, Name, Network, Options, Shape, Start
+from .insertion import Insertion
+from .measure import show_change
+from .screen import plain_table, screen, show_json, show_text
+
+if TYPE_CHECKING:
+    from ..surgery import Insertion as Planned
+
+
+def insert(
+    model: Network,
+    mechanism: Name,
+    at: At = AT,
+    start: Start = START,
+    set_: Options = None,
+    input: Shape = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show it; a command cannot do more.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what inserting a mechanism would put where, and what it would cost.
+
+    A command cannot hand back a model, so this needs --dry-run; `regard.insert` does it in Python.
+    """
+    wanted = Insertion(mechanism, at, start, models.options(set_))
+    if not dry_run:
+        raise ValueError(
+            "a command cannot hand back a model: see what would happen with --dry-run, or write "
+            f"in Python: {wanted.in_python()}"
+        )
+    from ..measurement import measure
+
+    network = models.network(model)
+    shape = models.sizes(input, INPUT) if input else models.image_shape(network)
+    found = wanted.plan(network, shape)
+    before, after = (
+        measure(one, shape, device="meta", latency=False, depth=0)
+        for one in (network, wanted.into(network, shape))
+    )
+    if json:
+        places = [asdict(insertion) for insertion in found]
+        show_json({"places": places, "before": before.to_dict(), "after": after.to_dict()})
+        return
+    show_places(found)
+    typer.echo()
+    show_change(before, after)
+    typer.echo(f"\n{wanted.in_python()}")
+
+
+def show_places(found: Sequence[Planned]) -> None:
+    """Print one line for each place."""
+    table = plain_table(
+        "after", "channels", "axes", "parameters", numbers=("channels", "parameters")
+    )
+    for insertion in found:
+        place = insertion.path or "(the model)"
+        counts = str(insertion.channels), str(insertion.layout), f"{insertion.parameters:,}"
+        table.add_row(place, *counts)
+    mechanism, gate = found[0].mechanism, ", behind γ = 0" if found[0].gated else ""
+    typer.echo(f"{mechanism} at {len(found)} place{'s' * (len(found) > 1)}{gate}\n")
+    show_text(table, screen())

@@ -1,0 +1,149 @@
+"""What a command line can say of a model: its name, its options, its input."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from ..catalog import Entry, entries, show
+from ..core.shapes import expand, split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGE = (1, 3, 224, 224)
+FEATURES = {"b": 1, "c": 256, "d": 256, "t": 8, "h": 14, "w": 14, "l": 196, "n": 196}
+
+
+def options(given: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``name=value`` pairs; values are Python literals, or else text.
+
+    >>> options(["reduction=4", "bias=True", "pools=('mean',)", "form=dot"])
+    {'reduction': 4, 'bias': True, 'pools': ('mean',), 'form': 'dot'}
+    >>> options(["reduction"])
+    Traceback (most recent call last):
+    ValueError: --set takes name=value, got "reduction"
+    """
+    read = {}
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
+        if not name.isidentifier() or not equals:
+            raise ValueError(f'--set takes name=value, got "{pair}"')
+        try:
+            read[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            read[name] = value
+    return read
+
+
+def sizes(text: str, what: str) -> tuple[int, ...]:
+    """Read whole numbers that commas or crosses separate.
+
+    >>> sizes("1,3,224,224", "--input"), sizes("128x96", "--input")
+    ((1, 3, 224, 224), (128, 96))
+    >>> sizes("1,3,-2", "--input")
+    Traceback (most recent call last):
+    ValueError: --input takes sizes above zero such as 1,3,224,224, got "1,3,-2"
+    """
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise ValueError(f'{what} takes sizes above zero such as 1,3,224,224, got "{text}"')
+    return tuple(map(int, parts))
+
+
+def device(name: str | None) -> str | None:
+    """Check that torch has a device of that name here.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if name is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'no device "{name}" here: {error}') from None
+    return name
+
+
+def entry_of(name: str) -> Entry | None:
+    """The mechanism that is called so, if one is."""
+    wanted = name.strip().lower().replace("-", "_")
+    known = any(wanted in entry.names for entry in entries().values())
+    return show(name) if known else None
+
+
+def mechanism(
+    entry: Entry, channels: int | None, shape: tuple[int, ...] | None, given: Mapping[str, Any]
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """Make a mechanism and the shape of an input for it, each from the other where one is missing.
+
+    Raises:
+        ValueError: an argument that has no default was not given.
+    """
+    from ..factory import create
+
+    axes = next(iter(split(entry.card.input).values()))
+    letters = expand(axes, len(shape) if shape else 4).split()
+    if channels is None:
+        deep = (size for letter, size in zip(letters, shape or (), strict=False) if letter in "cd")
+        channels = next(deep, FEATURES["c"])
+    needed = [option.name for option in entry.options if option.default is None]
+    widths = [name for name in needed if name.endswith(("channels", "width"))][:1]
+    arguments = {**dict.fromkeys(widths, channels), **given}
+    if missing := [name for name in needed if name not in arguments]:
+        raise ValueError(f"{entry.key} needs {' '.join(f'--set {name}=…' for name in missing)}")
+    if shape is None:
+        width = next((arguments[name] for name in widths), channels)
+        chosen = FEATURES | {"c": width, "d": width}
+        shape = tuple(int(s) if s.isdigit() else chosen.get(s, FEATURES["h"]) for s in letters)
+    return create(entry.key, **arguments), shape
+
+
+def network(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
+    """Build a model of timm, or of torchvision where the name says ``torchvision/``.
+
+    Raises:
+        ValueError: no model is called so.
+        ImportError: the library is not there.
+    """
+    library, slash, stem = name.rpartition("/")
+    if library == "torchvision":
+        return _of_torchvision(stem, pretrained, more)
+    if slash and library != "timm":
+        raise ValueError(f'no library "{library}"; there are timm/… and torchvision/…')
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(f'"{name}" needs timm: pip install "regard[vision]"') from error
+    if not timm.is_model(stem.partition(".")[0]):
+        raise _unknown(name, stem, timm.list_models())
+    return timm.create_model(stem, pretrained=pretrained, **more)
+
+
+def image_shape(network: nn.Module) -> tuple[int, ...]:
+    """One image of the size that the model was made for."""
+    cfg = getattr(network, "pretrained_cfg", None) or {}
+    return (1, *cfg.get("input_size", IMAGE[1:]))
+
+
+def _of_torchvision(stem: str, pretrained: bool, more: Mapping[str, Any]) -> nn.Module:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise ImportError(f'"{stem}" needs torchvision: pip install "regard[vision]"') from error
+    if stem not in models.list_models():
+        raise _unknown(f"torchvision/{stem}", stem, models.list_models())
+    return models.get_model(stem, weights="DEFAULT" if pretrained else None, **more)
+
+
+def _unknown(name: str, stem: str, known: Sequence[str]) -> ValueError:
+    close = get_close_matches(stem, known, n=3)
+    hint = "write a name of timm, torchvision/name, or a mechanism that `regard list` shows"
+    if close:
+        hint = "did you mean " + " or ".join(f'"{one}"' for one in close) + "?"
+    return ValueError(f'no model "{name}"; {hint}')

@@ -1,0 +1,57 @@
+"""Filling a model from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def load(model: nn.Module, path: Path, optional: Sequence[str] = ()) -> list[str]:
+    """Fill a model from a file, and return the ``optional`` entries that the file does not have.
+
+    Raises:
+        ValueError: the file is of another kind, or does not fit the model.
+    """
+    state = read(path)
+    own = model.state_dict()
+    missing = own.keys() - state.keys()
+    wrong = [f"{name} is missing" for name in missing - set(optional)]
+    wrong += [f"{name} has no place" for name in state.keys() - own.keys()]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, wanted {tuple(own[name].shape)}"
+        for name in own.keys() & state.keys()
+        if own[name].shape != state[name].shape
+    ]
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:3]) + ("; …" if len(wrong) > 3 else "")
+        raise ValueError(f"{path} does not fit the model ({len(wrong)} entries): {shown}")
+    model.load_state_dict(state, strict=False)
+    return sorted(missing)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read the state dict in a ``.safetensors`` file or one that torch saved.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} holds no weights that can be read: {error}") from None
+    held = held.get("state_dict", held) if isinstance(held, dict) else held
+    if not isinstance(held, dict) or not all(isinstance(t, torch.Tensor) for t in held.values()):
+        raise ValueError(f"{path} holds no state dict")
+    return held

@@ -1,0 +1,40 @@
+"""What is made from the cards is as the cards have it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "docs" / "catalogue.py"
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    spec = importlib.util.spec_from_file_location("catalogue", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "src/regard/__init__.pyi"])
+def test_generated_text_is_fresh(catalogue, name):
+    path = catalogue.ROOT / name
+    assert path.read_text("utf-8") == catalogue.generated()[path], f"{name}: `make catalogue`"
+
+
+def test_every_name_of_the_package_is_in_the_stub(catalogue):
+    import regard
+
+    declared = catalogue.stub()
+    missing = [name for name in dir(regard) if name not in declared]
+    assert not missing, f"{missing}: `make catalogue`"
+
+
+def test_a_readme_without_its_markers_is_refused(catalogue, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Nothing\n")
+    with pytest.raises(ValueError, match=r"README\.md: wanted <!-- catalogue -->"):
+        catalogue.readme(readme, catalogue.HEADINGS)
