@@ -1,0 +1,245 @@
+"""Instances and inputs made from the cards, and what makes a function a law about them.
+
+A law is a test of one case; a case is a mechanism with the arguments of its card's example, or of
+one of its variants. No law knows a mechanism by name: which cases it speaks of follows from their
+cards, and an exception is a field of the card, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import regard
+from regard.catalog import entries
+from regard.core.attention import Attention, Mechanism, SequenceAttention, Tap
+from regard.core.card import Card
+from regard.core.shapes import expand, split
+
+# Unequal primes: an axis taken for another shows.
+SIZES = {"b": 2, "l": 13, "t": 3, "h": 11, "w": 7, "n": 11, "m": 13}
+OTHER_PRIMES = (5, 17, 19, 23)
+GRID = "lthw"
+# So small that no softmax saturates: a map of zeros and ones has symmetries of its own.
+SCALE = 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mechanism and the arguments that build one instance of it."""
+
+    cls: type[Mechanism]
+    options: Mapping[str, Any]
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    key: str = "planted"
+
+    def __str__(self) -> str:
+        return "-".join([self.key, *(f"{name}={value}" for name, value in self.changed.items())])
+
+    @cached_property
+    def card(self) -> Card:
+        """The card of the instance; of the class, where no instance can be built."""
+        try:
+            return self.fresh().card
+        except Exception:  # the laws will say why
+            return self.cls.card
+
+    def fresh(self, **factory: Any) -> Mechanism:
+        """A new module, in evaluation mode."""
+        return self.cls(**self.options, **factory).eval()
+
+    def module(self, dtype: torch.dtype = torch.float64) -> Mechanism:
+        """A module whose parameters are all random, so that no layer is silent."""
+        return randomise(self.fresh()).to(dtype)
+
+
+@cache
+def mechanisms() -> dict[str, type[Mechanism]]:
+    """Every mechanism by its key, and every part that is a public class of its own."""
+    found = {}
+    for key, entry in entries().items():
+        for name in sorted(entry.classes, key=lambda name: name != entry.name):
+            cls = getattr(regard, name)
+            if issubclass(cls, Mechanism):
+                found[key if name == entry.name else f"{key}.{name}"] = cls
+    return found
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """The example and the variants of every mechanism.
+
+    A part is tried by itself once its card has an example of its own; `test_cards` asks for one.
+    """
+    found = []
+    for key, cls in mechanisms().items():
+        example = cls.card.example
+        if "." not in key or example is not mechanisms()[key.partition(".")[0]].card.example:
+            found.append(Case(cls, example, {}, key))
+            found += [Case(cls, {**example, **v}, v, key) for v in cls.card.variants]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: its test, the cases it speaks of, and how many mechanisms must be among them."""
+
+    test: Callable[..., None]
+    cases: tuple[Case, ...]
+    least: int
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(
+    of: Callable[[Case], Any] = lambda case: True,
+    *,
+    once: bool = False,
+    costly: bool = False,
+    slow: bool = False,
+    least: int = 2,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a test of one case a law.
+
+    Args:
+        of: Which cases the law speaks of; by default all.
+        once: The law is about the class, so the example alone is tried.
+        costly: A case takes about a second, so the variants are left to the slow suite.
+        slow: Every case is left to the slow suite.
+        least: How many mechanisms must exercise the law, for it to mean anything.
+    """
+
+    def enact(test: Callable[..., None]) -> Callable[..., None]:
+        name = test.__name__.removeprefix("test_")
+        chosen = [
+            case
+            for case in cases()
+            if not (once and case.changed) and name not in case.card.exempt and _true(of, case)
+        ]
+        LAWS[name] = Law(test, tuple(chosen), least)
+        marked = [
+            pytest.param(
+                case,
+                id=str(case),
+                marks=[pytest.mark.slow] if slow or (costly and case.changed) else [],
+            )
+            for case in chosen
+        ]
+        return pytest.mark.parametrize("case", marked)(test)
+
+    return enact
+
+
+def _true(of: Callable[[Case], Any], case: Case) -> bool:
+    try:
+        return bool(of(case))
+    except Exception:  # no instance can be built: the law itself will say why
+        return True
+
+
+def has_form(case: Case) -> bool:
+    """Whether the mechanism is written as g and f; a whole network is not."""
+    return issubclass(case.cls, (Attention, SequenceAttention))
+
+
+def any_grid(case: Case) -> bool:
+    """Whether one instance takes any number of axes of space and time."""
+    return "*" in case.card.input
+
+
+def randomise(module: nn.Module) -> Any:
+    """Draw every parameter and buffer anew; a variance stays above zero."""
+    with torch.no_grad():
+        for name, t in module.state_dict(keep_vars=True).items():
+            if name.endswith("running_var"):
+                t.uniform_(0.5, 1.5)
+            elif t.is_floating_point():
+                t.normal_(std=0.3)
+    return module
+
+
+def patterns(module: Mechanism, dims: int = 2) -> list[str]:
+    """The axes of each input, ``*`` written out."""
+    found = split(module.card.input).values()
+    return [expand(p, len(p.split()) - 1 + dims) if "*" in p.split() else p for p in found]
+
+
+def draw(
+    module: Mechanism,
+    *,
+    dims: int = 2,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 1,
+    **sizes: int,
+) -> tuple[Tensor, ...]:
+    """Inputs as the card describes them; axes that the instance leaves open get primes."""
+    known = SIZES | sizes | module.sizes
+    spare = iter(OTHER_PRIMES)
+    random = torch.Generator().manual_seed(seed)
+    inputs = []
+    for pattern in patterns(module, dims):
+        shape = []
+        for axis in pattern.split():
+            if axis not in known and not axis.isdigit():
+                known[axis] = next(spare)
+            shape.append(int(axis) if axis.isdigit() else known[axis])
+        x = torch.randn(shape, generator=random, dtype=torch.float64)
+        inputs.append((SCALE * x).to(dtype))
+    return tuple(inputs)
+
+
+def open_axes(module: Mechanism) -> set[str]:
+    """The axes, besides the batch, whose size the instance leaves open."""
+    axes = {axis for p in patterns(module) for axis in p.split() if not axis.isdigit()}
+    return axes - {"b"} - set(module.sizes)
+
+
+def bound(module: Mechanism, inputs: tuple[Tensor, ...]) -> dict[str, int]:
+    """The sizes that the inputs give to the letters of the card; n counts the positions."""
+    sizes = dict(module.sizes)
+    for pattern, x in zip(patterns(module, inputs[0].dim() - 2), inputs, strict=True):
+        sizes |= {a: n for a, n in zip(pattern.split(), x.shape, strict=True) if not a.isdigit()}
+    grid = [sizes[axis] for axis in GRID if axis in sizes]
+    if grid and "n" not in sizes:
+        sizes["n"] = torch.Size(grid).numel()
+    return sizes
+
+
+def map_of(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> Any:
+    """The map, asked of g itself."""
+    return by_parts(module, inputs, **masks)[0]
+
+
+def by_parts(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> tuple[Any, Any]:
+    """The map and the output, computed by hand from e, g and f."""
+    z = module.embed(*inputs)
+    if isinstance(module, SequenceAttention):
+        a = module.attention(z, masks.get("mask"), masks.get("weights"))
+    else:
+        a = module.attention(z)
+    return a, module.combine(a, z)
+
+
+@contextmanager
+def watched(module: nn.Module) -> Iterator[dict[str, Any]]:
+    """Hook every tap; what passes is found under the tap's name, in order of passing."""
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda tap, args, a: seen.__setitem__(name, a)
+
+    taps = [(name, tap) for name, tap in module.named_modules() if isinstance(tap, Tap)]
+    hooks = [tap.register_forward_hook(keep(name)) for name, tap in taps]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

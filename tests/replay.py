@@ -1,0 +1,330 @@
+"""Run our mechanisms on golden cases: ``python tests/replay.py IN OUT``.
+
+IN and OUT are files or folders. Of a case only the inputs, the state, the cotangents and the
+metadata are read; the output, the input gradient, the map and the buffers after a training step
+are written under the same file name, in the names, shapes and layout of the reference. A case that
+cannot be replayed is told on the standard error, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from regard.catalog import resolve
+from regard.core.attention import Mechanism, SequenceAttention, Tap
+from regard.core.reference import Source
+from regard.core.shapes import GRIDS, expand, split
+from regard.factory import load_reference, mechanism
+
+QUERIES = ("x", "query", "queries")
+KEYS_AND_VALUES = ("key", "keys", "value", "values")
+CLOSES = ("attn_mask", "key_padding_mask", "attention_mask")  # True = may not attend
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A golden case: what was given to a reference implementation."""
+
+    meta: Mapping[str, str]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> Golden:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            return cls(file.metadata(), {name: file.get_tensor(name) for name in names})
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors called so, or ``prefix.…``, by the rest of their name."""
+        return {
+            name.removeprefix(prefix).removeprefix("."): tensor
+            for name, tensor in self.tensors.items()
+            if name == prefix or name.startswith(prefix + ".")
+        }
+
+    @property
+    def key(self) -> str:
+        return resolve(self.meta["mechanism"])
+
+    @property
+    def source(self) -> Source:
+        return Source.parse(self.meta["reference"])
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return json.loads(self.meta["kwargs"])
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return self.under("state")
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The inputs under the names that the case calls them, in call order."""
+        found = self.under("input")
+        ordered = [found[i] for i in sorted(found, key=lambda i: int(i or 0))]
+        alone = ["x"] if len(ordered) == 1 else list(found)
+        names = json.loads(self.meta["inputs"]) if "inputs" in self.meta else alone
+        return dict(zip(names, ordered, strict=True))
+
+    @property
+    def length_first(self) -> bool:
+        """Whether the sequences are laid out as length, batch, channels."""
+        return self.meta["layout"].startswith(("LNC", "TBC"))
+
+    def build(self) -> nn.Module:
+        """Our module, with the weights of the case, in its mode."""
+        module = load_reference(self.key, self.meta["reference"], self.kwargs, self.state)
+        return module.train(self.meta["mode"] == "train")
+
+    def map_axes(self) -> dict[str, str]:
+        """The axes of each map of the reference, by its name there."""
+        known = mechanism(self.key).card.references
+        fits = [name for name in known if self.source.matches(name)]
+        axes = known[max(fits, key=len)]
+        return {} if not axes else split(axes)
+
+
+def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
+    """What our module gives for a case, in the names and the layout of its reference.
+
+    Args:
+        golden: The case.
+        watch: Watch every tap, so that each map is built and found among the results.
+    """
+    module = golden.build()
+    passed: list[tuple[str, Any]] = []
+    if watch:
+        listen(module, passed)
+    leaves = {n: x.clone() for n, x in golden.inputs.items()}
+    leaves = {n: x.requires_grad_(x.is_floating_point()) for n, x in leaves.items()}
+    y = call(module, leaves, length_first=golden.length_first)
+
+    single = isinstance(y, Tensor)
+    outputs = {"": y} if single else {str(i): t for i, t in enumerate(y)}
+    results = {_join("output", name): t for name, t in outputs.items()}
+    results |= input_gradients(golden, leaves, outputs)
+    if watch:
+        results |= maps(golden, module, passed)
+    if module.training:
+        results |= buffers_after(golden, module)
+    return {name: t.detach().contiguous() for name, t in results.items()}
+
+
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool) -> Any:
+    """Call our module with the inputs of a reference."""
+
+    def turn(x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if length_first and x.dim() == 3 else x
+
+    if isinstance(module, SequenceAttention):
+        sequences = [turn(x) for n, x in inputs.items() if n in (*QUERIES, *KEYS_AND_VALUES)]
+        closing = {name: x for name, x in inputs.items() if name in CLOSES}
+        unknown = inputs.keys() - {*QUERIES, *KEYS_AND_VALUES, *CLOSES, "attention_weights"}
+        if unknown:
+            raise ValueError(f"no idea what {sorted(unknown)} is to a sequence attention")
+        mask = may_attend(closing, len(sequences[0]))
+        y = module(*sequences, mask=mask, weights=inputs.get("attention_weights"))
+    else:
+        y = module(*map(turn, inputs.values()))
+    return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
+
+
+def may_attend(closing: Mapping[str, Tensor], batch: int) -> Tensor | None:
+    """One mask for all masks of a reference, True = may attend, or a bias if one of them is.
+
+    A mask is ``n m``, ``(b heads) n m`` or ``b heads n m``; of keys alone, ``b m``.
+    """
+    masks = []
+    for name, closed in closing.items():
+        if name == "key_padding_mask":
+            closed = closed[:, None, None]
+        elif closed.dim() == 3:
+            closed = closed.unflatten(0, (batch, -1))
+        masks.append(closed if closed.is_floating_point() else ~closed.bool())
+    if not masks:
+        return None
+    if any(mask.is_floating_point() for mask in masks):
+        return sum(mask if mask.is_floating_point() else _as_bias(mask) for mask in masks)
+    merged = masks[0]
+    for mask in masks[1:]:
+        merged = merged & mask
+    return merged
+
+
+def _as_bias(mask: Tensor) -> Tensor:
+    return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
+
+
+def input_gradients(
+    golden: Golden, leaves: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The gradient of the sum of outputs times cotangents by each input that gets one."""
+    pairs = [(outputs[name], c) for name, c in golden.under("cotangent").items()]
+    wanted = {i: x for i, x in enumerate(leaves.values()) if x.requires_grad}
+    if not pairs or not wanted:
+        return {}
+    total = sum((y * c).sum() for y, c in pairs)
+    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    single = "input" in golden.tensors
+    return {
+        "grad.input" if single else f"grad.input.{i}": gradient
+        for i, gradient in zip(wanted, found, strict=True)
+        if gradient is not None
+    }
+
+
+def listen(module: nn.Module, passed: list[tuple[str, Any]]) -> None:
+    """Note each map with the path of its tap, in order of passing."""
+
+    def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda tap, args, a: passed.append((path, a))
+
+    for path, tap in module.named_modules():
+        if isinstance(tap, Tap):
+            tap.register_forward_hook(note(path))
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map of ours: its tap, the path of its mechanism, its name, its axes, its numbers."""
+
+    tap: str
+    path: str
+    name: str
+    axes: str
+    numbers: Tensor
+
+
+def own_maps(module: nn.Module, passed: list[tuple[str, Any]]) -> list[Map]:
+    """Our maps with their axes, one by one, in order of passing."""
+    found = []
+    for tap_path, a in passed:
+        path, _, tap = tap_path.rpartition(".")
+        owner = module.get_submodule(path)
+        assert isinstance(owner, Mechanism)
+        part = tap.removeprefix("tap").removeprefix("_")
+        named = split(owner.card.parts[part] if part else owner.card.map)
+        for (name, axes), numbers in zip(
+            named.items(), [a] if isinstance(a, Tensor) else a, strict=True
+        ):
+            label = part or ("" if name.isdigit() else name)
+            found.append(Map(tap_path, path, label, expand(axes, numbers.dim()), numbers))
+    return found
+
+
+def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> dict[str, Tensor]:
+    """Our maps under the names and in the layout of the reference.
+
+    A name of the reference is a part, a map or a child of ours; an instance whose options leave the
+    part out has no such map. Numbers stand for our maps in their order: those of the mechanism
+    itself, if there are as many, else all.
+    """
+    ours = own_maps(module, passed)
+    wanted = golden.map_axes()
+    main = [m for m in ours if m.tap == "tap"]
+    in_order = main if len(main) == len(wanted) else ours
+    grid = next(iter(golden.inputs.values())).dim() - 2
+    results = {}
+    for i, (name, axes) in enumerate(wanted.items()):
+        called = in_order[i:] if name.isdigit() else [m for m in ours if name in (m.name, m.path)]
+        if not called:
+            continue
+        alone = len(wanted) == 1 and name == "0"
+        results["map" if alone else f"map.{name}"] = relayout(
+            called[0].numbers, called[0].axes, _write_out(axes, grid)
+        )
+    return results
+
+
+def _write_out(axes: str, dims: int) -> str:
+    starred = {"*", "1*"} & set(axes.split())
+    return expand(axes, len(axes.split()) - 1 + dims) if starred and dims in GRIDS else axes
+
+
+def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
+    """Permute named axes, and drop or add axes of one, to go from our layout to another.
+
+    An axis that one side alone names so is the one that the other side alone names otherwise.
+
+    >>> relayout(torch.zeros(2, 5, 1, 3), "b h 1 w", "b w h").shape
+    torch.Size([2, 3, 5])
+    >>> relayout(torch.zeros(2, 5, 3), "b n k", "b m n").shape
+    torch.Size([2, 3, 5])
+    """
+    places = {i: axis for i, axis in enumerate(ours.split()) if axis != "1"}
+    wanted = [axis for axis in theirs.split() if axis != "1"]
+    strangers = [axis for axis in wanted if axis not in places.values()]
+    if len(places) != len(wanted) or len(strangers) > 1:
+        raise ValueError(f"our map ({ours}) cannot be laid out as ({theirs})")
+    order = []
+    for axis in wanted:
+        named = (i for i, name in places.items() if name == axis)
+        left_over = (i for i, name in places.items() if name not in wanted)
+        order.append(next(left_over if axis in strangers else named))
+        del places[order[-1]]
+    ones = [i for i, axis in enumerate(ours.split()) if axis == "1"]
+    moved = a.permute(*order, *ones)  # the ones last, where reshaping moves nothing
+    sizes = iter(moved.shape)
+    return moved.reshape([1 if axis == "1" else next(sizes) for axis in theirs.split()])
+
+
+def buffers_after(golden: Golden, module: nn.Module) -> dict[str, Tensor]:
+    """The buffers after a training step, under the names of the reference."""
+    state = golden.state
+    _, renamed = mechanism(golden.key).translate(golden.source, golden.kwargs, state)
+    theirs = {id(tensor): name for name, tensor in state.items()}
+    buffers = {name for name, _ in module.named_buffers()}
+    after = module.state_dict()
+    return {
+        f"state_after.{theirs[id(tensor)]}": after[name].reshape(tensor.shape)
+        for name, tensor in renamed.items()
+        if name in buffers and id(tensor) in theirs
+    }
+
+
+def results(golden: Golden) -> dict[str, Tensor]:
+    """Everything that is written: what a user gets, and the maps that a watcher sees."""
+    seen = replay(golden, watch=True)
+    plain = replay(golden, watch=False)
+    return seen | plain
+
+
+def main(given: str, wanted: str) -> int:
+    """Replay a file, or every case of a folder; return how many could not be."""
+    source, target = Path(given), Path(wanted)
+    paths = sorted(source.glob("*.safetensors")) if source.is_dir() else [source]
+    if not paths:
+        raise SystemExit(f"no *.safetensors in {source}")
+    to_folder = source.is_dir() or target.is_dir() or target.suffix != ".safetensors"
+    failures = 0
+    for path in paths:
+        to = target / path.name if to_folder else target
+        to.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            golden = Golden.read(path)
+            save_file(results(golden), to, dict(golden.meta))
+        except Exception as error:  # the other cases are still worth having
+            failures += 1
+            sys.stderr.write(f"{path.name}: {type(error).__name__}: {error}\n")
+    return failures
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    raise SystemExit(bool(main(*sys.argv[1:])))

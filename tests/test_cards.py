@@ -1,0 +1,185 @@
+"""The cards say what can be true, and what can be read without running anything."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import fields
+from typing import Any, get_args
+from urllib.parse import urlparse
+
+import pytest
+
+import test_laws
+import test_laws_arguments
+import test_laws_torch
+from cases import cases, mechanisms
+from regard.catalog import FOLDER, Entry, cite, entries, find, resolve
+from regard.core import card as cards
+from regard.core.card import Card
+from regard.core.reference import Source
+from regard.core.shapes import split
+from regard.factory import mechanism
+
+COMPUTES = {"pool", "fc", "conv", "matmul"}
+APPLIES = {"gate", "matmul", "select", "sample", "add"}
+BOOKS = (test_laws, test_laws_arguments, test_laws_torch)
+SYMMETRIES = {"pixels", "channels", "frames"}
+RANGE = re.compile(r"unit|real|offset|softmax( \w+)?")
+AXES = re.compile(r"(\w+: )?([a-z]\w*|\d+|1?\*)( ([a-z]\w*|\d+|1?\*))*")
+TERM = re.compile(r"[a-z](\^\d)?( [a-z](\^\d)?)*( log [a-z])?")
+
+each = pytest.mark.parametrize("entry", entries().values(), ids=lambda entry: entry.key)
+
+
+def test_the_catalogue_holds_every_file() -> None:
+    files = {path.stem for path in FOLDER.glob("[!_]*.py")}
+    assert set(entries()) == files, "a file without a card that can be read"
+
+
+@each
+def test_the_card_that_is_read_is_the_card_that_runs(entry: Entry) -> None:
+    assert mechanism(entry.key).card == entry.card
+
+
+@each
+def test_key_is_the_class_name_in_small_letters(entry: Entry) -> None:
+    words = re.findall(r"[A-Z]+[a-z]*\d*|[A-Z]?[a-z]+\d*", entry.name)
+    known = {"_".join(words).lower(), "".join(words).lower()}
+    assert entry.key in known, f"{entry.name} in {entry.key}.py"
+
+
+@each
+def test_words_are_those_of_the_catalogue(entry: Entry) -> None:
+    card = entry.card
+    assert card.domain in get_args(cards.Domain)
+    assert card.kind in get_args(cards.Kind)
+    assert set(card.computes.split("+")) <= COMPUTES, card.computes
+    assert set(card.applies.split("+")) <= APPLIES, card.applies
+    assert {*card.equivariant, *card.map_invariant, *card.independent} <= SYMMETRIES
+    assert RANGE.fullmatch(card.range), card.range
+
+
+@each
+def test_axes_can_be_read(entry: Entry) -> None:
+    card = entry.card
+    patterns = [card.input, card.map, card.output, *card.parts.values()]
+    patterns += [axes for axes in card.references.values() if axes]
+    for pattern in patterns:
+        for part in pattern.split(", "):
+            assert AXES.fullmatch(part), f"({pattern})"
+        assert split(pattern)
+
+
+@each
+def test_the_paper_can_be_found(entry: Entry) -> None:
+    card = entry.card
+    assert 1990 <= card.year <= 2030, card.year
+    assert card.title and card.paper and card.venue and card.authors
+    assert all(" " in author for author in card.authors), "first and last name"
+    for url in filter(None, (card.url, card.code)):
+        parts = urlparse(url)
+        assert parts.scheme == "https" and "." in parts.netloc, url
+    assert bool(card.licence) == bool(card.code), "code has a licence, or 'none stated'"
+    assert card.url and card.url in cite(entry.key)
+
+
+@each
+def test_cost_is_stated_in_terms_of_sizes(entry: Entry) -> None:
+    assert set(entry.card.cost) == {"time", "memory"}
+    for growth in entry.card.cost.values():
+        for term in growth.split(" + "):
+            assert TERM.fullmatch(term), growth
+
+
+@each
+def test_first_argument_is_a_width(entry: Entry) -> None:
+    first, *others = entry.options
+    if first.name in ("channels", "width", "in_channels"):
+        assert first.default is None and first.name in entry.card.example
+        assert first.type == "int"
+    else:  # nothing to build that depends on it
+        known = {"channels", "width", "in_channels"}
+        assert not known & {option.name for option in others}
+
+
+@each
+def test_example_and_variants_name_arguments(entry: Entry) -> None:
+    known = {option.name for option in entry.options} - {"device", "dtype"}
+    assert set(entry.card.example) <= known
+    for variant in entry.card.variants:
+        assert variant, "an empty variant is the example again"
+        assert set(variant) <= known
+        assert {**entry.card.example, **variant} != entry.card.example
+
+
+@each
+def test_every_option_is_explained(entry: Entry) -> None:
+    for option in entry.options:
+        assert option.type, f"{option.name} has no type"
+        assert option.meaning.endswith((".", ")")), f"{option.name}: {option.meaning!r}"
+
+
+@each
+def test_references_are_repositories_or_packages(entry: Entry) -> None:
+    assert entry.card.references, "nothing to compare with"
+    for name in entry.card.references:
+        assert Source.parse(name).matches(name), f"{name} does not match itself"
+        repo = name.partition(":")[0]
+        assert repo.count("/") <= 1 and "@" not in repo and " " not in repo, repo
+
+
+@each
+def test_exceptions_have_a_reason(entry: Entry) -> None:
+    for card in (entry.card, *(case.card for case in cases() if case.key == entry.key)):
+        for name, reason in {**card.exempt, **card.inert}.items():
+            assert len(reason.split()) > 2, f"{name}: say why"
+        written = {f"test_{name}" for name in card.exempt}
+        assert not written - {name for book in BOOKS for name in vars(book)}, "no such law"
+    assert all(told.endswith(".") for told in entry.card.differs), "whole sentences"
+
+
+def test_a_name_that_several_answer_to_is_no_key_and_tells_them_apart() -> None:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for key, entry in entries().items():
+        assert len(set(entry.card.aliases)) == len(entry.card.aliases), f"{key}: an alias twice"
+        for name in entry.names:
+            owners[name].add(key)
+    for name, keys in owners.items():
+        assert re.fullmatch(r"[a-z0-9_]+", name), f"{name}: cannot be asked for"
+        if name in entries():
+            assert keys == {name}, f"{name} is a key, and an alias of {keys - {name}}"
+            assert resolve(name) == name
+        elif len(keys) == 1:
+            assert resolve(name) in keys
+        else:
+            with pytest.raises(ValueError, match="may mean") as answer:
+                resolve(name)
+            assert all(key in str(answer.value) for key in keys)
+
+
+@each
+def test_every_mechanism_is_found_by_what_its_card_says(entry: Entry) -> None:
+    card = entry.card
+    questions: tuple[dict[str, Any], ...] = (
+        {"domain": card.domain},
+        {"kind": card.kind},
+        {"year": card.year},
+        {"computes": card.computes.split("+")[0]},
+        {"applies": card.applies.split("+")[0]},
+        {"text": card.title},
+    )
+    for question in questions:
+        assert entry in find(**question), question
+
+
+@pytest.mark.parametrize("name", [name for name in mechanisms() if "." in name])
+def test_a_part_has_an_example_of_its_own(name: str) -> None:
+    whole, part = mechanisms()[name.partition(".")[0]], mechanisms()[name]
+    assert part.card.example is not whole.card.example, f"{name} has the example of the whole"
+    assert isinstance(part(**part.card.example), part)
+
+
+def test_every_field_of_the_card_is_documented() -> None:
+    told = re.findall(r"^        (\w+): \S", Card.__doc__ or "", re.M)
+    assert told == [field.name for field in fields(Card)]
