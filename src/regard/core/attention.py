@@ -174,7 +174,12 @@ class SequenceAttention(Mechanism):
             )
         if mask.dim() not in (2, len(axes)):
             raise ValueError(f"{who}: mask: expected {want}, got {tuple(mask.shape)}")
-        sizes = {**self.sizes, "b": query.shape[0], "n": query.shape[1], "m": key.shape[1]}
+        sizes = {
+            **self.sizes,
+            "b": query.shape[0],
+            axes[-2]: query.shape[1],
+            axes[-1]: key.shape[1],
+        }
         for name, size in zip(axes[-mask.dim() :], mask.shape, strict=True):
             if size not in (1, sizes[name]):
                 raise ValueError(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from .precision import softmax
+
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
 def weigh(
@@ -41,8 +43,7 @@ def weigh(
     else:
         open_rows = (mask > -torch.inf).any(-1, keepdim=True)
         scores = torch.where(open_rows, scores + mask, 0.0)
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    a = scores.softmax(-1, dtype=wide).to(scores.dtype)
+    a = softmax(scores, -1)
     return a if open_rows is None else a * open_rows
 
 

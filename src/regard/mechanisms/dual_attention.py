@@ -146,6 +146,8 @@ class PositionAttention(Attention):
     .. math::
         y = x + \gamma V A^\top, \quad A = \operatorname{softmax}(Q^\top K)
 
+    Equations 1 and 2 of the paper.
+
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
@@ -155,11 +157,22 @@ class PositionAttention(Attention):
     Shape:
         x ``b c h w``, map ``b n n`` for the n positions, y as x.
 
+    Raises:
+        ValueError: a size is not positive, or the reduction leaves no channel.
+
     >>> PositionAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(DualAttention.card, map="b n n", identity_at_init=True)
+    card = replace(
+        DualAttention.card,
+        map="b n n",
+        identity_at_init=True,
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        example=dict(channels=12, reduction=3),
+        variants=(dict(reduction=8),),
+        inert={"key.bias": "a constant added to a query's scores cancels in the softmax"},
+    )
 
     def __init__(
         self,
@@ -210,8 +223,10 @@ class ChannelAttention(Attention):
     .. math::
         y = x + \gamma A X, \quad A = \operatorname{softmax}(-X X^\top)
 
+    Equations 3 and 4 of the paper, but for the sign.
+
     Args:
-        channels: :math:`C`, if it is to be checked; the part has no weights that depend on it.
+        channels: :math:`C`; no weight depends on it.
         energy: Channels attend to those ``unlike`` them, or ``like`` them.
         device: Where to put the parameters.
         dtype: Their type.
@@ -219,23 +234,34 @@ class ChannelAttention(Attention):
     Shape:
         x ``b c h w``, map ``b c c``, y as x.
 
-    >>> ChannelAttention()(torch.randn(2, 64, 9, 7)).shape
+    Raises:
+        ValueError: the size is not positive, or the energy is unknown.
+
+    >>> ChannelAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(DualAttention.card, map="b c c", identity_at_init=True)
+    card = replace(
+        DualAttention.card,
+        map="b c c",
+        equivariant=("pixels", "channels"),
+        map_invariant=("pixels",),
+        identity_at_init=True,
+        cost=dict(time="n c^2", memory="n c + c^2"),
+        example=dict(channels=16),
+        inert={},
+    )
 
     def __init__(
         self,
-        channels: int | None = None,
+        channels: int,
         *,
         energy: Literal["unlike", "like"] = "unlike",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if channels is not None:
-            positive(channels=channels)
-        super().__init__(**({} if channels is None else {"c": channels}))
+        super().__init__(c=channels)
+        positive(channels=channels)
         one_of(("unlike", "like"), energy=energy)
         self.energy = energy
         self.gamma = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))

@@ -9,10 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..core import precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, one_of, positive
 from ..core.reference import Source, rename
+
+CANCELS = "a constant added to all scores of a slot cancels in the softmax over the tokens"
 
 
 class ExternalAttention(Attention):
@@ -106,12 +109,19 @@ class ExternalAttention(Attention):
         factory = {"device": device, "dtype": dtype}
         inner, bias = width, False
         if form == "block":
-            self.card = replace(self.card, input="b c h w", output="b c h w", train_differs=True)
+            self.card = replace(
+                self.card,
+                input="b c h w",
+                output="b c h w",
+                train_differs=True,
+                inert={"before.bias": CANCELS},
+            )
             self.before = nn.Conv2d(width, width, 1, **factory)
         elif form == "heads":
             divides(width=width, heads=heads)
             self.heads = 4 * heads
-            self.card = replace(self.card, map="b heads n s")
+            inert = {"before.bias": CANCELS, "keys.bias": CANCELS}
+            self.card = replace(self.card, map="b heads n s", inert=inert)
             self.before = nn.Linear(width, 4 * width, **factory)
             inner, bias = width // heads, True
         self.keys = nn.Linear(inner, slots, bias, **factory)
@@ -132,7 +142,7 @@ class ExternalAttention(Attention):
         return x, x
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return self.keys(x[1]).softmax(-2)
+        return precision.softmax(self.keys(x[1]), -2)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         y = self.values(a / (self.eps + a.sum(-1, keepdim=True)))

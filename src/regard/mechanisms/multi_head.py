@@ -140,10 +140,9 @@ class MultiHead(SequenceAttention):
         positive(head_width=head_width, value_head_width=value_head_width)
         probability(dropout=dropout)
         self.extra = bias_kv + zero_kv
-        inert = (
-            {} if self.extra else self.card.inert
-        )  # without a bias, they keep it from cancelling
-        self.card = replace(self.card, train_differs=dropout > 0, inert=inert)
+        self.card = replace(self.card, train_differs=dropout > 0)
+        if self.extra:  # they have no bias, which keeps that of the other keys from cancelling
+            self.card = replace(self.card, map="b heads n k", inert={})
         self.heads = heads
         self.scale = head_width**-0.5
         self.zero_kv = zero_kv

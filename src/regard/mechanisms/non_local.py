@@ -22,6 +22,15 @@ NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 FORMS = ("embedded", "gaussian", "dot", "concat")
 
 
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+def halve(x: Tensor) -> Tensor:
+    """Pool height and width, or the only axis, by two; never time, nor what is one wide."""
+    sides = [2 if n > 1 else 1 for n in x.shape[2:]]
+    if x.dim() == 3:  # not max_pool1d: its length would be fixed by an export
+        return max_pool2d(x.unsqueeze(2), (1, *sides)).squeeze(2)
+    return max_pool2d(x, sides) if x.dim() == 4 else max_pool3d(x, (1, *sides[1:]))
+
+
 class NonLocal(Attention):
     r"""Adds to each position a weighted sum over all positions.
 
@@ -130,7 +139,8 @@ class NonLocal(Attention):
             input=expand(self.card.input, 2 + dims),
             output=expand(self.card.output, 2 + dims),
             range="softmax" if form in ("embedded", "gaussian") else "real",
-            equivariant=() if pool else ("pixels",),
+            equivariant=("pixels",) if pool is None else ("frames",) if dims == 3 else (),
+            map_invariant=("channels",) if form == "gaussian" else (),
             train_differs=norm,
             inert=self.card.inert if form == "embedded" else {},
         )
@@ -153,26 +163,21 @@ class NonLocal(Attention):
         nn.init.zeros_(last.bias)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        source = self.halve(x) if self.pool == "input" else x
+        source = halve(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
         if self.pool == "projections":
-            k, v = self.halve(k), self.halve(v)
+            k, v = halve(k), halve(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
-
-    def halve(self, x: Tensor) -> Tensor:
-        if self.dims == 1:  # not max_pool1d: its length would be fixed by an export
-            return max_pool2d(x.unsqueeze(2), (1, 2)).squeeze(2)
-        return max_pool2d(x, 2) if self.dims == 2 else max_pool3d(x, (1, 2, 2))
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         _, q, k, _ = x
         if self.form == "dot":
             return q @ k.mT / k.shape[1]
         if self.form == "concat":
-            w_q, w_k = self.compare.weight.squeeze(0).chunk(2)
-            return ((q @ w_q).unsqueeze(2) + (k @ w_k).unsqueeze(1)).relu() / k.shape[1]
+            w_q, w_k = self.compare.weight.mT.chunk(2)  # w [q; k] = w_q q + w_k k
+            return (q @ w_q + (k @ w_k).mT).relu() / k.shape[1]
         return pairwise.weigh(q, k, scale=self.scale)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:

@@ -16,15 +16,26 @@ from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it makes a tensor out of sizes
-def lattice(x: Tensor, align_corners: bool) -> Tensor:
-    """The coordinates (u, v, 1) of every position of x, ``h w 3``, from -1 to 1."""
+def grid_of(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
+    """Where each position of x reads, ``b h w 2``; in half precision a pixel would be too small."""
+    wide = torch.promote_types(theta.dtype, torch.float32)
 
     def line(n: int) -> Tensor:
-        ticks = 2 * torch.arange(n, device=x.device, dtype=x.dtype) - (n - 1)
+        ticks = 2 * torch.arange(n, device=x.device, dtype=wide) - (n - 1)
         return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
 
     v, u = torch.meshgrid(line(x.shape[2]), line(x.shape[3]), indexing="ij")
-    return torch.stack([u, v, torch.ones_like(u)], 2)
+    base = torch.stack([u, v, torch.ones_like(u)], 2).flatten(0, 1)  # n 3
+    with torch.autocast(x.device.type, enabled=False):
+        return (base @ theta.to(wide).unflatten(1, (2, 3)).mT).unflatten(1, x.shape[2:])
+
+
+@torch.fx.wrap  # likewise: it asks a symbol for its type and layout
+def sample(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
+    """Read x on a grid, zeros outside; layout and type are those of x."""
+    y = grid_sample(x.to(grid.dtype), grid, align_corners=align_corners).to(x.dtype)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if last else y
 
 
 class SpatialTransformer(Attention):
@@ -146,12 +157,10 @@ class SpatialTransformer(Attention):
         # Resizing to the same size changes nothing, and asking whether it is the same would fix the
         # sizes of an exported model.
         seen = interpolate(x, self.size, mode="bilinear", align_corners=False)
-        theta = self.place(self.localise(seen)).unflatten(1, (2, 3))
-        base = lattice(x, self.align_corners)  # h w 3
-        return (base.flatten(0, 1) @ theta.mT).unflatten(1, x.shape[2:])
+        return grid_of(self.place(self.localise(seen)), x, self.align_corners)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return grid_sample(x, a, padding_mode="zeros", align_corners=self.align_corners)
+        return sample(x, a, self.align_corners)
 
     @classmethod
     def translate(

@@ -1,0 +1,13 @@
+"""What must not be computed in half precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+def softmax(scores: Tensor, axis: int) -> Tensor:
+    """Softmax in single precision at least, given back in the precision of the scores."""
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(axis, dtype=wide).to(scores.dtype)
