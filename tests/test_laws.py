@@ -288,6 +288,18 @@ def test_a_single_position_gives_no_nan(case: Case) -> None:
     assert all(t.isfinite().all() for t in (*flat(y), *found.values()))
 
 
+@law(lambda case: case.card.train_differs)
+def test_one_image_in_training_works_or_is_refused_with_advice(case: Case) -> None:
+    """Where a norm sees one value for each channel, somebody has to say what to change."""
+    module = case.module().train()
+    try:
+        y = module(*draw(module, b=1))
+    except ValueError as refusal:
+        assert re.match(rf"{case.cls.__name__}: .*use a batch of two or more", str(refusal))
+    else:
+        assert all(t.isfinite().all() for t in flat(y))
+
+
 def reads_keys(case: Case) -> bool:
     return issubclass(case.cls, SequenceAttention)
 

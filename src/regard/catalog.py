@@ -119,7 +119,9 @@ def entries() -> dict[str, Entry]:
     """Every mechanism by its key, in alphabetical order."""
     found = {}
     for path in sorted(FOLDER.glob("[!_]*.py")):
-        classes = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)]
+        classes = [
+            n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)
+        ]
         public = tuple(c.name for c in classes if not c.name.startswith("_"))
         for body in classes:
             if (card := _card(body)) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import precision
+from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive
@@ -138,7 +138,8 @@ class SelectiveKernel(Attention):
 
     def attention(self, x: list[Tensor]) -> Tensor:
         z = sum(u.mean((2, 3), keepdim=True) for u in x)  # b o 1 1
-        z = self.norm(self.squeeze(z)).relu()
+        z = grid.several(self.squeeze(z), type(self).__name__, self.training)
+        z = self.norm(z).relu()
         return precision.softmax(self.select(z).unflatten(1, (len(x), -1)), 1)
 
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
