@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -26,6 +28,7 @@ import regard
 from regard.core.attention import Tap
 from regard.measurement import peak_memory
 
+Maker = Callable[[], nn.Module]
 IMAGES = ((8, 256, 56, 56), (8, 64, 112, 112), (2, 512, 14, 14))
 
 
@@ -46,9 +49,9 @@ class Naive(nn.Module):
 class SelfMultiHead(nn.Module):
     """`torch.nn.MultiheadAttention` of a sequence over itself."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.module = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.module = nn.MultiheadAttention(256, 8, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x, x, x, need_weights=False)[0]
@@ -61,8 +64,8 @@ class Row:
     key: str
     peer: str
     shape: tuple[int, ...]
-    ours: Callable[[], nn.Module]
-    theirs: Callable[[], nn.Module]
+    ours: Maker
+    theirs: Maker
 
 
 def rows() -> list[Row]:
@@ -92,17 +95,20 @@ def rows() -> list[Row]:
             ),
         }
         found += [Row(*names, shape, *makers) for names, makers in pairs.items()]
-    for n in (32, 64):
-        shape = (1, 256, n, n)
-        ours = lambda: regard.NonLocal(256, pool=None)  # noqa: E731
-        found.append(Row("non_local", "naive", shape, ours, lambda: Naive(ours())))
-        both = lambda: regard.DualAttention(256)  # noqa: E731
-        found.append(Row("dual_attention", "naive", shape, both, lambda: Naive(both())))
-        tokens = (1, n * n, 256)
-        heads = lambda: regard.MultiHead(256, 8)  # noqa: E731
-        found.append(Row("multi_head", "naive", tokens, heads, lambda: Naive(heads())))
-        found.append(Row("multi_head", "torch.nn", tokens, heads, lambda: SelfMultiHead(256, 8)))
+    for side in (32, 64):
+        image, tokens = (1, 256, side, side), (1, side * side, 256)
+        found += [
+            Row("non_local", "naive", image, *against_its_map(regard.NonLocal, pool=None)),
+            Row("dual_attention", "naive", image, *against_its_map(regard.DualAttention)),
+            Row("multi_head", "naive", tokens, *against_its_map(regard.MultiHead)),
+            Row("multi_head", "torch.nn", tokens, lambda: regard.MultiHead(256), SelfMultiHead),
+        ]
     return found
+
+
+def against_its_map(cls: type[nn.Module], **options: Any) -> tuple[Maker, Maker]:
+    """A mechanism of 256 channels, as it is and with its map built."""
+    return partial(cls, 256, **options), lambda: Naive(cls(256, **options))
 
 
 def seconds(module: nn.Module, x: Tensor, *, backward: bool) -> float:
@@ -170,8 +176,8 @@ def main() -> None:
         f"{device}, {torch.get_num_threads()} threads; {given.rounds} turns each.\n"
         "Theirs over ours: above 1, ours is faster or smaller; quartiles in brackets.\n"
     )
-    text = f"# Speed and memory, as ratios\n\n{about}\n{table(given.rounds, given.device, given.only)}\n"
-    given.out.write_text(text)
+    rows = table(given.rounds, given.device, given.only)
+    given.out.write_text(f"# Speed and memory, as ratios\n\n{about}\n{rows}\n")
     print(f"\nwritten to {given.out}")
 
 

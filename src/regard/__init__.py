@@ -21,9 +21,12 @@ _VERBS = {
     "insert": "surgery",
     "replace": "surgery",
     "remove": "surgery",
+    "plan": "surgery",
+    "insertions": "surgery",
     "attention_parameters": "surgery",
     "explain": "explanation",
     "measure": "measurement",
+    "scaling": "measurement",
     "compare": "comparison",
 }
 

@@ -8,6 +8,7 @@ from .explanation import explain as explain
 from .factory import create as create
 from .factory import load_reference as load_reference
 from .measurement import measure as measure
+from .measurement import scaling as scaling
 from .mechanisms.cbam import CBAM as CBAM
 from .mechanisms.coordinate import Coordinate as Coordinate
 from .mechanisms.dual_attention import ChannelAttention as ChannelAttention
@@ -24,6 +25,8 @@ from .mechanisms.spatial_transformer import SpatialTransformer as SpatialTransfo
 from .mechanisms.squeeze_excitation import SqueezeExcitation as SqueezeExcitation
 from .surgery import attention_parameters as attention_parameters
 from .surgery import insert as insert
+from .surgery import insertions as insertions
+from .surgery import plan as plan
 from .surgery import remove as remove
 from .surgery import replace as replace
 

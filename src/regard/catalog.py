@@ -80,9 +80,9 @@ def _literal(node: ast.expr) -> Any:
 
 def _card(body: ast.ClassDef) -> Card | None:
     for node in body.body:
-        if isinstance(node, ast.Assign) and isinstance(call := node.value, ast.Call):
-            if isinstance(call.func, ast.Name) and call.func.id == "Card":
-                return Card(**{k.arg: _literal(k.value) for k in call.keywords if k.arg})
+        call = node.value if isinstance(node, ast.Assign) else None
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Card":
+            return Card(**{k.arg: _literal(k.value) for k in call.keywords if k.arg})
     return None
 
 
@@ -180,8 +180,8 @@ def find(
             ``channel+spatial``, ``spatial+temporal``, ``sequence``.
         computes: How it finds the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
         applies: How it uses them: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
-        kind: What it can stand for: ``gate``, ``relation``, ``convolution``, ``sequence``, ``head``,
-            ``network``.
+        kind: What it can stand for: ``gate``, ``relation``, ``convolution``, ``sequence``,
+            ``head``, ``network``.
         year: A year, or several: ``range(2018, 2021)``.
 
     Raises:
@@ -226,13 +226,13 @@ def _prose(entry: Entry) -> str:
 def cite(name: str) -> str:
     """Give the BibTeX entry of a mechanism's paper.
 
-    >>> print(cite("simam"))
-    @inproceedings{yang2021simam,
-      title     = {SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks},
-      author    = {Lingxiao Yang and Ru-Yuan Zhang and Lida Li and Xiaohua Xie},
-      booktitle = {ICML},
-      year      = {2021},
-      url       = {https://proceedings.mlr.press/v139/yang21o.html}
+    >>> print(cite("cbam"))
+    @inproceedings{woo2018cbam,
+      title     = {CBAM: Convolutional Block Attention Module},
+      author    = {Sanghyun Woo and Jongchan Park and Joon-Young Lee and In So Kweon},
+      booktitle = {ECCV},
+      year      = {2018},
+      url       = {https://arxiv.org/abs/1807.06521}
     }
     """
     card = show(name).card

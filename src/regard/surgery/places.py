@@ -1,0 +1,179 @@
+"""Where attention can stand: the presets, found in the dry run, and names that match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from difflib import get_close_matches
+from itertools import groupby
+
+from torch import nn
+
+from .dry_run import MIXING, Call, DryRun, Value
+
+At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
+
+ADDITIONS = frozenset(("add", "add_", "__add__", "__iadd__", "__radd__"))
+PARTS = frozenset(("__getitem__", "chunk", "split", "unbind", "narrow", "select", "tensor_split"))
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
+    """Every residual addition: the module that adds, and the last layer of the branch.
+
+    An addition is residual if both terms come, inside the module that adds, from one tensor: the
+    shortcut through one convolution at most and whole, the branch through more. The last layer is
+    the last to normalise, convolve or multiply by a weight through which the whole branch passes;
+    there may be none.
+    """
+    for value in run.values:
+        call = value.call
+        if call is None or value.op not in ADDITIONS or len(value.inputs) != 2:
+            continue
+        if any(term.shape != value.shape for term in value.inputs):
+            continue
+        left, right = (_ancestors(term, call.start) for term in value.inputs)
+        if not (shared := left & right):
+            continue
+        source = max(shared, key=lambda v: v.index)
+        old = _ancestors(source, call.start)
+        (shortcut, _), (branch, end) = sorted(
+            ((left - old, value.inputs[0]), (right - old, value.inputs[1])),
+            key=lambda t: _work(t[0]),
+        )
+        if _mixings(shortcut) > 1 or any(v.op in PARTS for v in shortcut):
+            continue
+        if _work(shortcut) == _work(branch):
+            continue
+        through = sorted(branch, key=lambda v: v.index, reverse=True)
+        last = (layer for v in through if (layer := _layer(v)) and _passes(end, v, old))
+        yield call, next(last, None)
+
+
+def _ancestors(value: Value, start: int) -> set[Value]:
+    """The value and all it comes from, back to what was there before ``start``."""
+    found, todo = set(), [value]
+    while todo:
+        if (v := todo.pop()) not in found:
+            found.add(v)
+            todo += v.inputs if v.index >= start else ()
+    return found
+
+
+def _mixings(path: Iterable[Value]) -> int:
+    return sum(v.op in MIXING for v in path)
+
+
+def _work(path: Collection[Value]) -> tuple[int, int]:
+    return _mixings(path), len(path)
+
+
+def _layer(value: Value) -> Call | None:
+    return next((call for call in value.returned_by if call.layer), None)
+
+
+def _passes(end: Value, through: Value, old: set[Value]) -> bool:
+    """Whether every way back from ``end`` to what is ``old`` leads through one value."""
+    seen, todo = {through}, [end]
+    while todo:
+        if (v := todo.pop()) in old:
+            return False
+        if v not in seen:
+            seen.add(v)
+            todo += v.inputs
+    return True
+
+
+def residual(run: DryRun, own: set[str]) -> list[str]:
+    """The last layer of each residual branch."""
+    return _unique(layer.name for _, layer in branches(run) if layer and layer.name not in own)
+
+
+def block(run: DryRun, own: set[str]) -> list[str]:
+    """The residual blocks."""
+    return _unique(call.name for call in _blocks(run, own))
+
+
+def stage(run: DryRun, own: set[str]) -> list[str]:
+    """The last block of each stage."""
+    blocks = dict.fromkeys(_blocks(run, own))
+    outer = [call for call in blocks if sum(around in blocks for around in call.within()) == 1]
+    runs = groupby(outer, key=lambda call: call.output and call.output.size)
+    return _unique([*run][-1].name for _, run in runs)
+
+
+PRESETS = {"residual": residual, "block": block, "stage": stage}
+
+
+def _blocks(run: DryRun, own: set[str]) -> list[Call]:
+    """The runs of every class that adds a shortcut somewhere, but of the model itself."""
+    adding = {type(call.module) for call, _ in branches(run) if call.name and call.name not in own}
+    return [
+        call
+        for call in run.calls
+        if type(call.module) in adding and call.name and call.name not in own
+    ]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def host(run: DryRun, name: str) -> str:
+    """The module that can carry a hook and a child for ``name``.
+
+    A container runs its children one by one, so that one more would become part of it; the child
+    that returns the container's output stands in for it.
+
+    Raises:
+        ValueError: the module did not run, or is a container without such a child.
+    """
+    calls = run.of(name)
+    if not calls:
+        raise ValueError("it did not run in the dry run")
+    if not isinstance(calls[0].module, CONTAINERS):
+        return name
+    for call in calls[0].output.returned_by if calls[0].output else ():
+        inside = calls[0] in call.within() and call is not calls[0]
+        alone = len(run.of(call.name)) == len(calls)
+        if inside and alone and not isinstance(call.module, CONTAINERS):
+            return call.name
+    raise ValueError("a container hands its children on; name a module inside or around it")
+
+
+def match(at: At, modules: Iterable[tuple[str, nn.Module]]) -> list[str]:
+    """The names that a glob, a regular expression or a callable matches.
+
+    In a glob ``*`` stands for what is between two dots, ``**`` for anything.
+
+    >>> net = nn.ModuleDict({"layer1": nn.Sequential(nn.ReLU()), "layer2": nn.ReLU()})
+    >>> match("layer*", net.named_modules()), match("**.0", net.named_modules())
+    (['layer1', 'layer2'], ['layer1.0'])
+    """
+    if isinstance(at, str):
+        signs = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+        parts: list[str] = re.findall(r"\*\*|\[[^]]+\]|.", at)
+        glob = "".join(
+            signs.get(part) or (part.replace("[!", "[^") if part[1:] else re.escape(part))
+            for part in parts
+        )
+        return [name for name, _ in modules if re.fullmatch(glob, name) and bool(name) == bool(at)]
+    if isinstance(at, re.Pattern):
+        return [name for name, _ in modules if at.search(name)]
+    if callable(at):
+        return [name for name, module in modules if at(name, module)]
+    raise TypeError(
+        f"at: expected a name, glob, compiled regular expression or callable, got {at!r}"
+    )
+
+
+def listing(names: Collection[str], wanted: str = "") -> str:
+    """At most twenty names, those that resemble the wanted one first.
+
+    >>> listing(["conv1", "bn1", "conv2"], "conv3")
+    'conv2, conv1, bn1'
+    """
+    close = get_close_matches(wanted, names, n=5, cutoff=0.6) if wanted else []
+    ordered = list(dict.fromkeys([*close, *names]))
+    rest = f" … and {len(ordered) - 20} more" if len(ordered) > 20 else ""
+    return ", ".join(name or "''" for name in ordered[:20]) + rest

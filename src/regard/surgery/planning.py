@@ -1,0 +1,257 @@
+"""What would go where: found, checked and counted before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Mechanism
+from ..factory import create
+from ..factory import mechanism as find_class
+from .dry_run import Call, DryRun, Value, dry_run
+from .layout import Layout
+from .places import CONTAINERS, PRESETS, At, host, listing, match
+from .site import Insertion, Replacement, Site, free_name, guests
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An insertion to come.
+
+    Attributes:
+        insertion: What will be there.
+        build: Makes the mechanism.
+        like: A tensor of the place, whose device and type the parameters take.
+    """
+
+    insertion: Insertion
+    build: Callable[[], Mechanism]
+    like: Value
+
+
+def plan_insertions(
+    model: nn.Module,
+    mechanism: str | type[Mechanism],
+    at: At,
+    start: str,
+    example: Any,
+    options: Options,
+) -> list[Place]:
+    """Find the places that `regard.insert` would use; it says what may be wrong with them."""
+    cls = _class_of(mechanism, options)
+    if cls.card.kind == "convolution":
+        raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
+    if cls.card.kind not in ("gate", "relation", "sequence") or not cls.card.plug:
+        raise ValueError(f"{cls.__name__} is a {cls.card.kind}, which cannot stand in a network")
+    if start not in ("identity", "paper"):
+        raise ValueError(f"start must be 'identity' or 'paper', got {start!r}")
+    run = _watch(model, example)
+    own = _own(model)
+
+    def place(name: str) -> Place:
+        path = host(run, name)
+        values = [_output(call) for call in run.of(path)]
+        layouts = {Layout.of(value, run) for value in values}
+        if len(layouts) > 1:
+            raise ValueError(f"it runs {len(values)} times, with different channels or layouts")
+        layout = layouts.pop()
+        build = _maker(mechanism, cls, layout.channels, options)
+        with torch.device("meta"):
+            module = build()
+            gated = start == "identity" and not module.card.identity_at_init
+            site = Site(module, layout, gated=gated)
+        for value in values:
+            _try(site, value, value)
+        child = free_name(model.get_submodule(path))
+        return Place(site.report(path, child), build, values[0])
+
+    there = [call.name for call in run.calls if _carries(call) and call.name not in own]
+    return _each(_names(model, run, at, own, there), place, cls, there)
+
+
+def plan_replacements(
+    model: nn.Module, mechanism: str | type[Mechanism], at: At, example: Any, options: Options
+) -> list[Place]:
+    """Find the convolutions that `regard.replace` would take out."""
+    cls = _class_of(mechanism, options)
+    if cls.card.kind != "convolution":
+        raise ValueError(f"{cls.__name__} is a {cls.card.kind}: use regard.insert")
+    run = _watch(model, example)
+    own = _own(model)
+
+    def place(path: str) -> Place:
+        convolution = model.get_submodule(path)
+        if not isinstance(convolution, nn.Conv2d) or not path:
+            raise ValueError(f"it is a {type(convolution).__name__}, no Conv2d of a model")
+        if any(isinstance(child, Site) for child in convolution.children()):
+            raise ValueError("attention follows it, which would be lost; remove that first")
+        calls = [call for call in run.of(path) if call.given]
+        if not calls:
+            raise ValueError("it did not run in the dry run")
+        build = _maker(
+            mechanism, cls, convolution.in_channels, _geometry(cls, convolution, options)
+        )
+        layout = Layout.of(calls[0].given[0], run)
+        with torch.device("meta"):
+            replacement = Replacement(build(), convolution, layout)
+        for call in calls:
+            _try(replacement, call.given[0], _output(call))
+        return Place(replacement.report(path, ""), build, calls[0].given[0])
+
+    modules = [(name, m) for name, m in model.named_modules() if name not in own]
+    there = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
+    if not (names := match(at, modules)):
+        raise ValueError(f"nothing is called {at!r}; convolutions: {listing(there, str(at))}")
+    return _each(names, place, cls, there)
+
+
+def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechanism]:
+    cls = find_class(mechanism) if isinstance(mechanism, str) else mechanism
+    if not (isinstance(cls, type) and issubclass(cls, Mechanism)):
+        raise TypeError(f"mechanism: expected a name or a Mechanism class, got {mechanism!r}")
+    if chosen := options.keys() & {"device", "dtype"}:
+        raise ValueError(f"{' and '.join(sorted(chosen))}: the place decides, leave it out")
+    return cls
+
+
+def _maker(
+    mechanism: str | type[Mechanism], cls: type[Mechanism], channels: int, options: Options
+) -> Callable[[], Mechanism]:
+    """How the mechanism is made: with the number of channels, unless it works for any."""
+    make = partial(create, mechanism) if isinstance(mechanism, str) else cls
+    first = next(iter(inspect.signature(cls).parameters.values()), None)
+    sized = first is not None and first.kind is first.POSITIONAL_OR_KEYWORD
+    return partial(make, *([channels] if sized else []), **options)
+
+
+def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options:
+    """The arguments that make a mechanism do what a convolution did.
+
+    Raises:
+        ValueError: it has no option for what the convolution does.
+    """
+    known = inspect.signature(cls).parameters
+    plain: Options = {"stride": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+    found = {"out_channels": old.out_channels, "kernel_size": old.kernel_size}
+    found |= {"padding": old.padding, "bias": old.bias is not None}
+    found |= {name: getattr(old, name) for name in plain}
+    found = {name: _single(value) for name, value in found.items()}
+    kernels = options.get("kernels", known["kernels"].default if "kernels" in known else ())
+    if "kernel_size" not in known and found["kernel_size"] not in kernels:
+        theirs = f"those of {cls.__name__} are {kernels}" if kernels else f"{cls.__name__} has none"
+        raise ValueError(f"its kernel is {found['kernel_size']}, and {theirs}")
+    for name, value in plain.items():
+        if name not in known and found[name] != value:
+            raise ValueError(f"its {name} is {found[name]}, and {cls.__name__} has no {name}")
+    half = tuple(d * (k - 1) / 2 for d, k in zip(old.dilation, old.kernel_size, strict=True))
+    if "padding" not in known and old.padding not in (half, "same"):
+        raise ValueError(
+            f"its padding {found['padding']} does not centre its kernel {found['kernel_size']}, "
+            f"and {cls.__name__} has no padding"
+        )
+    return {name: value for name, value in found.items() if name in known} | options
+
+
+def _single(value: Any) -> Any:
+    same = isinstance(value, tuple) and len(set(value)) == 1
+    return value[0] if same else value
+
+
+def _watch(model: nn.Module, example: Any) -> DryRun:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if hasattr(model, "_orig_mod"):
+        raise ValueError(
+            "the model is compiled, and would not see a new hook: compile it afterwards"
+        )
+    return dry_run(model, example)
+
+
+def _own(model: nn.Module) -> set[str]:
+    """Names inside what regard put there, which are no places."""
+    parts = {
+        part
+        for _, child, guest in guests(model)
+        for part in guest.modules()
+        if child or part is not guest
+    }
+    return {name for name, module in model.named_modules() if module in parts}
+
+
+def _names(model: nn.Module, run: DryRun, at: At, own: set[str], there: list[str]) -> list[str]:
+    """The names that ``at`` means."""
+    if isinstance(at, str) and at in PRESETS:
+        if found := PRESETS[at](run, own):
+            return found
+        raise ValueError(
+            f"{type(model).__name__}: no residual block found for at={at!r}; name the places, as "
+            f"in at='layer*'; there are {listing(there)}"
+        )
+    if found := match(at, [(n, m) for n, m in model.named_modules() if n not in own]):
+        return found
+    presets = ", ".join(PRESETS)
+    wanted = at if isinstance(at, str) else ""
+    raise ValueError(
+        f"{type(model).__name__}: nothing matches at={at!r}; there are {listing(there, wanted)}; "
+        f"and the presets {presets}"
+    )
+
+
+def _each(
+    names: Iterable[str], place: Callable[[str], Place], cls: type[Mechanism], there: list[str]
+) -> list[Place]:
+    """Plan every place, or say of each that is refused why."""
+    places: dict[str, Place] = {}
+    refused: dict[str, str] = {}
+    for name in names:
+        try:
+            found = place(name)
+            places.setdefault(found.insertion.path, found)
+        except ValueError as e:
+            refused[name] = str(e)
+    if refused:
+        left = [name for name in there if name not in refused]
+        reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in refused.items()]
+        more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        raise ValueError(
+            f"{cls.__name__} cannot stand at {'; '.join(reasons[:5])}{more}. "
+            f"There are {listing(left, next(iter(refused)))}"
+        )
+    return list(places.values())
+
+
+def _output(call: Call) -> Value:
+    if call.output is None:
+        raise ValueError("its output is no tensor that depends on the input")
+    return call.output
+
+
+def _carries(call: Call) -> bool:
+    value = call.output
+    return (
+        value is not None
+        and value.dtype.is_floating_point
+        and 3 <= len(value.shape) <= 5
+        and value.axis is not None
+        and not isinstance(call.module, CONTAINERS)
+    )
+
+
+def _try(module: nn.Module, given: Value, wanted: Value) -> None:
+    """Run on the meta device, where nothing is computed but every shape."""
+    x = torch.empty(given.shape, dtype=given.dtype, device="meta")
+    try:
+        y = module.to(given.dtype).eval()(x)
+    except (RuntimeError, IndexError) as e:
+        raise ValueError(f"on {given.shape}: {e}") from None
+    if not isinstance(y, Tensor) or y.shape != wanted.shape:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"it would return {got} instead of {wanted.shape}")
