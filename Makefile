@@ -12,7 +12,7 @@ setup: .venv/ready
 
 demo: setup  ## compare attentions on real data; ends with a table and an HTML report
 	$(BIN)/regard compare --attention none,se,eca,cbam,simam --backbone resnet18 --data digits \
-		--epochs 3 --seeds 2 --out runs/demo
+		--epochs 3 --seeds 2 --processes 2 --out runs/demo
 
 test: setup  ## what a change must pass
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term

@@ -94,13 +94,14 @@ def test_cost_is_stated_in_terms_of_sizes(entry: Entry) -> None:
 
 @each
 def test_first_argument_is_a_width(entry: Entry) -> None:
-    first, *others = entry.options
-    if first.name in ("channels", "width", "in_channels"):
-        assert first.default is None and first.name in entry.card.example
-        assert first.type == "int"
-    else:  # nothing to build that depends on it
-        known = {"channels", "width", "in_channels"}
-        assert not known & {option.name for option in others}
+    """So that ``create(name, 256)``, ``insert`` and other libraries' doors serve them all."""
+    first, *_, device, dtype = entry.options
+    assert first.name in ("channels", "width", "in_channels")
+    assert (device.name, dtype.name) == ("device", "dtype")
+    if first.default is None:
+        assert first.type == "int" and first.name in entry.card.example
+    else:  # nothing is built that depends on it
+        assert (first.type, first.default) == ("int | None", "None")
 
 
 @each

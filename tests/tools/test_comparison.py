@@ -22,6 +22,7 @@ from regard.comparison import compare, figures, training
 from regard.comparison.data import labels, load
 from regard.comparison.ledger import Ledger
 from regard.comparison.progress import Watch
+from regard.comparison.runs import accelerators
 from regard.comparison.statistics import paired
 from regard.comparison.training import Draw, Recipe
 from regard.comparison.variants import Adapter, build, control_of, inserted, parameters, parse
@@ -295,6 +296,20 @@ def test_images_are_moved_each_by_its_own_shift():
     down, left = training.moved(x, torch.tensor([[0, 1], [1, 2]]), 1)[:, 0]
     assert down.tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     assert left.tolist() == [[1, 2, 2], [4, 5, 5], [7, 8, 8]]
+
+
+def test_what_the_model_draws_depends_on_seed_and_epoch_alone():
+    data = load("digits", size=16, train_samples=40)
+    curves = []
+    for _ in range(2):
+        torch.rand(3)
+        model = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(256, 10, bias=False)
+        )
+        torch.nn.init.ones_(model[2].weight)
+        with accelerators("cpu", None) as make:
+            curves.append(training.train(model, data, RECIPE, 0, make(), lambda _: None))
+    assert curves[0] == curves[1]
 
 
 def test_no_batch_has_a_single_image():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.attention import Attention
 from ..core.card import Card
-from ..core.check import above_zero
+from ..core.check import above_zero, positive
 from ..core.reference import Source
 
 
@@ -25,14 +25,17 @@ class SimAM(Attention):
     :math:`n` positions; equation 5 of the paper.
 
     Args:
+        channels: :math:`C`, if it is to be checked: there is no weight that depends on it.
         eps: :math:`\lambda`.
         unbiased: Divide by :math:`n - 1` as the authors' code does; the paper divides by :math:`n`.
+        device: Taken for the sake of a common signature: there is nothing to put there.
+        dtype: Likewise.
 
     Shape:
         x ``b c *`` (one to three axes of space and time), map and y as x.
 
     Raises:
-        ValueError: ``eps`` is not above zero.
+        ValueError: ``channels`` is not positive, or ``eps`` is not above zero.
 
     >>> SimAM()(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -69,11 +72,21 @@ class SimAM(Attention):
         ),
         references={"ZjjConan/SimAM": "b c *"},
         example=dict(),
-        variants=(dict(eps=0.05), dict(unbiased=False)),
+        variants=(dict(channels=16, eps=0.05), dict(unbiased=False)),
     )
 
-    def __init__(self, *, eps: float = 1e-4, unbiased: bool = True) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        eps: float = 1e-4,
+        unbiased: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(**({} if channels is None else {"c": channels}))
+        if channels is not None:
+            positive(channels=channels)
         above_zero(eps=eps)
         self.eps = eps
         self.unbiased = unbiased
