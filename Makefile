@@ -25,7 +25,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-bench: setup
+bench: setup  ## ours against other libraries, as ratios
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/speed.py
 
 catalogue: setup  ## rewrite what is made from the cards

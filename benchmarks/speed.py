@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm import layers
+from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
@@ -68,33 +70,94 @@ class Row:
     theirs: Maker
 
 
+def pairs(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
+    """Ours and theirs for images of c channels, with the same mathematics or nearly so."""
+    r = c // 16
+    found: dict[tuple[str, str], tuple[Maker, Maker]] = {
+        ("squeeze_excitation", "timm"): (
+            lambda: regard.SqueezeExcitation(c, bias=True),
+            lambda: layers.SEModule(c, rd_channels=r),
+        ),
+        ("squeeze_excitation", "torchvision"): (
+            lambda: regard.SqueezeExcitation(c, bias=True),
+            lambda: SqueezeExcitation(c, r),
+        ),
+        ("eca", "timm"): (lambda: regard.ECA(c), lambda: layers.EcaModule(c)),
+        ("cbam", "timm"): (
+            lambda: regard.CBAM(c),
+            lambda: CbamModule(c, rd_channels=r, mlp_bias=True),
+        ),
+        ("selective_kernel", "timm"): (
+            lambda: regard.SelectiveKernel(c),
+            lambda: layers.SelectiveKernel(c, groups=32, rd_channels=max(r, 32), split_input=False),
+        ),
+    }
+    full = {"kernels": (1, 3, 5, 7), "groups": 1, "dilate": False}
+    conv = {"kernel_size": 3, "stride": 1, "padding": 1}
+    peers: dict[str, tuple[Maker, str, dict[str, Any]]] = {
+        "squeeze_excitation": (lambda: regard.SqueezeExcitation(c), "SEAttention", {"channel": c}),
+        "eca": (lambda: regard.ECA(c, 3, bias=True), "ECAAttention", {}),
+        "cbam": (
+            lambda: regard.CBAM(c, bias=False, norm=False),
+            "CBAM:CBAMBlock",
+            {"channel": c, "kernel_size": 7},
+        ),
+        "simam": (lambda: regard.SimAM(c), "SimAM", {}),
+        "coordinate": (
+            lambda: regard.Coordinate(c),
+            "CoordAttention:CoordAtt",
+            {"inp": c, "oup": c},
+        ),
+        "selective_kernel": (
+            lambda: regard.SelectiveKernel(c, **full),
+            "SKAttention",
+            {"channel": c},
+        ),
+        "triplet": (lambda: regard.Triplet(c), "TripletAttention", {}),
+        "spatial_group_enhance": (
+            lambda: regard.SpatialGroupEnhance(c, 8),
+            "SGE:SpatialGroupEnhance",
+            {"groups": 8},
+        ),
+        "shuffle_attention": (
+            lambda: regard.ShuffleAttention(c, 8),
+            "ShuffleAttention",
+            {"channel": c, "G": 8},
+        ),
+        "class_residual": (
+            lambda: regard.ClassResidual(c, 1000, temperatures=("max",), normalize=False),
+            "ResidualAttention",
+            {"channel": c, "num_class": 1000},
+        ),
+        "cond_conv": (
+            lambda: regard.CondConv(c, experts=4, bias=True),
+            "conv.CondConv",
+            {"in_planes": c, "out_planes": c, **conv},
+        ),
+        "dynamic_conv": (
+            lambda: regard.DynamicConv(c),
+            "conv.DynamicConv",
+            {"in_planes": c, "out_planes": c, **conv},
+        ),
+    }
+    for key, (ours, where, options) in peers.items():
+        found[key, "fightingcv"] = ours, partial(fightingcv, where, **options)
+    return found
+
+
+def fightingcv(where: str, **options: Any) -> nn.Module:
+    """A module of the package fightingcv-attention: its file, and its class if called otherwise."""
+    file, _, name = where.partition(":")
+    module = file if "." in file else f"attention.{file}"
+    name = name or file.rpartition(".")[2]
+    return getattr(import_module(f"fightingcv_attention.{module}"), name)(**options)
+
+
 def rows() -> list[Row]:
     """Everything that is compared."""
-    found = []
-    for shape in IMAGES:
-        c = shape[1]
-        pairs = {
-            ("squeeze_excitation", "timm"): (
-                lambda c=c: regard.SqueezeExcitation(c, bias=True),
-                lambda c=c: layers.SEModule(c, rd_channels=c // 16),
-            ),
-            ("squeeze_excitation", "torchvision"): (
-                lambda c=c: regard.SqueezeExcitation(c, bias=True),
-                lambda c=c: SqueezeExcitation(c, c // 16),
-            ),
-            ("eca", "timm"): (lambda c=c: regard.ECA(c), lambda c=c: layers.EcaModule(c)),
-            ("cbam", "timm"): (
-                lambda c=c: regard.CBAM(c),
-                lambda c=c: layers.CbamModule(c, rd_channels=c // 16, mlp_bias=True),
-            ),
-            ("selective_kernel", "timm"): (
-                lambda c=c: regard.SelectiveKernel(c),
-                lambda c=c: layers.SelectiveKernel(
-                    c, groups=32, rd_channels=max(c // 16, 32), split_input=False
-                ),
-            ),
-        }
-        found += [Row(*names, shape, *makers) for names, makers in pairs.items()]
+    found = [
+        Row(*names, shape, *makers) for shape in IMAGES for names, makers in pairs(shape[1]).items()
+    ]
     for side in (32, 64):
         image, tokens = (1, 256, side, side), (1, side * side, 256)
         found += [
@@ -103,7 +166,7 @@ def rows() -> list[Row]:
             Row("multi_head", "naive", tokens, *against_its_map(regard.MultiHead)),
             Row("multi_head", "torch.nn", tokens, lambda: regard.MultiHead(256), SelfMultiHead),
         ]
-    return found
+    return sorted(found, key=lambda row: row.key)
 
 
 def against_its_map(cls: type[nn.Module], **options: Any) -> tuple[Maker, Maker]:

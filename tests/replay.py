@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from regard.factory import load_reference, mechanism
 
 QUERIES = ("x", "query", "queries")
 KEYS_AND_VALUES = ("key", "keys", "value", "values")
+FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
 CLOSES = ("attn_mask", "key_padding_mask", "attention_mask")  # True = may not attend
 
 
@@ -62,7 +64,12 @@ class Golden:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        return json.loads(self.meta["kwargs"])
+        """The arguments of the constructor, and what the case says of them in words alone."""
+        kwargs = json.loads(self.meta["kwargs"])
+        if "; fusion from " in self.meta["reference"]:  # two layers, and how they were joined
+            words = self.meta["faithful"]
+            kwargs["fusion"] = next(fusion for word, fusion in FUSIONS.items() if word in words)
+        return kwargs
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -259,15 +266,18 @@ def _write_out(axes: str, dims: int) -> str:
 def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
     """Permute named axes, and drop or add axes of one, to go from our layout to another.
 
-    An axis that one side alone names so is the one that the other side alone names otherwise.
+    An axis that one side alone names so is the one that the other side alone names otherwise. Axes
+    that theirs has as one are joined there by an underscore.
 
     >>> relayout(torch.zeros(2, 5, 1, 3), "b h 1 w", "b w h").shape
     torch.Size([2, 3, 5])
     >>> relayout(torch.zeros(2, 5, 3), "b n k", "b m n").shape
     torch.Size([2, 3, 5])
+    >>> relayout(torch.zeros(2, 5, 3), "b g n", "b_g 1 n").shape
+    torch.Size([10, 1, 3])
     """
     places = {i: axis for i, axis in enumerate(ours.split()) if axis != "1"}
-    wanted = [axis for axis in theirs.split() if axis != "1"]
+    wanted = [axis for axis in theirs.replace("_", " ").split() if axis != "1"]
     strangers = [axis for axis in wanted if axis not in places.values()]
     if len(places) != len(wanted) or len(strangers) > 1:
         raise ValueError(f"our map ({ours}) cannot be laid out as ({theirs})")
@@ -280,7 +290,9 @@ def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
     ones = [i for i, axis in enumerate(ours.split()) if axis == "1"]
     moved = a.permute(*order, *ones)  # the ones last, where reshaping moves nothing
     sizes = iter(moved.shape)
-    return moved.reshape([1 if axis == "1" else next(sizes) for axis in theirs.split()])
+    return moved.reshape(
+        [1 if a == "1" else prod(next(sizes) for _ in a.split("_")) for a in theirs.split()]
+    )
 
 
 def buffers_after(golden: Golden, module: nn.Module) -> dict[str, Tensor]:

@@ -153,7 +153,8 @@ def resolve(name: str) -> str:
     if owners:
         raise ValueError(f'"{name}" may mean {" or ".join(owners)}; say which')
     everything = {alias for entry in entries().values() for alias in entry.names}
-    close = get_close_matches(wanted, sorted(everything), n=3)
+    names = sorted(everything)
+    close = get_close_matches(wanted, names, cutoff=0.8) or get_close_matches(wanted, names)
     hint = "; did you mean " + " or ".join(f'"{c}"' for c in close) + "?" if close else ""
     raise ValueError(f'no mechanism "{name}"{hint or "; regard.find() lists them"}')
 
@@ -187,11 +188,11 @@ def find(
     Raises:
         ValueError: no mechanism has such a domain, kind, …; the message lists what there is.
 
-    >>> [entry.key for entry in find(domain="channel", computes="conv")]
-    ['eca']
+    >>> [entry.key for entry in find(domain="spatial", year=range(2015, 2018))]
+    ['spatial_transformer']
     >>> find(domain="chanel")
     Traceback (most recent call last):
-    ValueError: no domain "chanel"; there are branch, channel, channel+spatial, sequence, spatial
+    ValueError: no domain "chanel"; there are branch, channel, ...
     """
     chosen = list(entries().values())
     asked = {"domain": domain, "computes": computes, "applies": applies, "kind": kind}

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from rich.cells import cell_len
 from rich.text import Text
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -70,7 +71,7 @@ def test_a_pipe_gets_one_whole_plain_line_for_each_mechanism():
 @pytest.mark.parametrize("args", [("list",), ("find", "attention"), *(("show", k) for k in KEYS)])
 def test_a_terminal_of_any_width_cuts_nothing(args, width):
     text = printed(*args, **TERMINAL, COLUMNS=str(width))
-    assert max(map(len, text.splitlines())) <= width
+    assert max(map(cell_len, text.splitlines())) <= width
     assert not re.search(r"\S…", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 
 def positive(**sizes: int) -> None:
@@ -99,3 +100,20 @@ def probability(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+
+
+def per_axis(dims: int, least: int, **size: SupportsIndex | Sequence[int]) -> tuple[int, ...]:
+    """Give one number for each axis, out of one or as many; refuse what is below the least.
+
+    >>> per_axis(2, 1, stride=3), per_axis(2, 0, padding=(1, 0))
+    ((3, 3), (1, 0))
+    >>> per_axis(2, 1, stride=0)
+    Traceback (most recent call last):
+    ValueError: stride must be 1 or more, or 2 such numbers, got 0
+    """
+    ((name, given),) = size.items()
+    numbers = tuple(given) if isinstance(given, Sequence) else (given,) * dims
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in numbers)
+    if not whole or len(numbers) != dims:
+        raise ValueError(f"{name} must be {least} or more, or {dims} such numbers, got {given!r}")
+    return tuple(map(int, numbers))

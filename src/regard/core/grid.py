@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
+@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
 def mean(x: Tensor) -> Tensor:
     """The average of each channel, ``b c``."""
-    return x.flatten(2).mean(2)
+    return x.mean(tuple(range(2, x.dim())))
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@torch.fx.wrap  # likewise: it asks a symbol whether it needs a gradient
+def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+    """The maximum along an axis.
+
+    ``amax`` is the faster way there, but takes several times as long on the way back, where it
+    shares the gradient between equal values. A compiled model has no such second way.
+    """
+    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return x.max(axis, keepdim).values
+    return x.amax(axis, keepdim)
+
+
+@torch.fx.wrap  # likewise: for its sizes
+def regrid(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Average an image over a grid of another size, whose bins overlap where it does not divide.
+
+    As products with two matrices, which export at any size and in both directions; an adaptive pool
+    does not.
+    """
+    # A compiled model is for every size: it has no second way.
+    if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
+        return x
+    h, w = size
+    return _bins(x, 2, h) @ x @ _bins(x, 3, w).mT
+
+
+def _bins(x: Tensor, axis: int, count: int) -> Tensor:
+    n = x.shape[axis]
+    i = torch.arange(count, device=x.device)[:, None]
+    j = torch.arange(n, device=x.device)
+    inside = (j >= i * n // count) & (j < ((i + 1) * n + count - 1) // count)
+    weights = inside.to(torch.promote_types(x.dtype, torch.float32))
+    return (weights / weights.sum(1, keepdim=True)).to(x.dtype)  # count n
+
+
+@torch.fx.wrap  # likewise
 def several(z: Tensor, who: str, training: bool) -> Tensor:
     """Pass on what a batch norm will see behind a pool; refuse one value for each channel.
 
@@ -26,7 +64,7 @@ def several(z: Tensor, who: str, training: bool) -> Tensor:
     return z
 
 
-@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
+@torch.fx.wrap  # likewise: a symbol has no rank
 def spread(a: Tensor, x: Tensor) -> Tensor:
     """Give a ``b c`` gate the trailing ones that let it weigh ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..core import grid
 from ..core.attention import Attention, Tap
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
@@ -16,7 +17,7 @@ from ..core.reference import Source, rename
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(2),
-    "max": lambda x: x.amax(2),
+    "max": lambda x: grid.peak(x, 2),
     "l2": lambda x: torch.linalg.vector_norm(x, dim=2),
     "logsumexp": lambda x: x.logsumexp(2),
 }
@@ -141,20 +142,20 @@ class CBAM(Attention):
         return self.tap_channel(a[..., None, None])
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        planes = [x.amax(1, keepdim=True), x.mean(1, keepdim=True)]
+        planes = [grid.peak(x, 1, keepdim=True), x.mean(1, keepdim=True)]
         z = torch.cat(planes if self.planes == "max-mean" else planes[::-1], 1)  # b 2 h w
         return self.tap_spatial(self.norm(self.look(z)).sigmoid())
 
     def attention(self, x: Tensor) -> Tensor:
         a = self.channel_gate(x)
-        return a * self.spatial_gate(a * x) if self.spatial else a
+        return a * self.spatial_gate(x * a) if self.spatial else a
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return a * x
+        return x * a
 
     def fused(self, x: Tensor) -> Tensor:
-        x = self.channel_gate(x) * x
-        return self.spatial_gate(x) * x if self.spatial else x
+        x = x * self.channel_gate(x)
+        return x * self.spatial_gate(x) if self.spatial else x
 
     @classmethod
     def translate(

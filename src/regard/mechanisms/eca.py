@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ..core import grid
 from ..core.attention import Attention
@@ -107,11 +108,14 @@ class ECA(Attention):
         self.mix = nn.Conv1d(1, 1, k, padding=k // 2, bias=bias, device=device, dtype=dtype)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.mean(x)  # b c
-        return grid.spread(self.mix(z.unsqueeze(1)).squeeze(1).sigmoid(), x)
+        w, k = self.mix.weight.flatten(), self.mix.weight.shape[2]
+        # As a product it takes a third of the time of conv1d
+        near = pad(grid.mean(x), (k // 2, k // 2)).unfold(1, k, 1)  # b c k
+        z = near @ w if self.mix.bias is None else near @ w + self.mix.bias
+        return grid.spread(z.sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return a * x
+        return x * a
 
     @classmethod
     def translate(

@@ -96,10 +96,11 @@ class SimAM(Attention):
         d = (flat - flat.mean(2, keepdim=True)).square()
         n = flat.shape[2]
         v = d.sum(2, keepdim=True) / (torch.sym_max(n - 1, 1) if self.unbiased else n)
-        return (d / (4 * (v + self.eps)) + 0.5).sigmoid().reshape(x.shape)
+        k = 0.25 / (v + self.eps)
+        return (d * k).add_(0.5).sigmoid_().reshape(x.shape)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return a * x
+        return x * a
 
     @classmethod
     def translate(

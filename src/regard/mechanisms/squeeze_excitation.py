@@ -93,7 +93,7 @@ class SqueezeExcitation(Attention):
         return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return a * x
+        return x * a
 
     @classmethod
     def translate(

@@ -1,0 +1,149 @@
+"""Convolution of each image with its own mixture of kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, SupportsIndex
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, conv2d, conv3d, pad
+
+from . import grid
+from .check import divides, one_of, per_axis, positive
+
+CONV = {1: conv1d, 2: conv2d, 3: conv3d}
+Padding = SupportsIndex | Sequence[int] | Literal["same", "valid"] | None
+
+
+class MixedConv(nn.Module):
+    """Convolves each image with its own mixture of kernels, of any weights.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y; those of x by default.
+        kernel_size: Side of the kernels, or one for each axis.
+        kernels: How many there are to mix.
+        dims: Axes of space and time: 1, 2 or 3.
+        stride: Stride, or one for each axis.
+        padding: Zeros on each side, or so many for each axis, ``same``, ``valid`` or None, as in
+            `CondConv`.
+        dilation: Dilation, or one for each axis.
+        groups: Groups of the convolution.
+        bias: Give the convolution a bias.
+        mix_bias: Mix the kernels' biases too; if not, all share one.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *``, the weights of the mixture ``b k``, y ``b o *``.
+
+    >>> MixedConv(8, 12, 3, kernels=4)(torch.randn(2, 8, 9, 7), torch.rand(2, 4)).shape
+    torch.Size([2, 12, 9, 7])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None,
+        kernel_size: int | Sequence[int],
+        kernels: int,
+        *,
+        dims: int = 2,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = None,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        mix_bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        positive(in_channels=in_channels, out_channels=out_channels, kernels=kernels)
+        divides(in_channels=in_channels, groups=groups)
+        divides(out_channels=out_channels, groups=groups)
+        kernel = per_axis(dims, 1, kernel_size=kernel_size)
+        self.stride = per_axis(dims, 1, stride=stride)
+        self.dilation = per_axis(dims, 1, dilation=dilation)
+        self.groups = groups
+        if isinstance(padding, str):
+            one_of(("same", "valid"), padding=padding)
+            self.padding = padding
+        elif padding is not None:
+            self.padding = per_axis(dims, 0, padding=padding)
+        else:
+            reach = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
+            if any(n % 2 for n in reach):
+                raise ValueError(f"kernel_size must be odd unless padding is given, got {kernel}")
+            self.padding = tuple(n // 2 for n in reach)
+        factory = {"device": device, "dtype": dtype}
+        self.shape = (in_channels // groups, *kernel)
+        # Flat: a parameter of five axes would break a model's to(memory_format=channels_last).
+        size = (kernels, out_channels, math.prod(self.shape))
+        self.weight = nn.Parameter(torch.empty(size, **factory))
+        size = (kernels, out_channels) if mix_bias else (out_channels,)
+        self.bias = nn.Parameter(torch.empty(size, **factory)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every kernel as that of a single convolution."""
+        bound = self.weight.shape[2] ** -0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, x: Tensor, a: Tensor) -> Tensor:
+        """Convolve ``x`` with the kernels mixed by ``a``."""
+        how = self.shape, self.stride, self.padding, self.dilation, self.groups
+        return convolve(x, a, self.weight, self.bias, *how)
+
+    def flat(self, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+        """A state dict whose kernels under that name are laid out as they are here."""
+        return {**state, name: state[name].reshape(self.weight.shape)}
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and layout
+def convolve(
+    x: Tensor,
+    a: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Convolve each image with its mixture; the layout is that of x."""
+    dims = x.dim() - 2
+    last = dims == 2 and x.is_contiguous(memory_format=torch.channels_last)
+    if padding == "same":
+        x = pad(x, _around(x, shape[1:], stride, dilation))
+    how = stride, 0 if isinstance(padding, str) else padding, dilation
+    if torch.onnx.is_in_onnx_export():  # its groups cannot depend on the batch: mix the results
+        parts = [CONV[dims](x, w.unflatten(1, shape), None, *how, groups) for w in weight]
+        y = torch.stack(parts, 1)  # b k o …
+        y = (grid.spread(a, y) * y).sum(1)
+        if bias is not None:
+            y = y + grid.spread(a @ bias if bias.dim() == 2 else bias[None], y)
+    else:  # the kernels of one image are one group
+        b = x.shape[0]
+        mixed = (a @ weight.flatten(1)).reshape(-1, *shape)  # (b o) i …
+        if bias is not None:
+            bias = (a @ bias).flatten() if bias.dim() == 2 else bias.repeat(b)
+        y = CONV[dims](x.reshape(1, -1, *x.shape[2:]), mixed, bias, *how, b * groups)
+        y = y.reshape(b, -1, *y.shape[2:])
+    return y.contiguous(memory_format=torch.channels_last) if last else y
+
+
+def _around(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[Any]:
+    """How many zeros go before and after each axis, the last axis first, as `pad` wants it."""
+    edges = []
+    for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True):
+        extra = d * (k - 1) if s == 1 else torch.sym_max(d * (k - 1) + 1 - s + (-n) % s, 0)
+        edges = [extra // 2, extra - extra // 2, *edges]
+    return edges

@@ -1,0 +1,165 @@
+"""BAM: one gate per channel and position, from a channel and a dilated spatial branch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import one_of, positive, reduced
+from ..core.reference import Source, rename
+
+
+class BAM(Attention):
+    r"""Strengthens each position of each channel by a gate that two branches agree on.
+
+    .. math::
+        a = \sigma\big(M_c(\bar x) \odot M_s(x)\big), \quad y = x + a \odot x
+
+    where :math:`M_c` is two linear layers on the average :math:`\bar x` of each channel, and
+    :math:`M_s` two :math:`1 \times 1` convolutions with two dilated :math:`3 \times 3` ones between
+    them; equations 1 to 4 of the paper, which add the two branches.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; both branches have :math:`\lfloor C/r \rfloor` hidden channels.
+        dilation: Dilation of the :math:`3 \times 3` convolutions.
+        fusion: How the branches meet: their ``product``, as in the authors' code, or their ``sum``,
+            as in the paper.
+        norm: Where the batch norms stand: behind the ``hidden`` layers, as in the authors' code, or
+            ``last`` in each branch, as in the paper (and behind the dilated convolutions).
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no hidden channel, or a fusion or
+            a place of the norms is unknown.
+
+    >>> BAM(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="BAM",
+        paper="BAM: Bottleneck Attention Module",
+        authors=("Jongchan Park", "Sanghyun Woo", "Joon-Young Lee", "In So Kweon"),
+        venue="BMVC",
+        year=2018,
+        url="https://arxiv.org/abs/1807.06514",
+        code="https://github.com/Jongchan/attention-module",
+        licence="MIT",
+        domain="channel+spatial",
+        computes="pool+fc+conv",
+        applies="gate",
+        kind="gate",
+        range="unit",
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("bottleneck_attention",),
+        differs=(
+            "The paper adds the two branches (fusion='sum'); the authors' code, and the default "
+            "here, multiplies them.",
+            "The paper ends each branch with a batch norm (norm='last'); the authors' code, and "
+            "the default here, has norms behind the hidden layers and none at the end.",
+            "The authors' code pools windows as high as they are wide, which is the average of a "
+            "channel for square maps only; here it always is.",
+        ),
+        references={
+            "Jongchan/attention-module": "b c h w",
+            "changzy00/pytorch-attention": "b c h w",
+        },
+        example=dict(channels=16, reduction=2),
+        variants=(dict(fusion="sum", norm="last"), dict(dilation=2)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        *,
+        dilation: int = 4,
+        fusion: Literal["product", "sum"] = "product",
+        norm: Literal["hidden", "last"] = "hidden",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        positive(dilation=dilation)
+        one_of(("product", "sum"), fusion=fusion)
+        one_of(("hidden", "last"), norm=norm)
+        self.fusion = fusion
+        early = norm == "hidden"
+        factory = {"device": device, "dtype": dtype}
+
+        def look() -> list[nn.Module]:
+            around = {"padding": dilation, "dilation": dilation}
+            return [nn.Conv2d(hidden, hidden, 3, **around, **factory), *normed()]
+
+        def normed() -> list[nn.Module]:
+            return [nn.BatchNorm2d(hidden, **factory), nn.ReLU()]
+
+        self.channel = nn.Sequential(
+            nn.Linear(channels, hidden, **factory),
+            *([nn.BatchNorm1d(hidden, **factory)] if early else []),
+            nn.ReLU(),
+            nn.Linear(hidden, channels, **factory),
+            *([] if early else [nn.BatchNorm1d(channels, **factory)]),
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, **factory),
+            *(normed() if early else []),
+            *look(),
+            *look(),
+            nn.Conv2d(hidden, 1, 1, **factory),
+            *([] if early else [nn.BatchNorm2d(1, **factory)]),
+        )
+
+    def attention(self, x: Tensor) -> Tensor:
+        z = grid.several(grid.mean(x), type(self).__name__, self.training)  # b c
+        c, s = grid.spread(self.channel(z), x), self.spatial(x)  # b c 1 1, b 1 h w
+        return (c * s if self.fusion == "product" else c + s).sigmoid_()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return torch.addcmul(x, x, a)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[BAM, Mapping[str, Tensor]]:
+        if source.repo == "changzy00/pytorch-attention":
+            module = cls(kwargs["channel"], fusion="sum", norm="last")
+            names = {
+                "channel_attn.mlp": "channel",
+                "channel_attn.bn": "channel.3",
+                "spatial_attn.conv1": "spatial.0",
+                "spatial_attn.conv3": "spatial.7",
+                "spatial_attn.bn": "spatial.8",
+            }
+            for i in (0, 1, 3, 4):
+                names[f"spatial_attn.conv2.{i}"] = f"spatial.{1 + i}"
+            return module, rename(state, names)
+        channel, spatial = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
+        names = {
+            f"{channel}fc_0": "channel.0",
+            f"{channel}bn_1": "channel.1",
+            f"{channel}fc_final": "channel.3",
+            f"{spatial}conv_reduce0": "spatial.0",
+            f"{spatial}bn_reduce0": "spatial.1",
+            f"{spatial}conv_di_0": "spatial.3",
+            f"{spatial}bn_di_0": "spatial.4",
+            f"{spatial}conv_di_1": "spatial.6",
+            f"{spatial}bn_di_1": "spatial.7",
+            f"{spatial}conv_final": "spatial.9",
+        }
+        # The weights do not tell the sum, which many made of that code, from the product.
+        module = cls(kwargs["gate_channel"], fusion="sum" if "sum" in source.name else "product")
+        return module, rename(state, names)

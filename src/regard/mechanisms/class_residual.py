@@ -1,0 +1,175 @@
+"""Class-specific residual attention: each class looks where it scores, on top of everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, normalize
+
+from ..core import grid, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, positive
+from ..core.reference import Source
+
+
+def usual_temperatures(heads: int) -> tuple[float | str, ...]:
+    """The temperatures that the authors give to so many heads.
+
+    >>> usual_temperatures(1), usual_temperatures(2), usual_temperatures(4)
+    ((1,), (1, 'max'), (1, 2, 4, 'max'))
+    """
+    if heads == 4:
+        return (1, 2, 4, "max")
+    return (*range(1, heads), "max") if heads > 1 else (1,)
+
+
+def look(s: Tensor, temperature: float | str) -> Tensor:
+    """Where classes look that score so: a softmax over the positions, or their maximum alone."""
+    if temperature == "max":
+        return torch.zeros_like(s).scatter(-1, s.argmax(-1, keepdim=True), 1.0)
+    return precision.softmax(temperature * s, -1)
+
+
+class ClassResidual(Attention):
+    r"""Scores classes by an average over all positions, plus one over those where a class scores.
+
+    .. math::
+        y_k = \textstyle\sum_h \Big(\tfrac1n \sum_i s_{hki} + \lambda \sum_i a_{hki} s_{hki}\Big),
+        \quad a_{hki} = \operatorname{softmax}_i(T_h s_{hki}), \quad
+        s_{hki} = \frac{w_{hk}^\top x_i}{\lVert w_{hk} \rVert}
+
+    for n positions i, heads h and classes k; an infinite temperature T takes the maximum. Section 3
+    of the paper.
+
+    Args:
+        channels: Channels of x.
+        classes: Classes to score.
+        heads: Classifiers whose scores are added.
+        residual: :math:`\lambda`.
+        temperatures: :math:`T` of each head, a number or ``max``; by default the authors': 1 for
+            one head, 1 and ``max`` for two, and so on.
+        normalize: Divide by the norm of :math:`w`, as the authors' code does.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b heads k n`` for k classes and n positions, y ``b k``.
+
+    Raises:
+        ValueError: a size is not positive, or a temperature is not above zero, or there is not one
+            for each head.
+
+    >>> ClassResidual(64, classes=10, heads=2)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 10])
+    """
+
+    card = Card(
+        title="Class-specific Residual Attention",
+        paper="Residual Attention: A Simple but Effective Method for Multi-Label Recognition",
+        authors=("Ke Zhu", "Jianxin Wu"),
+        venue="ICCV",
+        year=2021,
+        url="https://arxiv.org/abs/2108.02456",
+        code="https://github.com/Kevinz-code/CSRA",
+        licence="AGPL-3.0",
+        domain="spatial",
+        computes="fc",
+        applies="matmul+add",
+        kind="head",
+        map="b heads k n",
+        output="b k",
+        range="softmax",
+        equivariant=("pixels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("csra", "residual_attention"),
+        differs=(
+            "The authors' code, and the default here, divides the scores of a class by the norm of "
+            "its weights; the paper does not (normalize=False).",
+            "The mean plus the maximum, as the paper's listing has it, is temperatures=('max',) "
+            "with normalize=False.",
+        ),
+        references={"Kevinz-code/CSRA:CSRA": "b k n", "Kevinz-code/CSRA:MHA": ""},
+        example=dict(channels=16, classes=5, heads=2),
+        variants=(
+            dict(heads=1),
+            dict(heads=4, residual=0.3),
+            dict(heads=1, temperatures=("max",), normalize=False),
+            dict(temperatures=(0.5, 3.0)),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        heads: int = 1,
+        *,
+        residual: float = 0.1,
+        temperatures: Sequence[float | str] | None = None,
+        normalize: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, classes=classes, heads=heads)
+        self.heads = heads
+        self.residual = residual
+        self.normalize = normalize
+        chosen = usual_temperatures(heads) if temperatures is None else tuple(temperatures)
+        if len(chosen) != heads:
+            raise ValueError(f"temperatures must be {heads}, one for each head, got {chosen!r}")
+        for temperature in chosen:
+            if isinstance(temperature, str) and temperature != "max":
+                raise ValueError(f"temperatures must be numbers or 'max', got {temperature!r}")
+            if not isinstance(temperature, str):
+                above_zero(temperatures=temperature)
+        self.temperatures = chosen
+        only_max = set(chosen) == {"max"}
+        self.card = replace(
+            self.card,
+            map="b heads k n" if heads > 1 else "b 1 k n",
+            range="unit" if only_max else "softmax",
+        )
+        self.classify = nn.Linear(channels, heads * classes, False, device, dtype)
+
+    def embed(self, x: Tensor) -> Tensor:
+        w = self.classify.weight
+        w = normalize(w, dim=1) if self.normalize else w
+        s = conv2d(x, w[:, :, None, None])  # faster than a product with a matrix for each image
+        return s.flatten(2).unflatten(1, (self.heads, -1))  # b heads k n
+
+    def attention(self, x: Tensor) -> Tensor:
+        s = x.unbind(1)
+        return torch.stack([look(s[h], t) for h, t in enumerate(self.temperatures)], 1)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return (x.mean(3) + self.residual * (a * x).sum(3)).sum(1)
+
+    def fused(self, x: Tensor) -> Tensor:
+        s = x.unbind(1)
+        peaks = [
+            grid.peak(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
+            for h, t in enumerate(self.temperatures)
+        ]
+        return x.mean(3).sum(1) + self.residual * torch.stack(peaks).sum(0)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ClassResidual, Mapping[str, Tensor]]:
+        sizes = (kwargs["input_dim"], kwargs["num_classes"])
+        if "num_heads" in kwargs:
+            heads = kwargs["num_heads"]
+            weights = [state[f"multi_head.{h}.head.weight"] for h in range(heads)]
+            module = cls(*sizes, heads, residual=kwargs["lam"])
+            if len(state) != heads:
+                raise ValueError(f"ClassResidual: {len(state)} entries for {heads} heads")
+            return module, {"classify.weight": torch.cat(weights)}
+        temperature = "max" if kwargs["T"] == 99 else kwargs["T"]  # 99 is a word for it there
+        module = cls(*sizes, residual=kwargs["lam"], temperatures=(temperature,))
+        return module, {"classify.weight": state["head.weight"]}

@@ -1,0 +1,252 @@
+"""CondConv: every image is convolved with its own mixture of expert kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import odd, per_axis, positive, probability
+from ..core.mixed_conv import MixedConv, Padding
+from ..core.reference import Source, rename
+
+
+class CondConv(Attention):
+    r"""Convolves each image with a mixture of expert kernels that its own average asks for.
+
+    .. math::
+        y = \big(\textstyle\sum_e a_e W_e\big) * x + \sum_e a_e b_e, \quad
+        a = \sigma(R\,\bar x + r)
+
+    where the bar averages over positions; section 3 of the paper. `CondConvBlock` lets
+    three convolutions share one routing, as in the paper's network.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y; those of x by default.
+        kernel_size: Side of the kernels, or one for each axis.
+        experts: Kernels to mix.
+        stride: Stride, or one for each axis.
+        padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
+            it by the stride and rounds up, as TensorFlow does; ``valid`` adds none. By default the
+            kernel is centred, for which it has to be odd.
+        dilation: Dilation, or one for each axis.
+        groups: Groups of the convolution.
+        bias: Give the convolution a bias.
+        mix_bias: Mix the experts' biases too; if not, all share one.
+        dropout: Rate of dropping numbers of the average that the routing reads.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b e`` for the e experts, y ``b o h' w'``.
+
+    Raises:
+        ValueError: a size is not positive, the groups do not divide the channels, the padding is
+            negative or unknown, or missing for an even kernel, or the dropout is no rate.
+
+    >>> CondConv(64, kernel_size=3)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Conditionally Parameterized Convolution",
+        paper="CondConv: Conditionally Parameterized Convolutions for Efficient Inference",
+        authors=("Brandon Yang", "Gabriel Bender", "Quoc V. Le", "Jiquan Ngiam"),
+        venue="NeurIPS",
+        year=2019,
+        url="https://arxiv.org/abs/1904.04971",
+        code="https://github.com/tensorflow/tpu",
+        licence="Apache-2.0",
+        domain="branch",
+        computes="pool+fc",
+        applies="select",
+        kind="convolution",
+        map="b e",
+        output="b o y x",
+        range="unit",
+        map_invariant=("pixels",),
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("condconv", "conditional_convolution"),
+        differs=(
+            "The paper's routing has no bias; the authors' code, and this file, gives it one.",
+            "The authors pad as TensorFlow does (padding='same'), which at a stride of two adds "
+            "more at the end; the default here adds as much on both sides.",
+        ),
+        references={"tensorflow/tpu": "b e", "nibuiro/CondConv-pytorch": "b e"},
+        example=dict(in_channels=8, experts=3),
+        variants=(
+            dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=True),
+            dict(kernel_size=1, padding="valid", bias=True, mix_bias=False),
+            dict(dilation=2, dropout=0.5),
+        ),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        experts: int = 8,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = None,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        mix_bias: bool = True,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=in_channels)
+        positive(in_channels=in_channels, experts=experts)
+        probability(dropout=dropout)
+        factory = {"device": device, "dtype": dtype}
+        self.drop = nn.Dropout(dropout)
+        self.route = nn.Linear(in_channels, experts, **factory)
+        self.mixture = MixedConv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            experts,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            mix_bias=mix_bias,
+            **factory,
+        )
+        if dropout:
+            self.card = replace(self.card, train_differs=True)
+
+    def attention(self, x: Tensor) -> Tensor:
+        return self.route(self.drop(grid.mean(x))).sigmoid()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return self.mixture(x, a)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[CondConv, Mapping[str, Tensor]]:
+        authors = source.repo == "tensorflow/tpu"
+        if kwargs.get("padding_mode", "zeros") != "zeros":
+            raise ValueError(f"CondConv: pads with zeros, not {kwargs['padding_mode']!r}")
+        kernel = kwargs.get("kernel_size", 3)
+        stride, dilation = kwargs.get("stride", 1), kwargs.get("dilation", 1)
+        padding = kwargs.get("padding", "" if authors else 0)
+        if padding == "":  # there, a larger stride pads more
+            sides = zip(*(per_axis(2, 1, it=n) for n in (kernel, stride, dilation)), strict=True)
+            padding = [(s - 1 + d * (k - 1)) // 2 for k, s, d in sides]
+        module = cls(
+            kwargs["in_channels"],
+            kwargs["out_channels"],
+            kernel,
+            experts=kwargs.get("num_experts", 4 if authors else 3),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=kwargs.get("groups", 1),
+            bias=kwargs.get("bias", not authors),
+            mix_bias=authors,
+            dropout=0.0 if authors else kwargs.get("dropout_rate", 0.2),
+        )
+        names = {"conv": "mixture", "routing_fn": "route"}
+        if not authors:
+            names = {"_routing_fn.fc": "route", "weight": "mixture.weight", "bias": "mixture.bias"}
+        return module, module.mixture.flat(rename(state, names), "mixture.weight")
+
+
+class CondConvBlock(Attention):
+    r"""Widens, convolves each channel and narrows: three mixed convolutions that share one routing.
+
+    .. math::
+        y = x + \mathrm{BN}\,P_a\;\delta\,\mathrm{BN}\,D_a\;\delta\,\mathrm{BN}\,E_a\,x, \quad
+        W_a = \textstyle\sum_e a_e W_e, \quad a = \sigma(R\,\bar x + r)
+
+    with :math:`1 \times 1` convolutions E and P, a depthwise one D, and :math:`\delta` = SiLU; the
+    block of the networks in section 4 of the paper, with no squeeze-and-excitation. Where y is of
+    another size, x is not added.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y; those of x by default.
+        kernel_size: Side of the depthwise kernels, odd.
+        experts: Kernels to mix in each convolution.
+        stride: Stride of the depthwise convolution.
+        expansion: How many times wider the block is inside.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b e`` for the e experts, y ``b o h' w'``.
+
+    Raises:
+        ValueError: a size is not positive, or the kernel is even.
+
+    >>> CondConvBlock(16)(torch.randn(2, 16, 9, 7)).shape
+    torch.Size([2, 16, 9, 7])
+    """
+
+    card = replace(
+        CondConv.card,
+        computes="pool+fc",
+        train_differs=True,
+        references={},
+        example=dict(in_channels=6, experts=3, expansion=2),
+        variants=(dict(out_channels=8, kernel_size=5, stride=2),),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        kernel_size: int = 3,
+        *,
+        experts: int = 8,
+        stride: int = 1,
+        expansion: int = 6,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=in_channels)
+        out_channels = in_channels if out_channels is None else out_channels
+        positive(in_channels=in_channels, out_channels=out_channels, experts=experts)
+        positive(stride=stride, expansion=expansion)
+        odd(kernel_size=kernel_size)
+        factory = {"device": device, "dtype": dtype}
+        wide = expansion * in_channels
+        self.adds = stride == 1 and in_channels == out_channels
+        self.route = nn.Linear(in_channels, experts, **factory)
+        self.widen = MixedConv(in_channels, wide, 1, experts, **factory)
+        self.widen_norm = nn.BatchNorm2d(wide, **factory)
+        self.depthwise = MixedConv(
+            wide, wide, kernel_size, experts, stride=stride, groups=wide, **factory
+        )
+        self.depthwise_norm = nn.BatchNorm2d(wide, **factory)
+        self.narrow = MixedConv(wide, out_channels, 1, experts, **factory)
+        self.narrow_norm = nn.BatchNorm2d(out_channels, **factory)
+
+    def attention(self, x: Tensor) -> Tensor:
+        return self.route(grid.mean(x)).sigmoid()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        y = silu(self.widen_norm(self.widen(x, a)))
+        y = silu(self.depthwise_norm(self.depthwise(y, a)))
+        y = self.narrow_norm(self.narrow(y, a))
+        return x + y if self.adds else y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[CondConvBlock, Mapping[str, Tensor]]:
+        raise ValueError("CondConvBlock: there is no block to load it from")

@@ -1,0 +1,279 @@
+"""Context encoding: gates from how a scene spreads around learnt codewords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ..core import grid, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import one_of, positive
+from ..core.reference import Source, rename
+
+
+class ContextEncoding(Attention):
+    r"""Weighs each channel by a gate that sees the residuals to K codewords.
+
+    .. math::
+        e = \tfrac1K \textstyle\sum_k \delta(\mathrm{BN}(E_k)), \quad
+        a = \sigma(W e + b), \quad y = \delta(x + a \odot x)
+
+    where :math:`E = \mathrm{Encode}(\delta(\mathrm{BN}(W_0 x)))` and :math:`\delta` = ReLU; figure
+    2 of the paper. `CodewordEncoding` is Encode alone. A third layer can tell from e which classes
+    are in the image; `SemanticEncodingLoss` teaches it.
+
+    Args:
+        channels: :math:`C`.
+        codewords: :math:`K`.
+        classes: Give the scores of so many classes, too.
+        pool: Take the ``mean`` over the codewords, as the authors' code does, or the ``sum``, as
+            the paper does.
+        residual: Add x and end with ReLU, as the authors' code does; if not, :math:`y = a \odot x`
+            as in the paper.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b c 1*``, y as x; with ``classes``
+        y and the scores ``b k``.
+
+    Raises:
+        ValueError: a size is not positive, or the pool is unknown.
+
+    >>> ContextEncoding(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Context Encoding",
+        paper="Context Encoding for Semantic Segmentation",
+        authors=(
+            "Hang Zhang",
+            "Kristin Dana",
+            "Jianping Shi",
+            "Zhongyue Zhang",
+            "Xiaogang Wang",
+            "Ambrish Tyagi",
+            "Amit Agrawal",
+        ),
+        venue="CVPR",
+        year=2018,
+        url="https://arxiv.org/abs/1803.08904",
+        code="https://github.com/zhanghang1989/PyTorch-Encoding",
+        licence="MIT",
+        domain="channel",
+        computes="conv+matmul+fc",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="b c 1*",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels",),
+        map_invariant=("pixels",),
+        train_differs=True,
+        cost=dict(time="n c^2 + n k c", memory="n c + n k"),
+        aliases=("encnet", "enc_module"),
+        differs=(
+            "The paper sums over the codewords and gives a x; the authors' code, and the default "
+            "here, takes their mean and gives relu(x + a x) (pool='sum', residual=False are the "
+            "paper's).",
+            "The distances are multiplied by a scale that starts between -1 and 0, as in the "
+            "authors' code; the paper writes a minus and a positive scale.",
+        ),
+        references={
+            "zhanghang1989/PyTorch-Encoding:Encoding": "b n k",
+            "zhanghang1989/PyTorch-Encoding:EncModule": "b c",
+            "zhanghang1989/PyTorch-Encoding:SegmentationLosses": "",
+        },
+        example=dict(channels=16, codewords=6),
+        variants=(dict(classes=5), dict(pool="sum", residual=False)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        codewords: int = 32,
+        *,
+        classes: int | None = None,
+        pool: Literal["mean", "sum"] = "mean",
+        residual: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, codewords=codewords)
+        one_of(("mean", "sum"), pool=pool)
+        self.pool = pool
+        self.residual = residual
+        self.classes = classes
+        factory = {"device": device, "dtype": dtype}
+        self.project = nn.Conv1d(channels, channels, 1, bias=False, **factory)
+        self.norm = nn.BatchNorm1d(channels, **factory)
+        self.encoding = CodewordEncoding(channels, codewords, **factory)
+        self.norm_codewords = nn.BatchNorm1d(codewords, **factory)
+        self.gate = nn.Linear(channels, channels, **factory)
+        if classes is not None:
+            positive(classes=classes)
+            self.card = replace(self.card, output="b c *, b k")
+            self.classify = nn.Linear(channels, classes, **factory)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.norm(self.project(x.flatten(2))).relu()
+        e = self.norm_codewords(self.encoding(z)).relu()  # b k c
+        return x, e.mean(1) if self.pool == "mean" else e.sum(1)
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        return grid.spread(self.gate(x[1]).sigmoid(), x[0])
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        y = ((1 + a) * x[0]).relu() if self.residual else a * x[0]
+        return y if self.classes is None else (y, self.classify(x[1]))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        if source.is_class("Encoding"):
+            return CodewordEncoding.translate(source, kwargs, state)
+        if source.is_class("SegmentationLosses"):
+            return SemanticEncodingLoss(kwargs["nclass"]), state
+        if not source.is_class("EncModule"):
+            raise ValueError(
+                f"ContextEncoding: {source.repo} has several classes; name Encoding, EncModule or "
+                f"SegmentationLosses, as in {source.repo}:EncModule"
+            )
+        module = cls(
+            kwargs["in_channels"],
+            kwargs.get("ncodes", 32),
+            classes=kwargs["nclass"] if kwargs.get("se_loss", True) else None,
+        )
+        names = {
+            "encoding.0": "project",
+            "encoding.1": "norm",
+            "encoding.3": "encoding",
+            "encoding.4": "norm_codewords",
+            "fc.0": "gate",
+            "selayer": "classify",
+        }
+        return module, rename(state, names)
+
+
+class CodewordEncoding(Attention):
+    r"""Gathers the residuals of all positions to each codeword: Encode in `ContextEncoding`.
+
+    .. math::
+        E_k = \textstyle\sum_i a_{ik} (x_i - d_k), \quad
+        a_i = \operatorname{softmax}_k\big(s_k \lVert x_i - d_k \rVert^2\big)
+
+    with K codewords :math:`d_k` and their scales :math:`s_k`, that start negative; equation 1 of
+    the paper, which writes the sign.
+
+    Args:
+        channels: :math:`C`.
+        codewords: :math:`K`.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b n k`` for the n positions, y
+        ``b k c``.
+
+    Raises:
+        ValueError: a size is not positive.
+
+    >>> CodewordEncoding(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 32, 64])
+    """
+
+    card = replace(
+        ContextEncoding.card,
+        computes="matmul",
+        applies="matmul",
+        kind="relation",
+        map="b n k",
+        output="b k c",
+        range="softmax",
+        equivariant=("pixels",),
+        map_invariant=(),
+        train_differs=False,
+        cost=dict(time="n k c", memory="n k"),
+        example=dict(channels=12, codewords=5),
+        variants=(dict(codewords=32),),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        codewords: int = 32,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, codewords=codewords)
+        self.codewords = nn.Parameter(torch.empty(codewords, channels, device=device, dtype=dtype))
+        self.scale = nn.Parameter(torch.empty(codewords, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw codewords around zero, the closer the more there are, and scales below zero."""
+        bound = self.codewords.numel() ** -0.5
+        nn.init.uniform_(self.codewords, -bound, bound)
+        nn.init.uniform_(self.scale, -1, 0)
+
+    def attention(self, x: Tensor) -> Tensor:
+        return _assign(x.flatten(2), self.codewords, self.scale)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return a.mT @ x.flatten(2).mT - a.sum(1).unsqueeze(2) * self.codewords  # b k c
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[CodewordEncoding, Mapping[str, Tensor]]:
+        return cls(kwargs["D"], kwargs["K"]), state
+
+
+class SemanticEncodingLoss(nn.Module):
+    """How wrong the scores are about which classes are in an image: the paper's SE-loss.
+
+    Args:
+        classes: How many classes there are.
+
+    Shape:
+        scores ``b k``, labels ``b *``, whole numbers, of which those outside of 0 to k - 1 are
+        ignored; the loss, a mean over images and classes.
+
+    >>> SemanticEncodingLoss(3)(torch.zeros(1, 3), torch.tensor([[[0, 2], [-1, 2]]]))
+    tensor(0.6931)
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        positive(classes=classes)
+        self.classes = classes
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Compare the scores with what the labels hold."""
+        labels = labels.flatten(1)
+        outside = (labels < 0) | (labels >= self.classes)
+        places = labels.masked_fill(outside, self.classes)
+        present = scores.new_zeros(scores.shape[0], self.classes + 1).scatter(1, places, 1.0)
+        return binary_cross_entropy_with_logits(scores, present[:, :-1])
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+def _assign(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
+    """The softmax over the codewords of the scaled squared distances, ``b n k``."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x_squared = x.to(wide).square().sum(1, keepdim=True)  # b 1 n
+    d_squared = codewords.to(wide).square().sum(1, keepdim=True)  # k 1
+    distances = x_squared - 2 * (codewords @ x).to(wide) + d_squared  # b k n
+    return precision.softmax(scale.unsqueeze(1) * distances, 1).to(x.dtype).mT

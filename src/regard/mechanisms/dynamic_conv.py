@@ -1,0 +1,237 @@
+"""Dynamic convolution: every image attends to a few kernels and is convolved with their average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, one_of, positive, reduced
+from ..core.mixed_conv import MixedConv, Padding
+from ..core.reference import Source, rename
+
+INPUT = {1: "b c l", 2: "b c h w", 3: "b c t h w"}
+OUTPUT = {1: "b o x", 2: "b o y x", 3: "b o z y x"}
+
+
+class DynamicConv(Attention):
+    r"""Convolves each image with an average of kernels, weighed by a softmax of its own.
+
+    .. math::
+        y = \big(\textstyle\sum_k a_k W_k\big) * x + \sum_k a_k b_k, \quad
+        a = \operatorname{softmax}_k\big((W_2\,\delta(W_1 \bar x) + b) / \tau\big)
+
+    where the bar averages over positions and :math:`\delta` is ReLU; section 3 of the paper. A high
+    temperature :math:`\tau` lets all kernels learn; `TemperatureSchedule` lowers it in training.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y; those of x by default.
+        kernel_size: Side of the kernels, or one for each axis.
+        kernels: Kernels to average.
+        dims: Axes of space and time: 1, 2 or 3.
+        reduction: The attention has :math:`\lfloor C/r \rfloor` hidden channels.
+        hidden: The hidden channels themselves, instead of ``reduction``.
+        temperature: :math:`\tau`.
+        stride: Stride, or one for each axis.
+        padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
+            it by the stride and rounds up; ``valid`` adds none. By default the kernel is centred,
+            for which it has to be odd.
+        dilation: Dilation, or one for each axis.
+        groups: Groups of the convolution.
+        bias: Give the convolution a bias, averaged like the kernels.
+        score_bias: Give the attention's last layer a bias.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (``dims`` axes of space and time), map ``b k`` for the k kernels, y ``b o *``,
+        of another size where stride or padding ask for it.
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no hidden channel, the groups do
+            not divide the channels, the padding is negative or unknown, or missing for an even
+            kernel, the temperature is not above zero, or the number of axes is unknown.
+
+    >>> DynamicConv(64, kernel_size=3)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Dynamic Convolution",
+        paper="Dynamic Convolution: Attention over Convolution Kernels",
+        authors=(
+            "Yinpeng Chen",
+            "Xiyang Dai",
+            "Mengchen Liu",
+            "Dongdong Chen",
+            "Lu Yuan",
+            "Zicheng Liu",
+        ),
+        venue="CVPR",
+        year=2020,
+        url="https://arxiv.org/abs/1912.03458",
+        code="https://github.com/kaijieshi7/Dynamic-convolution-Pytorch",
+        licence="none stated",
+        domain="branch",
+        computes="pool+fc",
+        applies="select",
+        kind="convolution",
+        map="b k",
+        output="b o y x",
+        range="softmax",
+        map_invariant=("pixels",),
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("dyconv", "dynamic_convolution"),
+        differs=(
+            "The authors released no code. The best-known re-implementation has one hidden channel "
+            "more than a quarter of the input's, and lowers the temperature from 34 by threes; "
+            "here, as in the paper, there is a quarter, and the schedule goes from 30 to 1.",
+            "The paper's batch norm and activation behind the convolution are left to the network.",
+            "A new module has the temperature 1 at which a trained one is used; the schedule sets "
+            "that of the beginning.",
+        ),
+        references={"kaijieshi7/Dynamic-convolution-Pytorch": "b k"},
+        example=dict(in_channels=8),
+        variants=(
+            dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=False),
+            dict(kernels=3, kernel_size=1, padding="valid", temperature=4.0),
+            dict(dims=1, reduction=2, dilation=2),
+            dict(dims=3, hidden=5, score_bias=False),
+        ),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        kernels: int = 4,
+        dims: Literal[1, 2, 3] = 2,
+        reduction: int = 4,
+        hidden: int | None = None,
+        temperature: float = 1.0,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = None,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        score_bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=in_channels)
+        positive(in_channels=in_channels, kernels=kernels)
+        hidden = reduced(in_channels, reduction, hidden)
+        one_of((1, 2, 3), dims=dims)
+        above_zero(temperature=temperature)
+        self.temperature = temperature
+        self.card = replace(self.card, input=INPUT[dims], output=OUTPUT[dims])
+        factory = {"device": device, "dtype": dtype}
+        self.squeeze = nn.Linear(in_channels, hidden, bias=False, **factory)
+        self.select = nn.Linear(hidden, kernels, bias=score_bias, **factory)
+        self.mixture = MixedConv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            kernels,
+            dims=dims,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            **factory,
+        )
+
+    def attention(self, x: Tensor) -> Tensor:
+        scores = self.select(self.squeeze(grid.mean(x)).relu())  # b k
+        return precision.softmax(scores / self.temperature, 1)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return self.mixture(x, a)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[DynamicConv, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["in_planes"],
+            kwargs["out_planes"],
+            kwargs["kernel_size"],
+            kernels=kwargs.get("K", 4),
+            dims=state["weight"].dim() - 3,
+            hidden=state["attention.fc1.weight"].shape[0],
+            temperature=kwargs.get("temperature", 34),
+            stride=kwargs.get("stride", 1),
+            padding=kwargs.get("padding", 0),
+            dilation=kwargs.get("dilation", 1),
+            groups=kwargs.get("groups", 1),
+            bias=kwargs.get("bias", True),
+            score_bias="attention.fc2.bias" in state,
+        )
+        names = {"attention.fc1": "squeeze", "attention.fc2": "select"}
+        names |= {"weight": "mixture.weight", "bias": "mixture.bias"}
+        return module, module.mixture.flat(rename(state, names), "mixture.weight")
+
+
+class TemperatureSchedule:
+    """Lowers the temperature of every `DynamicConv` of a model, in equal steps.
+
+    The paper takes ten epochs from 30 to 1, a step for each. A temperature is no weight: a model
+    that is loaded halfway needs the state of its schedule as well.
+
+    Args:
+        model: The model, compiled or not.
+        start: Temperature before the first step.
+        end: Temperature after the last, and from then on.
+        steps: Steps from one to the other.
+
+    Raises:
+        ValueError: a number is not above zero, or the model has no `DynamicConv`.
+
+    >>> layer = DynamicConv(8)
+    >>> schedule = TemperatureSchedule(layer, start=30.0, end=1.0, steps=10)
+    >>> for epoch in range(12):
+    ...     schedule.step()  # after training for an epoch
+    >>> layer.temperature
+    1.0
+    """
+
+    def __init__(
+        self, model: nn.Module, *, start: float = 30.0, end: float = 1.0, steps: int = 10
+    ) -> None:
+        above_zero(start=start, end=end)
+        positive(steps=steps)
+        self.layers = [layer for layer in model.modules() if isinstance(layer, DynamicConv)]
+        if not self.layers:
+            raise ValueError(f"model: {type(model).__name__} has no DynamicConv")
+        self.start, self.end, self.steps = start, end, steps
+        self.load_state_dict({"done": 0})
+
+    @property
+    def temperature(self) -> float:
+        """What it is now."""
+        part = min(self.done / self.steps, 1.0)
+        return (1 - part) * self.start + part * self.end
+
+    def step(self) -> None:
+        """Go on by one step."""
+        self.load_state_dict({"done": self.done + 1})
+
+    def state_dict(self) -> dict[str, int]:
+        """How many steps are done."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from where a schedule was."""
+        self.done = state["done"]
+        for layer in self.layers:
+            layer.temperature = self.temperature

@@ -1,0 +1,164 @@
+"""FCA: one gate per channel, from a frequency of its own where others take the average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, one_of, positive, reduced
+from ..core.reference import Source, rename
+
+BASE = 7
+# The authors' order of the frequencies of a grid of 7 x 7, down and across: by what one alone
+# achieves on ImageNet, from the best and from the worst, and by how low they are.
+ORDERS = {
+    "top": ("00600114513000324635526553342261", "01052020060463526333511242113053"),
+    "low": ("00110221203401301234501234561234", "01012012230043154321065432106543"),
+    "bot": ("61332412445146256162243355625536", "64466314456522514350311242115333"),
+}
+
+
+class FCA(Attention):
+    r"""Weighs each channel by a gate that sees one frequency of every channel.
+
+    .. math::
+        a = \sigma\big(W_2\,\delta(W_1 z)\big), \quad
+        z_c = \textstyle\sum_{ij} \bar x_{cij} \, B_{u(c)}(i, H) \, B_{v(c)}(j, W), \quad
+        y = a \odot x
+
+    with :math:`\bar x` averaged to a grid of :math:`H \times W`, the orthonormal cosines
+    :math:`B_u(i, H) = \sqrt{(1 + [u > 0]) / H} \cos(\pi u (i + \frac12) / H)`, and :math:`\delta` =
+    ReLU. The channels are as many groups in a row as there are frequencies; section 3 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
+        frequencies: How many frequencies, up to 32; they divide the channels.
+        selection: Those that alone do best (``top``) or worst (``bot``), or the lowest (``low``).
+        size: :math:`H` and :math:`W`; a larger grid stretches the frequencies of 7 by a whole
+            number, a smaller one makes averages of them all.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w`` of any size, map ``b c 1 1``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no hidden channel, the frequencies
+            do not divide the channels or are too many, or the selection is unknown.
+
+    >>> FCA(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Frequency Channel Attention",
+        paper="FcaNet: Frequency Channel Attention Networks",
+        authors=("Zequn Qin", "Pengyi Zhang", "Fei Wu", "Xi Li"),
+        venue="ICCV",
+        year=2021,
+        url="https://arxiv.org/abs/2012.11879",
+        code="https://github.com/cfzd/FcaNet",
+        licence="MIT",
+        domain="channel",
+        computes="pool+fc",
+        applies="gate",
+        kind="gate",
+        map="b c 1 1",
+        range="unit",
+        cost=dict(time="n c + c^2", memory="n c"),
+        aliases=("fcanet", "frequency_channel", "multi_spectral"),
+        differs=(
+            "The cosines are orthonormal, as in the authors' code; the paper leaves their constant "
+            "factors out.",
+            "The authors give each stage of a network a grid of its own size, 56 down to 7; the "
+            "default here is 7 x 7 everywhere.",
+            "The authors' cosines are rounded to single precision; here they have the module's.",
+        ),
+        references={"cfzd/FcaNet": "b c"},
+        example=dict(channels=16, reduction=4, frequencies=8),
+        variants=(
+            dict(selection="low", frequencies=4),
+            dict(selection="bot", size=(14, 9)),
+            dict(frequencies=16),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        *,
+        frequencies: int = 16,
+        selection: Literal["top", "low", "bot"] = "top",
+        size: Sequence[int] = (BASE, BASE),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        one_of(tuple(ORDERS), selection=selection)
+        divides(channels=channels, frequencies=frequencies)
+        if frequencies > len(ORDERS["top"][0]):
+            raise ValueError(f"frequencies must be 32 at most, got {frequencies}")
+        if len(size) != 2:
+            raise ValueError(f"size must be a height and a width, got {size!r}")
+        self.size = h, w = size[0], size[1]
+        for side in size:
+            positive(size=side)
+        self.frequencies = frequencies
+        self.selection = selection
+        factory = {"device": device, "dtype": dtype}
+        self.register_buffer("basis", torch.empty(channels, h, w, **factory))
+        self.squeeze = nn.Linear(channels, hidden, False, **factory)
+        self.excite = nn.Linear(hidden, channels, False, **factory)
+        self.draw_waves()
+
+    def draw_waves(self) -> None:
+        waves = [
+            _waves(order[: self.frequencies], n)
+            for order, n in zip(ORDERS[self.selection], self.size, strict=True)
+        ]
+        plane = waves[0][:, :, None] * waves[1][:, None]  # f h w
+        self.basis.copy_(plane.repeat_interleave(len(self.basis) // self.frequencies, 0))
+
+    def reset_parameters(self) -> None:
+        """Draw new layers; the frequencies are no parameters, and are made again."""
+        super().reset_parameters()
+        self.draw_waves()
+
+    def attention(self, x: Tensor) -> Tensor:
+        z = (grid.regrid(x, self.size) * self.basis).sum((2, 3))  # b c
+        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[FCA, Mapping[str, Tensor]]:
+        method = kwargs.get("freq_sel_method", "top16")
+        module = cls(
+            kwargs["channel"],
+            kwargs.get("reduction", 16),
+            frequencies=int(method[3:]),
+            selection=method[:3],
+            size=(kwargs["dct_h"], kwargs["dct_w"]),
+        )
+        names = {"dct_layer.weight": "basis", "fc.0": "squeeze", "fc.2": "excite"}
+        return module, rename(state, names)
+
+
+def _waves(order: str, n: int) -> Tensor:
+    u = torch.tensor([int(digit) for digit in order], dtype=torch.float64)[:, None] * (n // BASE)
+    i = torch.arange(n, dtype=torch.float64)
+    factor = ((1 + u.sign()) / n).sqrt()
+    return factor * (math.pi / n * u * (i + 0.5)).cos()  # f n

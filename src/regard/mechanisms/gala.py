@@ -1,0 +1,168 @@
+"""GALA: what and where to attend, from a global and a local path that add and multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import odd, one_of, reduced
+from ..core.reference import Source, rename
+
+
+class GALA(Attention):
+    r"""Weighs each position of each channel by a global score, a local score and their product.
+
+    .. math::
+        a = \zeta\big(\alpha \odot (g + l) + \beta \odot (g \odot l)\big), \quad
+        g = \delta\big(W_2\,\delta(W_1 \bar x)\big), \quad
+        l = V_2\,\delta(K * \delta(V_1 x)), \quad y = a \odot x
+
+    where :math:`\bar x` is the average of each channel, :math:`\delta` is ReLU, :math:`V_1` and
+    :math:`V_2` act on the channels of one position, and :math:`\alpha, \beta` have one weight for
+    each channel. The equations of the paper have no K, no outer :math:`\delta` in g, and
+    :math:`\zeta = \tanh`.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; both paths have :math:`\lfloor C/r \rfloor` hidden channels.
+        kernels: Sides of the convolutions K of the local path, odd; as many as one likes, or none.
+        interaction: How the scores meet: ``both`` weighs their sum by :math:`\alpha` and their
+            product by :math:`\beta`; ``additive`` is the sum, ``multiplicative`` the product.
+        squash: :math:`\zeta`: ``sigmoid`` or ``tanh``.
+        rectify: End the global path with a ReLU.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, a kernel is even, the reduction leaves no hidden
+            channel, or an interaction or a squash is unknown.
+
+    >>> GALA(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Global-and-Local Attention",
+        paper="Learning what and where to attend",
+        authors=("Drew Linsley", "Dan Shiebler", "Sven Eberhardt", "Thomas Serre"),
+        venue="ICLR",
+        year=2019,
+        url="https://arxiv.org/abs/1805.08819",
+        code="https://github.com/serre-lab/gala_tpu",
+        licence="none stated",
+        domain="channel+spatial",
+        computes="pool+fc+conv",
+        applies="gate",
+        kind="gate",
+        range="unit",
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("global_and_local_attention",),
+        differs=(
+            "The authors' code, and the default here, squashes by a sigmoid, ends the global path "
+            "with a ReLU and has a 5x5 convolution in the local path; the paper's equations have "
+            "none of it (squash='tanh', rectify=False, kernels=()).",
+        ),
+        references={"serre-lab/gala_tpu": "b c h w", "equations": "b c h w"},
+        example=dict(channels=16, reduction=2),
+        variants=(
+            dict(kernels=(), squash="tanh", rectify=False),
+            dict(kernels=(3, 5), interaction="additive"),
+            dict(interaction="multiplicative"),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 4,
+        *,
+        kernels: Sequence[int] = (5,),
+        interaction: Literal["both", "additive", "multiplicative"] = "both",
+        squash: Literal["sigmoid", "tanh"] = "sigmoid",
+        rectify: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        one_of(("both", "additive", "multiplicative"), interaction=interaction)
+        one_of(("sigmoid", "tanh"), squash=squash)
+        for kernel in kernels:
+            odd(kernels=kernel)
+        self.kernels = tuple(kernels)
+        self.interaction, self.squash, self.rectify = interaction, squash, rectify
+        self.card = replace(
+            self.card,
+            range="unit" if squash == "sigmoid" else "real",
+            equivariant=() if any(kernel > 1 for kernel in kernels) else ("pixels",),
+        )
+        factory = {"device": device, "dtype": dtype}
+        self.squeeze = nn.Linear(channels, hidden, **factory)
+        self.excite = nn.Linear(hidden, channels, **factory)
+        self.look = nn.Sequential(nn.Conv2d(channels, hidden, 1, **factory), nn.ReLU())
+        for kernel in kernels:
+            self.look.append(nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, **factory))
+            self.look.append(nn.ReLU())
+        self.look.append(nn.Conv2d(hidden, 1, 1, **factory))
+        if interaction == "both":
+            self.alpha = nn.Parameter(torch.ones(channels, 1, 1, **factory))
+            self.beta = nn.Parameter(torch.ones(channels, 1, 1, **factory))
+
+    def reset_parameters(self) -> None:
+        """Draw new layers; the sum and the product start with the same weight."""
+        super().reset_parameters()
+        if self.interaction == "both":
+            nn.init.ones_(self.alpha)
+            nn.init.ones_(self.beta)
+
+    def attention(self, x: Tensor) -> Tensor:
+        g = self.excite(self.squeeze(grid.mean(x)).relu())  # b c
+        g = grid.spread(g.relu() if self.rectify else g, x)
+        here = self.look(x)  # b 1 h w
+        if self.interaction == "additive":
+            s = g + here
+        elif self.interaction == "multiplicative":
+            s = g * here
+        else:  # gathered so that all but two operations are on one number for each channel
+            s = self.alpha * g + (self.alpha + self.beta * g) * here
+        return s.sigmoid_() if self.squash == "sigmoid" else s.tanh_()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GALA, Mapping[str, Tensor]]:
+        channels, reduction = kwargs["c"], kwargs.get("r", 4)
+        if source.repo == "equations":
+            module = cls(channels, reduction, kernels=(), squash="tanh", rectify=False)
+            names = {"W1": "squeeze", "W2": "excite", "conv1": "look.0", "conv2": "look.2"}
+            return module, rename(state, {**names, "a": "alpha", "m": "beta"})
+        extra = kwargs.get("extra_convs", 1)
+        module = cls(
+            channels,
+            reduction,
+            kernels=[kwargs.get("extra_conv_size", 5)] * extra,
+            interaction=kwargs.get("interaction", "both"),
+            squash=kwargs.get("squash", "sigmoid"),
+        )
+        names = {
+            "fc_ATTENTION_intermediate": "squeeze",
+            "fc_ATTENTION_output": "excite",
+            "conv_ATTENTION_intermediate": "look.0",
+            "conv_ATTENTION_output": f"look.{2 + 2 * extra}",
+        }
+        for i in range(extra):
+            names[f"conv_ATTENTION_intermediate_{i}"] = f"look.{2 + 2 * i}"
+        return module, rename(state, names)

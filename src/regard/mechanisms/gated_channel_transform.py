@@ -1,0 +1,140 @@
+"""Gated channel transformation: channels compete or cooperate, by three numbers for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, one_of, positive
+from ..core.reference import Source
+
+
+class GatedChannelTransform(Attention):
+    r"""Weighs each channel by its norm beside the norms of all channels.
+
+    .. math::
+        s_c = \alpha_c \sqrt{\textstyle\sum_{ij} x_{cij}^2 + \epsilon}, \quad
+        \hat s_c = \frac{s_c}{\sqrt{\frac1C \sum_k s_k^2 + \epsilon}}, \quad
+        a_c = 1 + \tanh(\gamma_c \hat s_c + \beta_c), \quad y = a \odot x
+
+    or, with the other norm, :math:`s_c = \alpha_c \sum_{ij} |x_{cij}|` and
+    :math:`\hat s_c = s_c / (\frac1C \sum_k |s_k| + \epsilon)`; section 3 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        norm: Measure channels by their ``l2`` or ``l1`` norm.
+        after_relu: Skip the absolute value of the ``l1`` norm, because x has no negative numbers.
+        eps: :math:`\epsilon`.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b c 1*`` (from 0 to 2), y as x.
+
+    Raises:
+        ValueError: a size is not positive, ``eps`` is not above zero, or the norm is unknown.
+
+    >>> GatedChannelTransform(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Gated Channel Transformation",
+        paper="Gated Channel Transformation for Visual Recognition",
+        authors=("Zongxin Yang", "Linchao Zhu", "Yu Wu", "Yi Yang"),
+        venue="CVPR",
+        year=2020,
+        url="https://arxiv.org/abs/1909.11519",
+        code="https://github.com/z-x-yang/GCT",
+        licence="MIT",
+        domain="channel",
+        computes="pool",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="b c 1*",
+        output="b c *",
+        equivariant=("pixels",),
+        map_invariant=("pixels",),
+        identity_at_init=True,
+        cost=dict(time="n c", memory="n c"),
+        aliases=("gct", "gated_channel_transformation"),
+        differs=(
+            "The authors' code, and this one, adds epsilon to the mean over the channels; the "
+            "paper adds it to the sum, which is epsilon / C here.",
+        ),
+        references={"z-x-yang/GCT": "b c 1*"},
+        example=dict(channels=16),
+        variants=(dict(norm="l1"), dict(norm="l1", after_relu=True), dict(eps=0.05)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        norm: Literal["l2", "l1"] = "l2",
+        after_relu: bool = False,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels)
+        one_of(("l2", "l1"), norm=norm)
+        above_zero(eps=eps)
+        self.norm = norm
+        self.after_relu = after_relu
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
+        self.gamma = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Start with gates of one, so that the module starts as x."""
+        super().reset_parameters()
+        nn.init.ones_(self.alpha)
+        nn.init.zeros_(self.gamma)
+        nn.init.zeros_(self.beta)
+
+    def attention(self, x: Tensor) -> Tensor:
+        if self.norm == "l2":
+            s = self.alpha * (_norm(x, 2).square() + self.eps).sqrt()  # b c
+            scale = (s.square().mean(1, keepdim=True) + self.eps).sqrt()
+        else:
+            s = self.alpha * (_total(x) if self.after_relu else _norm(x, 1))
+            scale = s.abs().mean(1, keepdim=True) + self.eps
+        a = 1 + (self.gamma * (s / scale) + self.beta).tanh()
+        return grid.spread(a.to(x.dtype), x)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GatedChannelTransform, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["num_channels"],
+            norm=kwargs.get("mode", "l2"),
+            after_relu=kwargs.get("after_relu", False),
+            eps=kwargs.get("epsilon", 1e-5),
+        )
+        return module, state
+
+
+# In half precision the sum over a large map would overflow.
+@torch.fx.wrap
+def _norm(x: Tensor, order: int) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return torch.linalg.vector_norm(x.flatten(2), order, 2, dtype=wide)  # b c
+
+
+@torch.fx.wrap
+def _total(x: Tensor) -> Tensor:
+    return x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32))  # b c

@@ -1,0 +1,188 @@
+"""Gather-Excite: each channel is weighed by what it holds nearby, or everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import one_of, positive, reduced
+from ..core.reference import Source, rename
+
+FORMS: dict[str, Literal["pool", "conv", "mlp"]] = {
+    "theta-": "pool",
+    "theta": "conv",
+    "theta+": "mlp",
+}
+
+
+class GatherExcite(Attention):
+    r"""Gathers each channel over windows, or over the whole map, and weighs it by what was found.
+
+    .. math::
+        a = \sigma(\mathrm{up}(\xi(x))), \quad y = a \odot x
+
+    where :math:`\xi` averages over windows of :math:`2e - 1` positions with stride e (the paper's
+    GE-:math:`\theta^-`), or convolves each channel for itself with stride 2 as often as e halves
+    (:math:`\theta`), and two layers over the channels may follow (:math:`\theta^+`); up repeats the
+    nearest value; section 3 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        extent: e, a power of two where it is convolved; None gathers over the whole map.
+        form: Gather by ``pool`` (:math:`\theta^-`), by ``conv`` (:math:`\theta`), or by ``conv``
+            followed by the two layers (``mlp``, :math:`\theta^+`).
+        size: Height and width of x, where one convolution is as large as the whole map.
+        reduction: The two layers have :math:`\lfloor C/r \rfloor` hidden channels.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c y x`` (as large as x, or :math:`1 \times 1` where all of it is
+        gathered), y as x.
+
+    Raises:
+        ValueError: a size is not positive, the extent is 1 or cannot be halved, the reduction
+            leaves no hidden channel, the form is unknown, or ``size`` is missing or has no use.
+
+    >>> GatherExcite(64, 4)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Gather-Excite",
+        paper="Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks",
+        authors=("Jie Hu", "Li Shen", "Samuel Albanie", "Gang Sun", "Andrea Vedaldi"),
+        venue="NeurIPS",
+        year=2018,
+        url="https://arxiv.org/abs/1810.12348",
+        code="https://github.com/hujie-frank/GENet",
+        licence="none stated",
+        domain="channel+spatial",
+        computes="pool",
+        applies="gate",
+        kind="gate",
+        map="b c y x",
+        range="unit",
+        equivariant=("pixels", "channels"),
+        map_invariant=("pixels",),
+        independent=("channels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("ge", "genet"),
+        differs=(
+            "Windows at the border average the positions inside the map; the paper does not say, "
+            "and the authors' Caffe layer would count the padding too.",
+            "Gathered maps grow back by nearest neighbours, as the paper has it; the authors' "
+            "figures do not say how.",
+            "The released models gather over the whole map only; smaller extents follow the "
+            "released figures.",
+        ),
+        references={"equations": "b c y x"},
+        example=dict(channels=16),
+        variants=(
+            dict(extent=2),
+            dict(extent=4, form="conv"),
+            dict(form="conv", size=(11, 7)),
+            dict(extent=8, form="mlp", reduction=4),
+            dict(form="mlp", size=(11, 7), reduction=4),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        extent: int | None = None,
+        *,
+        form: Literal["pool", "conv", "mlp"] = "pool",
+        size: Sequence[int] | None = None,
+        reduction: int = 16,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        positive(channels=channels, reduction=reduction)
+        one_of(("pool", "conv", "mlp"), form=form)
+        if extent is not None:
+            positive(extent=extent)
+            if extent == 1 or (form != "pool" and extent & (extent - 1)):
+                wanted = "above one" if form == "pool" else "2, 4, 8, …"
+                raise ValueError(f"extent must be {wanted}, got {extent}")
+        whole = form != "pool" and extent is None
+        if whole != (size is not None):
+            use = "must be given" if whole else "has no use"
+            raise ValueError(f"size {use} with form={form!r}, extent={extent}, got {size}")
+        if size is not None and len(size) != 2:
+            raise ValueError(f"size must be a height and a width, got {size!r}")
+        for side in size or ():
+            positive(size=side)
+        super().__init__(c=channels, **dict(zip("hw", size or (), strict=False)))
+        self.extent = extent
+        self.form = form
+        if form != "pool" or extent is not None:
+            self.card = replace(
+                self.card,
+                computes={"pool": "pool", "conv": "conv", "mlp": "conv+fc"}[form],
+                equivariant=("channels",) if form == "pool" else (),
+                map_invariant=(),
+                independent=() if form == "mlp" else ("channels",),
+                train_differs=form != "pool",
+            )
+        if form == "pool":
+            return
+        factory = {"device": device, "dtype": dtype}
+        depthwise = {"groups": channels, "bias": False, **factory}
+        if size is not None:
+            kernels = [nn.Conv2d(channels, channels, (size[0], size[1]), **depthwise)]
+        else:
+            kernels = [
+                nn.Conv2d(channels, channels, 3, 2, 1, **depthwise)
+                for _ in range((extent or 1).bit_length() - 1)
+            ]
+        self.gathers = nn.ModuleList(kernels)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, **factory) for _ in kernels)
+        if form == "mlp":
+            hidden = reduced(channels, reduction)
+            self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
+            self.excite = nn.Conv2d(hidden, channels, 1, **factory)
+
+    def gather(self, x: Tensor) -> Tensor:
+        if self.form == "pool":
+            if (e := self.extent) is None:
+                return grid.spread(grid.mean(x), x)
+            return avg_pool2d(x, 2 * e - 1, e, e - 1, count_include_pad=False)
+        z = x
+        for i, (convolve, norm) in enumerate(zip(self.gathers, self.norms, strict=True)):
+            z = convolve(z.relu() if i else z)
+            z = norm(grid.several(z, type(self).__name__, self.training))
+        return self.excite(self.squeeze(z.relu()).relu()) if self.form == "mlp" else z
+
+    def attention(self, x: Tensor) -> Tensor:
+        a = self.gather(x).sigmoid()
+        return a if self.extent is None else interpolate(a, size=x.shape[2:], mode="nearest")
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a  # laid out like x, whatever the small map was
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GatherExcite, Mapping[str, Tensor]]:
+        form = FORMS[kwargs["variant"]]
+        extent = kwargs.get("extent") or None
+        module = cls(
+            kwargs["channels"],
+            extent,
+            form=form,
+            size=kwargs["feat_size"] if form != "pool" and extent is None else None,
+            reduction=kwargs.get("reduction", 16),
+        )
+        names = {"mlp.fc1": "squeeze", "mlp.fc2": "excite"}
+        for i in range(len(state)):
+            names |= {f"gather.conv{i + 1}": f"gathers.{i}", f"gather.norm{i + 1}": f"norms.{i}"}
+        return module, rename(state, names)

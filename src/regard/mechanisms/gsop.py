@@ -1,0 +1,179 @@
+"""GSoP: gates from the covariances of the channels, or of the positions, instead of averages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention, Tap
+from ..core.card import Card
+from ..core.check import one_of, positive
+from ..core.reference import Source, rename
+
+WIDE = 256  # The authors halve the map, before they compare channels, up to this width.
+
+
+class GSoP(Attention):
+    r"""Weighs each channel, or each position, by a gate that sees second-order statistics.
+
+    .. math::
+        U = \delta(\mathrm{BN}(W \delta(x))), \quad
+        S = \tfrac1n (U - \bar U)(U - \bar U)^\top, \quad
+        a = \sigma\big(W_2\, R(\mathrm{BN}(S))\big), \quad y = a \odot x
+
+    with :math:`\delta` = ReLU, d rows in :math:`U`, and R, that makes 4 numbers of each row of the
+    covariance :math:`S`. The ``position`` form pools :math:`\mathrm{BN}(W \delta(x))` to a grid of
+    m places, compares those, puts :math:`\delta` behind R, spreads the gates over the map and ends
+    with ReLU; figure 2 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        hidden: d.
+        form: Weigh each ``channel`` or each ``position``.
+        stride: Of W, in the ``channel`` form; 2 up to 256 channels and 1 beyond, as in the authors'
+            networks, if not given.
+        size: Height and width of the grid, in the ``position`` form.
+        divisor: What the ``position`` form divides its sums over the d channels by: the number of
+            ``places``, as the authors' code does, or of ``channels``, as in a covariance.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c 1 1``, y as x; in the ``position`` form the map is ``b m`` for the
+        m places of the grid, and the part ``tap_spatial``, spread over the map, ``b 1 h w``.
+
+    Raises:
+        ValueError: a size is not positive, or the form or the divisor is unknown.
+
+    >>> GSoP(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Global Second-order Pooling",
+        paper="Global Second-order Pooling Convolutional Networks",
+        authors=("Zilin Gao", "Jiangtao Xie", "Qilong Wang", "Peihua Li"),
+        venue="CVPR",
+        year=2019,
+        url="https://arxiv.org/abs/1811.12006",
+        code="https://github.com/ZilinGao/Global-Second-order-Pooling-Convolutional-Networks",
+        licence="MIT",
+        domain="channel",
+        computes="conv+matmul",
+        applies="gate",
+        kind="gate",
+        map="b c 1 1",
+        range="unit",
+        train_differs=True,
+        cost=dict(time="n c d + n d^2", memory="n c"),
+        aliases=("gsopnet", "gsop_net", "global_second_order_pooling"),
+        differs=(
+            "The paper has a non-linearity behind each of the two last layers; the authors' code, "
+            "and this one, has none between them in the channel form.",
+            "In the position form the authors' code is a covariance only where there are as many "
+            "channels as places, which its own setting of 128 channels and 64 places is not "
+            "(divisor='channels' always is).",
+            "The two forms can be combined in the paper; here they are two modules.",
+        ),
+        references={
+            "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.chan_att": (
+                "b c 1 1"
+            ),
+            "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.pos_att": (
+                "b m 1 1"
+            ),
+        },
+        example=dict(channels=16, hidden=6),
+        variants=(
+            dict(stride=1),
+            dict(form="position"),
+            dict(form="position", size=(3, 5), divisor="channels"),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int = 128,
+        *,
+        form: Literal["channel", "position"] = "channel",
+        stride: int | None = None,
+        size: Sequence[int] = (8, 8),
+        divisor: Literal["places", "channels"] = "places",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, hidden=hidden)
+        one_of(("channel", "position"), form=form)
+        one_of(("places", "channels"), divisor=divisor)
+        if stride is None or form == "position":
+            stride = 2 if form == "channel" and channels <= WIDE else 1
+        positive(stride=stride)
+        if len(size) != 2:
+            raise ValueError(f"size must be a height and a width, got {size!r}")
+        for side in size:
+            positive(size=side)
+        self.form = form
+        self.size = h, w = size[0], size[1]
+        self.divisor = divisor
+        compared, gates = (hidden, channels) if form == "channel" else (h * w, h * w)
+        if form == "position":
+            parts = {"spatial": "b 1 h w"}
+            self.card = replace(self.card, domain="spatial", map="b m", parts=parts)
+            self.tap_spatial = Tap()
+        elif stride == 1:
+            self.card = replace(self.card, equivariant=("pixels",), map_invariant=("pixels",))
+        factory = {"device": device, "dtype": dtype}
+        self.reduce = nn.Conv2d(channels, hidden, 1, stride, **factory)
+        self.norm = nn.BatchNorm2d(hidden, **factory)
+        self.norm_rows = nn.BatchNorm1d(compared, **factory)
+        self.read_rows = nn.Conv1d(compared, 4 * compared, compared, groups=compared, **factory)
+        self.expand = nn.Linear(4 * compared, gates, **factory)
+
+    def attention(self, x: Tensor) -> Tensor:
+        u = self.norm(self.reduce(x.relu()))
+        if self.form == "channel":
+            u = u.relu().flatten(2)  # b d n
+            u = u - u.mean(2, keepdim=True)
+            rows = self.read(u @ u.mT / u.shape[2])
+            return self.expand(rows).sigmoid()[..., None, None]
+        u = grid.regrid(u, self.size).flatten(2)  # b d m
+        d = u.shape[1] if self.divisor == "channels" else u.shape[2]
+        mean = u.sum(1, keepdim=True) / d  # b 1 m
+        rows = self.read(u.mT @ u / d - mean.mT @ mean)
+        return self.expand(rows.relu()).sigmoid()
+
+    def read(self, covariance: Tensor) -> Tensor:
+        return self.read_rows(self.norm_rows(covariance)).squeeze(2)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        if self.form == "channel":
+            return x * a
+        a = grid.regrid(a.unflatten(1, (1, *self.size)), x.shape[2:])
+        return (self.tap_spatial(a) * x).relu()
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GSoP, Mapping[str, Tensor]]:
+        channels, hidden = kwargs["channels"], kwargs.get("att_dim", 128)
+        if "conv_for_DR_spatial.weight" in state:
+            size = kwargs.get("sp_h", 8), kwargs.get("sp_w", 8)
+            module = cls(channels, hidden, form="position", size=size)
+            names = {"conv_for_DR_spatial": "reduce", "bn_for_DR_spatial": "norm"}
+            suffix = "_for_spatial"
+        else:
+            module = cls(channels, hidden, stride=kwargs.get("dr_stride"))
+            names, suffix = {"conv_for_DR": "reduce", "bn_for_DR": "norm"}, ""
+        names |= {
+            f"row_bn{suffix}": "norm_rows",
+            f"row_conv_group{suffix}": "read_rows",
+            f"fc_adapt_channels{suffix}": "expand",
+        }
+        return module, rename(state, names)

@@ -1,0 +1,159 @@
+"""Highway: each unit chooses between what a layer makes of its input and the input itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, odd, one_of
+from ..core.reference import Source, rename
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Highway(Attention):
+    r"""Lets a gate choose, unit by unit, between a layer of its input and the input unchanged.
+
+    .. math::
+        y = a \odot H(x) + (1 - a) \odot x, \quad a = \sigma(W_T x + b_T), \quad
+        H(x) = \delta(W_H x + b_H)
+
+    where W are convolutions, or matrices for vectors; equation 3 of the paper.
+
+    Args:
+        channels: Channels of x and y.
+        kernel_size: Side of both kernels, odd; None makes both layers fully connected.
+        gate_kernel_size: Side of the gate's kernel, where it is another.
+        groups: Groups of both convolutions.
+        activation: :math:`\delta`: ``relu``, ``tanh`` or ``sigmoid``.
+        bias: Give both layers a bias.
+        gate_bias: Where :math:`b_T` starts; below zero, a new layer passes most of its input on.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, or ``b c`` where the layers are fully connected; map and y as x.
+
+    Raises:
+        ValueError: a size is not positive, a kernel is even, the groups do not divide the channels,
+            a fully connected layer is given groups or a kernel for its gate, or the activation is
+            unknown.
+
+    >>> Highway(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Highway layer",
+        paper="Highway Networks",
+        authors=("Rupesh Kumar Srivastava", "Klaus Greff", "Jürgen Schmidhuber"),
+        venue="ICML Deep Learning Workshop",
+        year=2015,
+        url="https://arxiv.org/abs/1505.00387",
+        code="https://github.com/flukeskywalker/highway-networks",
+        licence="BSD-2-Clause",
+        domain="branch",
+        computes="conv",
+        applies="select",
+        kind="gate",
+        range="unit",
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("highway_network", "highway_networks"),
+        differs=(
+            "The gate opens for the layer, as in the paper; some re-implementations gate what is "
+            "carried, which is the same with the gate's weights and bias negated.",
+            "The gate's bias starts at -1 (gate_bias); the paper names -1 and -3.",
+        ),
+        references={"flukeskywalker/highway-networks": "b c h w", "equations": "b c"},
+        example=dict(channels=16),
+        variants=(
+            dict(kernel_size=None),
+            dict(gate_kernel_size=1, groups=4),
+            dict(activation="tanh", gate_bias=-3.0),
+            dict(activation="sigmoid", bias=False),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | None = 3,
+        *,
+        gate_kernel_size: int | None = None,
+        groups: int = 1,
+        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        bias: bool = True,
+        gate_bias: float = -1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        divides(channels=channels, groups=groups)
+        one_of(tuple(ACTIVATIONS), activation=activation)
+        self.activation = activation
+        self.gate_bias = gate_bias
+        factory = {"device": device, "dtype": dtype}
+        if kernel_size is None:
+            if groups != 1 or gate_kernel_size is not None:
+                raise ValueError(
+                    "groups and gate_kernel_size belong to convolutions: kernel_size is None, got "
+                    f"{groups} and {gate_kernel_size}"
+                )
+            self.card = replace(self.card, input="b c", map="b c", output="b c", computes="fc")
+            self.layer = nn.Linear(channels, channels, bias, **factory)
+            self.gate = nn.Linear(channels, channels, bias, **factory)
+        else:
+            gate_kernel_size = kernel_size if gate_kernel_size is None else gate_kernel_size
+            odd(kernel_size=kernel_size, gate_kernel_size=gate_kernel_size)
+            if kernel_size == gate_kernel_size == 1:
+                self.card = replace(self.card, equivariant=("pixels",), independent=("pixels",))
+
+            def convolve(kernel: int) -> nn.Conv2d:
+                around = kernel // 2
+                return nn.Conv2d(channels, channels, kernel, 1, around, 1, groups, bias, **factory)
+
+            self.layer, self.gate = convolve(kernel_size), convolve(gate_kernel_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights; the gate starts out passing its input on."""
+        super().reset_parameters()
+        if self.gate.bias is not None:
+            nn.init.constant_(self.gate.bias, self.gate_bias)
+
+    def attention(self, x: Tensor) -> Tensor:
+        return self.gate(x).sigmoid()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x + a * (ACTIVATIONS[self.activation](self.layer(x)) - x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        if source.repo == "flukeskywalker/highway-networks":
+            module = cls(
+                kwargs["num_output"],
+                kwargs["kernel_size"],
+                gate_kernel_size=kwargs.get("transform_kernel_size"),
+                groups=kwargs.get("group", 1),
+                bias=kwargs.get("bias_term", True),
+            )
+            return module, rename(state, {"cell": "layer", "transform": "gate"})
+        layers, activation = kwargs.get("layers", 1), kwargs.get("activation", "relu")
+        stack = [cls(kwargs["size"], None, activation=activation) for _ in range(layers)]
+        if layers == 1:
+            return stack[0], rename(state, {"H.0": "layer", "T.0": "gate"})
+        names = {f"H.{i}": f"{i}.layer" for i in range(layers)}
+        names |= {f"T.{i}": f"{i}.gate" for i in range(layers)}
+        return nn.Sequential(*stack), rename(state, names)

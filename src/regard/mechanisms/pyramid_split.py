@@ -1,0 +1,161 @@
+"""Pyramid split attention: kernels of several sizes side by side, weighed against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, odd, one_of, positive
+from ..core.reference import Source, rename
+
+
+class PyramidSplit(Attention):
+    r"""Convolves with several kernels and weighs each channel of one result against the others'.
+
+    .. math::
+        F_k = K_k * x, \quad z_k = \sigma\big(W_2\,\delta(W_1 \bar F_k + b_1) + b_2\big), \quad
+        a = \operatorname{softmax}_k(z), \quad y = [a_S \odot F_S; \dots; a_1 \odot F_1]
+
+    for S kernels, where the bar averages over positions and :math:`\delta` is ReLU; section 3.2 of
+    the paper.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of y, shared equally by the kernels; those of x by default.
+        kernels: Side of each kernel, odd.
+        stride: Stride of all convolutions.
+        kernel_groups: Groups of each kernel's convolution.
+        reduction: The hidden width is :math:`\lfloor C/Sr \rfloor` for C channels of y.
+        order: Where the results stand in y: ``last-first`` as in the authors' code, or
+            ``first-last`` as in the paper.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b k d 1 1`` over the k kernels and their d channels, y ``b o h' w'``,
+        smaller by the stride.
+
+    Raises:
+        ValueError: a size is not positive, a kernel is even, there is one kernel only, kernels and
+            groups are not as many, the kernels do not divide the channels of y, the groups do not
+            divide those of x and of a result, or the reduction leaves no hidden channel.
+
+    >>> PyramidSplit(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Pyramid Squeeze Attention",
+        paper="EPSANet: An Efficient Pyramid Squeeze Attention Block on Convolutional Neural "
+        "Network",
+        authors=("Hu Zhang", "Keke Zu", "Jian Lu", "Yuru Zou", "Deyu Meng"),
+        venue="ACCV",
+        year=2022,
+        url="https://arxiv.org/abs/2105.14447",
+        code="https://github.com/murufeng/EPSANet",
+        licence="MIT",
+        domain="branch",
+        computes="conv+pool+fc",
+        applies="gate",
+        kind="convolution",
+        map="b k d 1 1",
+        output="b o y x",
+        range="softmax k",
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("psa_pyramid", "psa", "epsanet", "pyramid_squeeze"),
+        differs=(
+            "The paper concatenates the results from the first kernel to the last; the authors' "
+            "code, and the default here, from the last to the first (order='first-last' is the "
+            "paper's).",
+        ),
+        references={"murufeng/EPSANet": "b k d 1 1"},
+        example=dict(in_channels=16, kernels=(3, 5), kernel_groups=(1, 4), reduction=2),
+        variants=(
+            dict(order="first-last"),
+            dict(out_channels=24, kernels=(3, 1, 5), kernel_groups=(1, 2, 4), stride=2),
+        ),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        kernels: Sequence[int] = (3, 5, 7, 9),
+        stride: int = 1,
+        kernel_groups: Sequence[int] = (1, 4, 8, 16),
+        reduction: int = 16,
+        order: Literal["last-first", "first-last"] = "last-first",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=in_channels)
+        out_channels = in_channels if out_channels is None else out_channels
+        positive(in_channels=in_channels, out_channels=out_channels)
+        positive(stride=stride, reduction=reduction)
+        one_of(("last-first", "first-last"), order=order)
+        if isinstance(kernels, int) or len(kernels) < 2:
+            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
+        for kernel in kernels:
+            odd(kernels=kernel)
+        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernels):
+            raise ValueError(
+                f"kernel_groups must be {len(kernels)}, one for each kernel, got {kernel_groups!r}"
+            )
+        divides(out_channels=out_channels, kernels=len(kernels))
+        width = out_channels // len(kernels)
+        if reduction > width:
+            raise ValueError(
+                f"reduction ({reduction}) must not be larger than the share of each kernel in "
+                f"out_channels ({width}): nothing would be left"
+            )
+        self.kernels = tuple(kernels)
+        self.order = order
+        factory = {"device": device, "dtype": dtype}
+
+        def branch(kernel: int, parts: int) -> nn.Conv2d:
+            divides(in_channels=in_channels, kernel_groups=parts)
+            if width % parts:
+                raise ValueError(
+                    f"kernel_groups ({parts}) must divide the share of each kernel in out_channels "
+                    f"({width})"
+                )
+            size = (kernel, stride, kernel // 2)
+            return nn.Conv2d(in_channels, width, *size, groups=parts, bias=False, **factory)
+
+        self.branches = nn.ModuleList(map(branch, kernels, kernel_groups))
+        self.squeeze = nn.Linear(width, width // reduction, **factory)
+        self.excite = nn.Linear(width // reduction, width, **factory)
+
+    def embed(self, x: Tensor) -> list[Tensor]:
+        return [branch(x) for branch in self.branches]  # k times b d h w
+
+    def attention(self, x: list[Tensor]) -> Tensor:
+        z = torch.stack([f.mean((2, 3)) for f in x], 1)  # b k d
+        z = self.excite(self.squeeze(z).relu()).sigmoid()
+        return precision.softmax(z, 1)[..., None, None]
+
+    def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
+        y = [a[:, k] * f for k, f in enumerate(x)]
+        return torch.cat(y[::-1] if self.order == "last-first" else y, 1)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[PyramidSplit, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["inplans"],
+            kwargs["planes"],
+            kernels=kwargs.get("conv_kernels", (3, 5, 7, 9)),
+            stride=kwargs.get("stride", 1),
+            kernel_groups=kwargs.get("conv_groups", (1, 4, 8, 16)),
+        )
+        names = {"se.fc1": "squeeze", "se.fc2": "excite"}
+        names |= {f"conv_{k + 1}": f"branches.{k}" for k in range(len(module.kernels))}
+        return module, rename(state, names)

@@ -1,0 +1,361 @@
+"""Residual attention: a trunk of features, and an hourglass beside it that gates each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d, pad
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import one_of, positive, reduced
+from ..core.reference import Source, rename
+
+WIDTHS = {"A": 256, "B": 512, "C": 1024}  # of the authors' stages; each pools once less
+
+
+class ResidualAttentionModule(Attention):
+    r"""Weighs each feature of a trunk by a mask that has seen the whole image, without losing any.
+
+    .. math::
+        y = u\big((1 + a) \odot T(z)\big), \quad
+        a = \sigma\big(W_2\,\delta(\mathrm{BN}(W_1\,\delta(\mathrm{BN}(M(z)))))\big), \quad
+        z = u(x)
+
+    where every u is a residual unit (a bottleneck, norms and ReLUs before its convolutions), T is
+    two of them, and :math:`\delta` is ReLU. M is an hourglass: it pools, with a unit after each
+    pool and two at the bottom, and is brought back to the size of x by bilinear interpolation,
+    with a unit beside and one after each step. Equations 3 and 4 and figure 2 of the paper, with
+    its p = 1, t = 2, r = 1; `ResidualAttentionNetwork` is made of these modules.
+
+    Args:
+        channels: :math:`C`.
+        reduction: The units have :math:`\lfloor C/r \rfloor` channels inside.
+        levels: How often the mask is pooled: 3, 2 and 1 in the three stages of the network.
+        pool: Windows that reach over the lower and right edges (``ceil``), or are centred on every
+            other position, with padding all around (``padded``).
+        carry: Add the features of the way down, and at the end those of the trunk, to the enlarged
+            ones.
+        spare: Give each unit a :math:`C \times C` convolution that nothing reads, so that
+            checkpoints which hold them fit.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no channel, or the pool is unknown.
+
+    >>> ResidualAttentionModule(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Residual Attention",
+        paper="Residual Attention Network for Image Classification",
+        authors=(
+            "Fei Wang",
+            "Mengqing Jiang",
+            "Chen Qian",
+            "Shuo Yang",
+            "Cheng Li",
+            "Honggang Zhang",
+            "Xiaogang Wang",
+            "Xiaoou Tang",
+        ),
+        venue="CVPR",
+        year=2017,
+        url="https://arxiv.org/abs/1704.06904",
+        code="https://github.com/fwang91/residual-attention-network",
+        licence="none stated",
+        domain="channel+spatial",
+        computes="pool+conv",
+        applies="gate",
+        kind="gate",
+        range="unit",
+        train_differs=True,
+        inert={"*.project.weight": "kept for checkpoints that hold it, and read by nothing"},
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("ran", "residual_attention", "residual_attention_network"),
+        differs=(
+            "A map of one row or column is pooled to itself; the authors' Caffe layer has no "
+            "output for it.",
+            "The re-implementation of tengshaofeng pads its pools (pool='padded'), adds the "
+            "features of the way down and of the trunk to the mask (carry=True), and holds a "
+            "convolution in each unit that it never uses (spare=True); the authors' models do "
+            "none of it.",
+            "The paper also tries masks normalised over channels or positions (equations 5 and 6) "
+            "and finds them worse; only the sigmoid of its networks is here.",
+            "The re-implementation is told every size to enlarge to; here they follow the input.",
+        ),
+        references={
+            "fwang91/residual-attention-network": "b c h w",
+            "tengshaofeng/ResidualAttentionNetwork-pytorch": "b c h w",
+        },
+        example=dict(channels=16, reduction=2, levels=1),
+        variants=(dict(levels=2, pool="padded", carry=True, spare=True),),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 4,
+        *,
+        levels: int = 3,
+        pool: Literal["ceil", "padded"] = "ceil",
+        carry: bool = False,
+        spare: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        positive(levels=levels)
+        one_of(("ceil", "padded"), pool=pool)
+        self.pool = pool
+        self.carry = carry
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+
+        def unit() -> _Unit:
+            return _Unit(channels, channels, hidden, spare=spare, **factory)
+
+        def mix() -> list[nn.Module]:
+            mixed = nn.Conv2d(channels, channels, 1, bias=False, **factory)
+            return [nn.BatchNorm2d(channels, **factory), nn.ReLU(), mixed]
+
+        self.before = unit()
+        self.trunk = nn.Sequential(unit(), unit())
+        self.down = nn.ModuleList(unit() for _ in range(levels))
+        self.bottom = unit()
+        # The largest map first, as on the way down.
+        self.beside = nn.ModuleList(unit() for _ in range(levels - 1))
+        self.up = nn.ModuleList(unit() for _ in range(levels - 1))
+        self.score = nn.Sequential(*mix(), *mix())
+        self.after = unit()
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.before(grid.several(x, type(self).__name__, self.training))
+        return z, self.trunk(z)
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        z, trunk = x
+        passed = []
+        y = z
+        for unit in self.down:
+            y = _halve(y, self.pool)
+            passed.append(y := unit(grid.several(y, type(self).__name__, self.training)))
+        y = self.bottom(passed.pop())
+        for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
+            larger = passed.pop()
+            y = _enlarge(y, larger) + beside(larger)
+            y = unit(y + larger if self.carry else y)
+        y = _enlarge(y, z)
+        return self.score(y + trunk if self.carry else y).sigmoid()
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
+        trunk = x[1]
+        return self.after(trunk + a * trunk)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ResidualAttentionModule, Mapping[str, Tensor]]:
+        if source.repo.startswith("fwang91/"):
+            return cls._from_caffe(kwargs["stage"], kwargs.get("channel_divisor", 1), state)
+        channels, out_channels = kwargs["in_channels"], kwargs["out_channels"]
+        if channels != out_channels:
+            raise ValueError(
+                "ResidualAttentionModule: its units are added to what they read, so in_channels "
+                f"({channels}) must be out_channels ({out_channels})"
+            )
+        blocks = {int(n) for name in state for n in re.findall(r"^softmax(\d+)_blocks\.", name)}
+        if not blocks:
+            raise ValueError(
+                "ResidualAttentionModule: of this re-implementation only the modules with "
+                "softmax1_blocks, softmax2_blocks, … can be loaded (AttentionModule_stage1 to 3)"
+            )
+        levels = len(blocks) // 2
+        units = {
+            "first_residual_blocks": "before",
+            "trunk_branches.0": "trunk.0",
+            "trunk_branches.1": "trunk.1",
+            f"softmax{levels}_blocks.0": f"down.{levels - 1}",
+            f"softmax{levels}_blocks.1": "bottom",
+            "last_blocks": "after",
+        }
+        for i in range(1, levels):
+            units[f"softmax{i}_blocks"] = f"down.{i - 1}"
+            units[f"skip{i}_connection_residual_block"] = f"beside.{i - 1}"
+            units[f"softmax{2 * levels - i}_blocks"] = f"up.{i - 1}"
+        parts = {"bn1": "norm", "bn2": "branch.1", "bn3": "branch.4", "conv4": "project"}
+        parts |= {"conv1": "branch.0", "conv2": "branch.3", "conv3": "branch.6"}
+        names = {f"{u}.{p}": f"{units[u]}.{parts[p]}" for u in units for p in parts}
+        names |= {f"softmax{2 * levels}_blocks.{i}": f"score.{i}" for i in (0, 2, 3, 5)}
+        module = cls(channels, levels=levels, pool="padded", carry=True, spare=True)
+        return module, rename(state, names)
+
+    @classmethod
+    def _from_caffe(
+        cls, stage: str, divisor: int, state: Mapping[str, Tensor]
+    ) -> tuple[ResidualAttentionModule, Mapping[str, Tensor]]:
+        one_of(tuple(WIDTHS), stage=stage)
+        levels = 3 - list(WIDTHS).index(stage)
+        # A norm is named after the blob that it reads; the first one reads what is not ours.
+        layers = [name.rpartition(".")[0] for name in state]
+        own = next((n for n in layers if n.startswith(f"Attention{stage}_")), "").partition("/")[0]
+        first = next((n for n in layers if not n.startswith(f"{own}/")), "")
+        down, up = "mask/down_sample", "mask/up_sample"
+        units = {
+            "before": (None, "trunk/res1"),
+            "trunk.0": ("trunk/res1", "trunk/res2"),
+            "trunk.1": ("trunk/res2", "trunk/res3"),
+            "bottom": (f"{down}/res{levels}_1", f"{down}/res{levels}_2"),
+            "after": ("fusion", ""),
+        }
+        for i in range(1, levels + 1):
+            units[f"down.{i - 1}"] = (f"{down}/pool{i}_3x3_s2", f"{down}/res{i}_1")
+        for i in range(1, levels):
+            units[f"beside.{i - 1}"] = (f"{down}/res{i}_1", f"mask/skip/res{i}")
+            units[f"up.{i - 1}"] = (f"{up}{i}", f"{up}/res{i}_1")
+        names = {
+            f"{own}/{up}/interp_1/bn": "score.0",
+            f"{own}/mask/linear_1": "score.2",
+            f"{own}/mask/linear_1/bn": "score.3",
+            f"{own}/mask/linear_2": "score.5",
+        }
+        parts = {"conv1_1x1": 0, "conv1_1x1/bn": 1, "conv2_3x3": 3, "conv2_3x3/bn": 4}
+        for unit, (blob, called) in units.items():
+            norm = f"{own}/{blob}/bn" if blob else first
+            names[norm] = f"{unit}.norm"
+            branch = "/".join(filter(None, (own, called, "branch1")))
+            for part, i in {**parts, "conv3_1x1": 6}.items():
+                names[f"{branch}/{part}"] = f"{unit}.branch.{i}"
+        return cls(WIDTHS[stage] // divisor, levels=levels), rename(state, names)
+
+
+class ResidualAttentionNetwork(nn.Module):
+    """The classifier of the paper: three stages of attention modules, each behind a residual unit.
+
+    Table 2 of the paper, for images of 224 x 224 and any other size.
+
+    Args:
+        modules: Attention modules of each stage: (1, 1, 1) is the network of 56 layers, (1, 2, 3)
+            the one of 92.
+        classes: Scores of an image.
+        in_channels: Channels of an image.
+        width: Channels behind the first convolution; the stages have 4, 8, 16 and 32 times as many.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, the scores ``b k``.
+
+    >>> ResidualAttentionNetwork(classes=10, width=8)(torch.randn(2, 3, 65, 48)).shape
+    torch.Size([2, 10])
+    >>> sum(p.numel() for p in ResidualAttentionNetwork(device="meta").parameters())
+    31810728
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[int] = (1, 1, 1),
+        classes: int = 1000,
+        *,
+        in_channels: int = 3,
+        width: int = 64,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        positive(classes=classes, in_channels=in_channels, width=width)
+        if isinstance(modules, int) or len(modules) != 3:
+            raise ValueError(f"modules must be three numbers, one for each stage, got {modules!r}")
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, 2, 3, bias=False, **factory),
+            nn.BatchNorm2d(width, **factory),
+            nn.ReLU(),
+        )
+        stages = []
+        before = width
+        for i, number in enumerate(modules):
+            positive(modules=number)
+            channels = width * 4 * 2**i
+            unit = _Unit(before, channels, channels // 4, stride=2 if i else 1, **factory)
+            attentions = (
+                ResidualAttentionModule(channels, levels=3 - i, **factory) for _ in range(number)
+            )
+            stages.append(nn.Sequential(unit, *attentions))
+            before = channels
+        self.stages = nn.Sequential(*stages)
+        last, hidden = 2 * before, before // 2
+        self.last = nn.Sequential(
+            _Unit(before, last, hidden, stride=2, **factory),
+            _Unit(last, last, hidden, **factory),
+            _Unit(last, last, hidden, **factory),
+            nn.BatchNorm2d(last, **factory),
+            nn.ReLU(),
+        )
+        self.classify = nn.Linear(last, classes, **factory)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The features before they are averaged, a 32nd of the image's height and width."""
+        return self.last(self.stages(_halve(self.stem(x), "ceil")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score each class."""
+        return self.classify(grid.mean(self.forward_features(x)))
+
+
+class _Unit(nn.Module):
+    """A residual bottleneck whose norms and ReLUs come before its convolutions."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: int,
+        *,
+        stride: int = 1,
+        spare: bool = False,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels, **factory)
+        self.branch = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 1, bias=False, **factory),
+            nn.BatchNorm2d(hidden, **factory),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, stride, 1, bias=False, **factory),
+            nn.BatchNorm2d(hidden, **factory),
+            nn.ReLU(),
+            nn.Conv2d(hidden, out_channels, 1, bias=False, **factory),
+        )
+        self.same = in_channels == out_channels and stride == 1
+        if spare or not self.same:
+            self.project = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.norm(x).relu()
+        return (x if self.same else self.project(z)) + self.branch(z)
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+def _halve(x: Tensor, pool: str) -> Tensor:
+    if pool == "padded":
+        return max_pool2d(x, 3, 2, 1)
+    h, w = x.shape[2:]
+    if h == 1 or w == 1:  # too thin for any window: give it an empty row or column
+        x = pad(x, (0, int(w == 1), 0, int(h == 1)), value=-torch.inf)
+    return max_pool2d(x, 3, 2, ceil_mode=True)
+
+
+@torch.fx.wrap
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return interpolate(x, like.shape[2:], mode="bilinear", align_corners=True)

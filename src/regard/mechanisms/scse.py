@@ -1,0 +1,175 @@
+"""scSE: a gate per channel and a gate per position, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import one_of, reduced
+from ..core.reference import Source, rename
+
+FUSIONS = ("max", "add", "mul", "concat")
+GATES = ("both", "channel", "spatial")
+
+
+class ScSE(Attention):
+    r"""Weighs each channel and, beside it, each position, and fuses the two results.
+
+    .. math::
+        a^c = \sigma\big(W_2\,\delta(W_1 \bar x)\big), \quad a^s = \sigma(w^\top x), \quad
+        y = \max(a^c \odot x,\; a^s \odot x)
+
+    where :math:`\bar x` is the average of each channel, w weighs the channels of one position and
+    :math:`\delta` is ReLU; section 2 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; :math:`W_1` has :math:`\lfloor C/r \rfloor` rows.
+        fusion: What is made of the two weighed tensors: their ``max``, their sum (``add``), their
+            product (``mul``) or both, the channels' first (``concat``).
+        gates: ``both``, or one alone: ``channel`` (cSE) or ``spatial`` (sSE).
+        bias: Give every layer a bias, as in the authors' code.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), maps ``b c 1*`` and ``b 1 *``, or the one
+        that ``gates`` names; y as x, with twice the channels where both are kept (``concat``).
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no hidden channel, or a fusion or
+            a gate is unknown.
+
+    >>> ScSE(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="scSE",
+        paper=(
+            "Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional Networks"
+        ),
+        authors=("Abhijit Guha Roy", "Nassir Navab", "Christian Wachinger"),
+        venue="MICCAI",
+        year=2018,
+        url="https://arxiv.org/abs/1803.02579",
+        code="https://github.com/ai-med/squeeze_and_excitation",
+        licence="MIT",
+        domain="channel+spatial",
+        computes="pool+fc+conv",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="channel: b c 1*, spatial: b 1 *",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels",),
+        cost=dict(time="n c + c^2", memory="n c"),
+        aliases=("cse", "sse", "concurrent_squeeze_excitation"),
+        differs=(
+            "The paper adds the two results (fusion='add'); the authors' code, and the default "
+            "here, takes the larger. Their journal article of 2019 compares all four fusions.",
+            "The authors' code has biases in all layers; the equations have none (bias=False).",
+            "The larger is taken of the weighed tensors, not of the gates, which makes a "
+            "difference where x is below zero; the product of the tensors has the square of x.",
+        ),
+        references={
+            "ai-med/squeeze_and_excitation": "channel: b c, spatial: b 1 *",
+            "ai-med/squeeze_and_excitation:ChannelSELayer": "b c",
+            "ai-med/squeeze_and_excitation:SpatialSELayer": "b 1 *",
+            "qubvel/segmentation_models.pytorch": "channel: b c 1*, spatial: b 1 *",
+        },
+        example=dict(channels=16, reduction=4),
+        variants=(
+            dict(fusion="add", bias=False),
+            dict(fusion="mul"),
+            dict(fusion="concat"),
+            dict(gates="channel"),
+            dict(gates="spatial"),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 2,
+        *,
+        fusion: Literal["max", "add", "mul", "concat"] = "max",
+        gates: Literal["both", "channel", "spatial"] = "both",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        one_of(FUSIONS, fusion=fusion)
+        one_of(GATES, gates=gates)
+        self.fusion, self.gates = fusion, gates
+        if gates == "channel":
+            self.card = replace(self.card, map="b c 1*", map_invariant=("pixels",))
+        elif gates == "spatial":
+            self.card = replace(self.card, map="b 1 *", independent=("pixels",))
+        elif fusion == "concat":
+            self.card = replace(self.card, output="b o *")
+        factory = {"device": device, "dtype": dtype}
+        if gates != "spatial":
+            self.squeeze = nn.Linear(channels, hidden, bias, **factory)
+            self.excite = nn.Linear(hidden, channels, bias, **factory)
+        if gates != "channel":
+            self.look = nn.Conv1d(channels, 1, 1, bias=bias, **factory)
+
+    def attention(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if self.gates == "channel":
+            return self.channel_gate(x)
+        if self.gates == "spatial":
+            return self.spatial_gate(x)
+        return self.channel_gate(x), self.spatial_gate(x)
+
+    def channel_gate(self, x: Tensor) -> Tensor:
+        z = grid.mean(x)  # b c
+        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        return self.look(x.flatten(2)).sigmoid().unflatten(2, x.shape[2:])  # b 1 *
+
+    def combine(self, a: Any, x: Tensor) -> Tensor:
+        if self.gates != "both":
+            return x * a
+        c, s = a
+        if self.fusion == "add":
+            return x * (c + s)
+        if self.fusion == "mul":
+            return (x * c) * (x * s)
+        if self.fusion == "concat":
+            return torch.cat([x * c, x * s], 1)
+        return torch.maximum(x * c, x * s)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ScSE, Mapping[str, Tensor]]:
+        if source.repo == "qubvel/segmentation_models.pytorch":
+            module = cls(kwargs["in_channels"], kwargs.get("reduction", 16), fusion="add")
+            return module, rename(state, {"cSE.1": "squeeze", "cSE.3": "excite", "sSE.0": "look"})
+        channels, reduction = kwargs["num_channels"], kwargs.get("reduction_ratio", 2)
+        if source.is_class("ChannelSELayer"):
+            module = cls(channels, reduction, gates="channel")
+            return module, rename(state, {"fc1": "squeeze", "fc2": "excite"})
+        if source.is_class("SpatialSELayer"):
+            return cls(channels, 1, gates="spatial"), rename(state, {"conv": "look"})
+        fusion = kwargs.get("fusion", "max")
+        if "fusion" not in kwargs and not source.is_class("ChannelSpatialSELayer"):
+            raise ValueError(
+                "ScSE: the weights of the two layers do not tell how their results are fused; "
+                "name the class ChannelSpatialSELayer, or add one to kwargs: fusion = "
+                + ", ".join(FUSIONS)
+            )
+        names = {"cSE.fc1": "squeeze", "cSE.fc2": "excite", "sSE.conv": "look"}
+        return cls(channels, reduction, fusion=fusion), rename(state, names)

@@ -1,0 +1,161 @@
+"""Shuffle attention: half of each group gates channels, half positions; then all are shuffled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import group_norm
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, positive
+from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its layout
+def shuffle(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    """Put halves of groups together and let both halves of all channels take turns, laid out as x.
+
+    u and v are ``b g d *``. Channel 2j + i of the result is channel j of half i.
+    """
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    axis = 1
+    if last:
+        u, v, axis = u.permute(0, 3, 4, 1, 2), v.permute(0, 3, 4, 1, 2), 3
+    if u.shape[axis] % 2 == 0:  # the halves part between two groups: one copy does it all
+        parts = [t.unflatten(axis, (2, -1)).movedim(axis, axis + 2) for t in (u, v)]  # g/2 d 2
+        y = torch.stack(parts, axis + 1).flatten(axis, axis + 3)
+    else:
+        y = torch.stack([u, v], axis + 1).flatten(axis, axis + 2).unflatten(axis, (2, -1))
+        y = y.transpose(axis, axis + 1).flatten(axis, axis + 1)
+    return y.permute(0, 3, 1, 2) if last else y
+
+
+class ShuffleAttention(Attention):
+    r"""Gates channels in one half of each group and positions in the other, then shuffles them.
+
+    .. math::
+        a^c = \sigma(w_1 \odot \bar u + b_1), \quad
+        a^s = \sigma\big(w_2 \odot \mathrm{GN}(v) + b_2\big), \quad
+        y = \operatorname{shuffle}\big([a^c \odot u; a^s \odot v]\big)
+
+    for the halves u and v of every group, where the bar averages over positions, GN normalises each
+    channel by itself, and the shuffle lets the two halves of all channels take turns; section 3 of
+    the paper.
+
+    Args:
+        channels: :math:`C`.
+        groups: :math:`G`; all of them share the weights, of :math:`C / 2G` numbers each.
+        eps: Added to the variance in GN.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), maps ``b g d 1*`` and ``b g d *`` for g
+        groups and d channels in half of one, y as x.
+
+    Raises:
+        ValueError: a size is not positive, twice the groups do not divide the channels, or ``eps``
+            is not above zero.
+
+    >>> ShuffleAttention(64, groups=8)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Shuffle Attention",
+        paper="SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
+        authors=("Qing-Long Zhang", "Yu-Bin Yang"),
+        venue="ICASSP",
+        year=2021,
+        url="https://arxiv.org/abs/2102.00240",
+        code="https://github.com/wofmanaf/SA-Net",
+        licence="none stated",
+        domain="channel+spatial",
+        computes="pool",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="channel: b g d 1*, spatial: b g d *",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("shuffle", "sa_net", "sa"),
+        references={"wofmanaf/SA-Net": ""},
+        example=dict(channels=16, groups=2),
+        variants=(dict(eps=0.1), dict(groups=1)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 64,
+        *,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, groups=groups)
+        above_zero(eps=eps)
+        if channels % (2 * groups):
+            raise ValueError(
+                f"groups ({groups}) must divide channels ({channels}) into even parts: each group "
+                "is split in two"
+            )
+        self.groups = groups
+        self.eps = eps
+        half = channels // (2 * groups)
+        factory = {"device": device, "dtype": dtype}
+        self.channel_weight = nn.Parameter(torch.zeros(half, **factory))
+        self.channel_bias = nn.Parameter(torch.ones(half, **factory))
+        self.norm = nn.GroupNorm(half, half, eps, **factory)
+        self.spatial_weight = nn.Parameter(torch.zeros(half, **factory))
+        self.spatial_bias = nn.Parameter(torch.ones(half, **factory))
+
+    def reset_parameters(self) -> None:
+        """Start with the same gate everywhere."""
+        super().reset_parameters()
+        for weight in (self.channel_weight, self.spatial_weight):
+            nn.init.zeros_(weight)
+        for bias in (self.channel_bias, self.spatial_bias):
+            nn.init.ones_(bias)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        u, v = x.unflatten(1, (self.groups, 2, -1)).unbind(2)
+        return x, u, v  # b c *, b g d *, b g d *
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        whole, u, v = x
+        channel = self.channel_weight * u.flatten(3).mean(3) + self.channel_bias  # b g d
+        # What follows the norm is a scale and a shift of each channel, as is its own end.
+        scale = (self.spatial_weight * self.norm.weight).repeat(self.groups)
+        shift = (self.spatial_weight * self.norm.bias + self.spatial_bias).repeat(self.groups)
+        v = v.flatten(3).flatten(1, 2)  # b c/2 n
+        spatial = group_norm(v, v.shape[1], scale, shift, self.eps).unflatten(1, (self.groups, -1))
+        return (
+            grid.spread(channel.sigmoid(), u),
+            spatial.sigmoid().unflatten(3, whole.shape[2:]),
+        )
+
+    def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        whole, u, v = x
+        return shuffle(u * a[0], v * a[1], whole)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ShuffleAttention, Mapping[str, Tensor]]:
+        names = {
+            "cweight": "channel_weight",
+            "cbias": "channel_bias",
+            "gn": "norm",
+            "sweight": "spatial_weight",
+            "sbias": "spatial_bias",
+        }
+        return cls(kwargs["channel"], kwargs.get("groups", 64)), rename(state, names)

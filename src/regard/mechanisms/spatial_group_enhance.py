@@ -1,0 +1,125 @@
+"""Spatial group-wise enhance: each group of channels marks the positions that resemble its mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, divides
+from ..core.reference import Source
+
+
+class SpatialGroupEnhance(Attention):
+    r"""Weighs each position of a group of channels by how much it resembles the group's mean.
+
+    .. math::
+        a_{gi} = \sigma\Big(\gamma_g \frac{c_{gi} - \bar c_g}{s_g + \epsilon} + \beta_g\Big), \quad
+        c_{gi} = \langle \bar x_g, x_{gi} \rangle, \quad y_{gi} = a_{gi}\, x_{gi}
+
+    where the bars average over the positions i and :math:`s_g` is the standard deviation of
+    :math:`c_g` over them; equations 1 to 5 of the paper.
+
+    Args:
+        channels: :math:`C`; no weight depends on it.
+        groups: Groups of neighbouring channels, each with its own :math:`\gamma` and :math:`\beta`.
+        eps: :math:`\epsilon`.
+        unbiased: Let the variance divide by the number of positions less one, as the authors' code
+            does.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b g *`` for the g groups, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the groups do not divide the channels, or ``eps`` is not
+            above zero.
+
+    >>> SpatialGroupEnhance(64, groups=8)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Spatial Group-wise Enhance",
+        paper="Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional "
+        "Networks",
+        authors=("Xiang Li", "Xiaolin Hu", "Jian Yang"),
+        venue="arXiv",
+        year=2019,
+        url="https://arxiv.org/abs/1905.09646",
+        code="https://github.com/implus/PytorchInsight",
+        licence="none stated",
+        domain="spatial",
+        computes="pool+matmul",
+        applies="gate",
+        kind="gate",
+        input="b c *",
+        map="b g *",
+        output="b c *",
+        range="unit",
+        equivariant=("pixels",),
+        cost=dict(time="n c", memory="n c"),
+        aliases=("sge", "sgenet"),
+        differs=(
+            "The paper's variance divides by the number of positions; the authors' code, and the "
+            "default here, by one less (unbiased=False is the paper's).",
+            "A map of one position has no variance: its gate is that of a position at the mean, "
+            "where the authors' code gives NaN.",
+        ),
+        references={"implus/PytorchInsight": "b_g 1 h w"},
+        example=dict(channels=16, groups=4),
+        variants=(dict(unbiased=False), dict(eps=0.1)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 64,
+        *,
+        eps: float = 1e-5,
+        unbiased: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        divides(channels=channels, groups=groups)
+        above_zero(eps=eps)
+        self.groups = groups
+        self.eps = eps
+        self.unbiased = unbiased
+        self.weight = nn.Parameter(torch.zeros(groups, 1, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.ones(groups, 1, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Start with the same gate everywhere."""
+        nn.init.zeros_(self.weight)
+        nn.init.ones_(self.bias)
+
+    def attention(self, x: Tensor) -> Tensor:
+        z = x.flatten(2).unflatten(1, (self.groups, -1))  # b g d n
+        c = (z.mean(3, keepdim=True) * z).sum(2)  # b g n
+        c = c - c.mean(2, keepdim=True)
+        n = c.shape[2]
+        # Not std: it is NaN for one position, and the root's gradient for equal ones.
+        root = (torch.sym_max(n - 1, 1) if self.unbiased else n) ** 0.5
+        s = torch.linalg.vector_norm(c, dim=2, keepdim=True) / root
+        a = (c * (self.weight / (s + self.eps)) + self.bias).sigmoid()
+        return a.unflatten(2, x.shape[2:])
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        z = x.unflatten(1, (self.groups, -1))
+        return (z * a.unsqueeze(2)).flatten(1, 2)  # z first: the layout is that of x
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SpatialGroupEnhance, Mapping[str, Tensor]]:
+        groups = kwargs.get("groups", 64)
+        module = cls(groups, groups)
+        module.sizes = {}  # theirs is not told the channels, and takes any that the groups divide
+        return module, state

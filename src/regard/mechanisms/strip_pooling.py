@@ -1,0 +1,245 @@
+"""Strip pooling: averages of whole rows and whole columns gate every position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ..core import grid
+from ..core.attention import Attention, Mechanism
+from ..core.card import Card
+from ..core.check import odd, positive, reduced
+from ..core.reference import Source, rename
+
+
+class StripPooling(Attention):
+    r"""Weighs each position of each channel by what its row and its column hold on average.
+
+    .. math::
+        a_{ij} = \sigma\big(W\,\delta(u_i + v_j)\big), \quad
+        u = \mathrm{BN}(k^h * \operatorname{mean}_w x), \quad
+        v = \mathrm{BN}(k^w * \operatorname{mean}_h x), \quad y = a \odot x
+
+    where :math:`k^h` and :math:`k^w` are kernels along one axis, W acts on the channels of one
+    position and :math:`\delta` is ReLU; section 3.1 of the paper. `MixedPooling` is the module of
+    its section 3.2.
+
+    Args:
+        channels: :math:`C`.
+        kernel_size: Length of both kernels, odd.
+        norm: Put a batch norm behind each of the two.
+        rectify: Put the ReLU before W.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, or the kernel is even.
+
+    >>> StripPooling(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Strip Pooling",
+        paper="Strip Pooling: Rethinking Spatial Pooling for Scene Parsing",
+        authors=("Qibin Hou", "Li Zhang", "Ming-Ming Cheng", "Jiashi Feng"),
+        venue="CVPR",
+        year=2020,
+        url="https://arxiv.org/abs/2003.13328",
+        code="https://github.com/houqb/SPNet",
+        licence="MIT",
+        domain="channel+spatial",
+        computes="pool+conv",
+        applies="gate",
+        kind="gate",
+        range="unit",
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("spnet", "strip_pooling_module", "mixed_pooling"),
+        differs=(
+            "The authors' code, and the default here, has a batch norm behind each of the two "
+            "kernels and a ReLU before the last layer; the paper's equations have neither "
+            "(norm=False, rectify=False).",
+        ),
+        references={"houqb/SPNet:SPBlock": "b c h w", "houqb/SPNet:StripPooling": ""},
+        example=dict(channels=16),
+        variants=(dict(norm=False, rectify=False), dict(kernel_size=5)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        *,
+        norm: bool = True,
+        rectify: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels)
+        odd(kernel_size=kernel_size)
+        self.rectify = rectify
+        self.card = replace(self.card, train_differs=norm)
+        factory = {"device": device, "dtype": dtype}
+
+        def along() -> nn.Sequential:
+            kernel = nn.Conv1d(
+                channels, channels, kernel_size, padding=kernel_size // 2, bias=False, **factory
+            )
+            return nn.Sequential(
+                kernel, nn.BatchNorm1d(channels, **factory) if norm else nn.Identity()
+            )
+
+        self.rows, self.columns = along(), along()
+        self.out = nn.Conv2d(channels, channels, 1, **factory)
+
+    def attention(self, x: Tensor) -> Tensor:
+        who = type(self).__name__
+        u = self.rows(grid.several(x.mean(3), who, self.training))  # b c h
+        v = self.columns(grid.several(x.mean(2), who, self.training))  # b c w
+        z = u.unsqueeze(3) + v.unsqueeze(2)
+        return self.out(z.relu() if self.rectify else z).sigmoid()
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
+        if source.is_class("StripPooling"):
+            return MixedPooling.translate(source, kwargs, state)
+        if not source.is_class("SPBlock"):
+            raise ValueError(
+                f"StripPooling: {source.repo} has several classes; name SPBlock or StripPooling "
+                f"(the mixed pooling module), as in {source.repo}:SPBlock"
+            )
+        if kwargs["outplanes"] != kwargs["inplanes"]:
+            raise ValueError(
+                f"StripPooling: outplanes ({kwargs['outplanes']}) must equal inplanes "
+                f"({kwargs['inplanes']}): the gates multiply the input"
+            )
+        names = {"conv1": "rows.0", "bn1": "rows.1", "conv2": "columns.0", "bn2": "columns.1"}
+        return cls(kwargs["inplanes"]), rename(state, {**names, "conv3": "out"})
+
+
+class MixedPooling(Mechanism):
+    r"""Adds to x what averages over bins, and over whole rows and columns, tell of its places.
+
+    .. math::
+        y = \delta\big(x + \mathrm{BN}(W [s; t])\big), \quad
+        s = f\Big(\delta\big(K_0 x_1 + \textstyle\sum_k \operatorname{Up}(K_k B_k x_1)\big)\Big),
+        \quad t = f'\big(\delta(k^h * \operatorname{mean}_w x_2 + k^w * \operatorname{mean}_h x_2)
+        \big)
+
+    where :math:`x_1, x_2` are two narrow projections of x, :math:`B_k` averages over k by k bins,
+    Up interpolates so that corners meet corners, :math:`f` and :math:`f'` are convolutions with
+    :math:`\delta` = ReLU, and a batch norm stands behind each kernel; section 3.2 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: The projections have :math:`\lfloor C/r \rfloor` channels.
+        bins: Numbers k of bins along a side.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, y as x; there is no map.
+
+    Raises:
+        ValueError: a size is not positive, or the reduction leaves no channel.
+
+    >>> MixedPooling(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = replace(
+        StripPooling.card,
+        applies="add",
+        kind="head",
+        map="",
+        example=dict(channels=16, bins=(5, 3)),
+        variants=(dict(reduction=2, bins=(1, 2, 6)),),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 4,
+        *,
+        bins: Sequence[int] = (20, 12),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        for k in bins:
+            positive(bins=k)
+        self.bins = tuple(bins)
+        factory = {"device": device, "dtype": dtype}
+
+        def convolve(
+            c: int, o: int, kernel: tuple[int, int], rectify: bool = False
+        ) -> nn.Sequential:
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            layers = [
+                nn.Conv2d(c, o, kernel, padding=padding, bias=False, **factory),
+                nn.BatchNorm2d(o, **factory),
+            ]
+            return nn.Sequential(*layers, *([nn.ReLU()] if rectify else []))
+
+        self.narrow_short = convolve(channels, hidden, (1, 1), rectify=True)
+        self.narrow_long = convolve(channels, hidden, (1, 1), rectify=True)
+        self.here = convolve(hidden, hidden, (3, 3))
+        self.binned = nn.ModuleList(convolve(hidden, hidden, (3, 3)) for _ in bins)
+        self.columns = convolve(hidden, hidden, (1, 3))
+        self.rows = convolve(hidden, hidden, (3, 1))
+        self.short = convolve(hidden, hidden, (3, 3), rectify=True)
+        self.long = convolve(hidden, hidden, (3, 3), rectify=True)
+        self.widen = convolve(2 * hidden, channels, (1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the module."""
+        self.check(x)
+        who, (h, w) = type(self).__name__, (x.shape[2], x.shape[3])
+        z = self.narrow_short(x)
+        s = self.here(z)
+        for k, convolve in zip(self.bins, self.binned, strict=True):
+            pooled = grid.several(grid.regrid(z, (k, k)), who, self.training)
+            s = s + interpolate(convolve(pooled), (h, w), mode="bilinear", align_corners=True)
+        z = self.narrow_long(x)
+        u = self.rows(grid.several(z.mean(3, keepdim=True), who, self.training))  # b d h 1
+        v = self.columns(grid.several(z.mean(2, keepdim=True), who, self.training))  # b d 1 w
+        y = torch.cat([self.short(s.relu()), self.long((u + v).relu())], 1)
+        return (x + self.widen(y)).relu()
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[MixedPooling, Mapping[str, Tensor]]:
+        up = kwargs.get("up_kwargs") or {"mode": "bilinear", "align_corners": True}
+        if up != {"mode": "bilinear", "align_corners": True}:
+            raise ValueError(f"MixedPooling: up_kwargs must be bilinear with its corners, got {up}")
+        module = cls(kwargs["in_channels"], bins=kwargs["pool_size"])
+        names = {
+            "conv1_1": "narrow_short",
+            "conv1_2": "narrow_long",
+            "conv2_0": "here",
+            "conv2_1": "binned.0",
+            "conv2_2": "binned.1",
+            "conv2_3": "columns",
+            "conv2_4": "rows",
+            "conv2_5": "short",
+            "conv2_6": "long",
+            "conv3": "widen",
+        }
+        return module, rename(state, names)

@@ -1,0 +1,123 @@
+"""Triplet attention: a gate for each pair of the axes of channels, rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import odd, positive
+from ..core.reference import Source, rename
+
+
+class Triplet(Attention):
+    r"""Weighs each entry by the mean of three gates, each blind to one of its three axes.
+
+    .. math::
+        y = \tfrac13\, x \odot (a^{cw} + a^{hc} + a^{hw}), \quad
+        a^{cw} = \sigma\big(\mathrm{BN}(k^{cw} * [\max_h x; \operatorname{mean}_h x])\big)
+
+    and so on: :math:`a^{cw}` pools the rows and convolves over channels and columns, :math:`a^{hc}`
+    pools the columns and :math:`a^{hw}` the channels; section 3.2 of the paper.
+
+    Args:
+        channels: :math:`C`, if it is to be checked: there is no weight that depends on it.
+        kernel_size: Side of the three kernels, odd.
+        spatial: Have the gate that pools the channels; without it the mean is of two.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, maps ``b c 1 w``, ``b c h 1`` and ``b 1 h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, or the kernel is even.
+
+    >>> Triplet()(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Triplet Attention",
+        paper="Rotate to Attend: Convolutional Triplet Attention Module",
+        authors=(
+            "Diganta Misra",
+            "Trikay Nalamada",
+            "Ajay Uppili Arasanipalai",
+            "Qibin Hou",
+        ),
+        venue="WACV",
+        year=2021,
+        url="https://arxiv.org/abs/2010.03045",
+        code="https://github.com/landskape-ai/triplet-attention",
+        licence="MIT",
+        domain="channel+spatial",
+        computes="pool+conv",
+        applies="gate",
+        kind="gate",
+        map="cw: b c 1 w, hc: b c h 1, hw: b 1 h w",
+        range="unit",
+        train_differs=True,
+        cost=dict(time="n c", memory="n c"),
+        aliases=("triplet_attention", "rotate_to_attend"),
+        references={"landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w"},
+        example=dict(),
+        variants=(dict(channels=16, spatial=False), dict(kernel_size=3)),
+    )
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        kernel_size: int = 7,
+        spatial: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(**({} if channels is None else {"c": channels}))
+        if channels is not None:
+            positive(channels=channels)
+        odd(kernel_size=kernel_size)
+        self.spatial = spatial
+        factory = {"device": device, "dtype": dtype}
+
+        def gate() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, **factory),
+                nn.BatchNorm2d(1, momentum=0.01, **factory),
+                nn.Sigmoid(),
+            )
+
+        self.cw, self.hc = gate(), gate()
+        if spatial:
+            self.hw = gate()
+        else:
+            self.card = replace(self.card, map="cw: b c 1 w, hc: b c h 1")
+
+    def attention(self, x: Tensor) -> tuple[Tensor, ...]:
+        a_cw = self.cw(torch.stack([grid.peak(x, 2), x.mean(2)], 1)).transpose(1, 2)  # b c 1 w
+        z = torch.stack([grid.peak(x, 3), x.mean(3)], 1).mT  # b 2 h c
+        a_hc = self.hc(z).permute(0, 3, 2, 1)  # b c h 1
+        if not self.spatial:
+            return a_cw, a_hc
+        return a_cw, a_hc, self.hw(torch.stack([grid.peak(x, 1), x.mean(1)], 1))  # b 1 h w
+
+    def combine(self, a: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        k = len(a)  # the small maps are divided, not their sum, which has the size of x
+        s = a[0] / k + a[1] / k
+        return x * (s + a[2] / k if self.spatial else s)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Triplet, Mapping[str, Tensor]]:
+        names = {}
+        for branch in ("cw", "hc", "hw"):
+            names |= {f"{branch}.conv.conv": f"{branch}.0", f"{branch}.conv.bn": f"{branch}.1"}
+        return cls(spatial=not kwargs.get("no_spatial", False)), rename(state, names)
