@@ -26,7 +26,6 @@ lint: setup
 	$(BIN)/pyright
 
 bench: setup  ## ours against other libraries, as ratios
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/speed.py
 
 catalogue: setup  ## rewrite what is made from the cards

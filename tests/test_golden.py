@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,26 @@ INSTALLED = {
         "timm.layers",
         "SelectiveKernel",
         {"in_channels": 16, "groups": 4, "split_input": False},
+    )
+}
+CONVOLVES = {"in_planes": 16, "out_planes": 12, "kernel_size": 3, "stride": 1, "padding": 1}
+INSTALLED |= {
+    (key, "xmu-xiaoma666/External-Attention-pytorch"): (
+        f"fightingcv_attention.{file}",
+        name,
+        kwargs,
+    )
+    for key, file, name, kwargs in (
+        ("squeeze_excitation", "attention.SEAttention", "SEAttention", {"channel": 16}),
+        ("eca", "attention.ECAAttention", "ECAAttention", {"kernel_size": 5}),
+        ("simam", "attention.SimAM", "SimAM", {"e_lambda": 0.01}),
+        ("coordinate", "attention.CoordAttention", "CoordAtt", {"inp": 16, "oup": 16}),
+        ("triplet", "attention.TripletAttention", "TripletAttention", {"no_spatial": True}),
+        ("shuffle_attention", "attention.ShuffleAttention", "ShuffleAttention", {"channel": 16}),
+        ("spatial_group_enhance", "attention.SGE", "SpatialGroupEnhance", {"groups": 4}),
+        ("class_residual", "attention.ResidualAttention", "ResidualAttention", {"channel": 16}),
+        ("cond_conv", "conv.CondConv", "CondConv", CONVOLVES),
+        ("dynamic_conv", "conv.DynamicConv", "DynamicConv", CONVOLVES),
     )
 }
 
@@ -116,6 +137,16 @@ def test_installed_reference_gives_the_same(key: str, package: str) -> None:
     ours = load_reference(key, f"{package}:{name}", kwargs, theirs.state_dict()).eval()
     x = torch.randn(2, 16, 11, 7, dtype=torch.float64)
     assert_same(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("key", "source"),
+    [(key, source) for key, entry in entries().items() for source in entry.card.refuses],
+)
+def test_what_is_another_mechanism_is_refused_with_the_reason(key: str, source: str) -> None:
+    reason = entries()[key].card.refuses[source]
+    with pytest.raises(ValueError, match=re.escape(f"{source} is another mechanism: {reason}")):
+        load_reference(key, f"{source}:AnyClass", {}, {})
 
 
 def test_cases_are_replayed_from_what_was_given_alone(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_show_leaves_out_no_fact(key):
     told = [card.title, key, card.paper, *card.authors, f"{card.venue} {card.year}", card.url]
     told += [card.code, card.licence, card.domain, card.kind, *card.references, *card.aliases]
     told += [prose(text) for text in (entry.summary, *card.differs, *card.inert.values())]
+    told += [*card.refuses, *map(prose, card.refuses.values())]
     told += [prose(option.meaning) for option in entry.options]
     told += [f"{option.name}: {option.type}" for option in entry.options]
     told += [f"= {option.default}" for option in entry.options if option.default]

@@ -152,6 +152,8 @@ def published(entry: Entry) -> Iterator[RenderableType]:
         yield address(card.code, f"  code, {card.licence or 'no licence stated'}")
     if card.references:
         yield f"loads checkpoints of {', '.join(card.references)}"
+    for source, reason in card.refuses.items():
+        yield f"does not load those of {source}: {reason}"
     if card.aliases:
         yield f"also called {', '.join(card.aliases)}"
 

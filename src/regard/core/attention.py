@@ -79,6 +79,9 @@ class Mechanism(nn.Module, ABC):
             ValueError: the source is unknown, or the state does not fit.
         """
         known = Source.parse(source)
+        for name, reason in cls.card.refuses.items():
+            if known.matches(name):
+                raise ValueError(f"{cls.__name__}: {name} is another mechanism: {reason}")
         if not any(known.matches(name) for name in cls.card.references):
             names = ", ".join(cls.card.references) or "none"
             raise ValueError(f"{cls.__name__}: no reference {source!r}; known: {names}")

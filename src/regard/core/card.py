@@ -54,6 +54,7 @@ class Card:
         differs: Where the default leaves the paper or the authors' code, and why.
         references: Sources whose arguments and weights can be loaded, with the axes of the map
             there (empty where that code has none).
+        refuses: Sources of the same name whose mathematics is another, with what is different.
         example: Arguments for a small instance.
         variants: Changes to the example that bring every option into play.
         exempt: Laws that the mathematics forbids, with the reason.
@@ -87,6 +88,7 @@ class Card:
     aliases: tuple[str, ...]
     differs: tuple[str, ...] = ()
     references: Mapping[str, str]
+    refuses: Mapping[str, str] = field(default_factory=dict)
     example: Mapping[str, Any]
     variants: tuple[Mapping[str, Any], ...] = ()
     exempt: Mapping[str, str] = field(default_factory=dict)

@@ -76,6 +76,11 @@ class BAM(Attention):
             "Jongchan/attention-module": "b c h w",
             "changzy00/pytorch-attention": "b c h w",
         },
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "its dilated convolutions shrink the map to one position, and it has three of them"
+            )
+        },
         example=dict(channels=16, reduction=2),
         variants=(dict(fusion="sum", norm="last"), dict(dilation=2)),
     )

@@ -83,6 +83,7 @@ class CBAM(Attention):
             "have none of it (norm=False, planes='mean-max', bias=False).",
         ),
         references={"Jongchan/attention-module": "channel: b c, spatial: b 1 h w"},
+        refuses={"xmu-xiaoma666/External-Attention-pytorch": "it adds its input to the output"},
         example=dict(channels=16, reduction=4),
         variants=(
             dict(norm=False, planes="mean-max", bias=False),

@@ -14,7 +14,7 @@ from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import above_zero, positive
-from ..core.reference import Source
+from ..core.reference import Source, rename
 
 
 def usual_temperatures(heads: int) -> tuple[float | str, ...]:
@@ -93,7 +93,11 @@ class ClassResidual(Attention):
             "The mean plus the maximum, as the paper's listing has it, is temperatures=('max',) "
             "with normalize=False.",
         ),
-        references={"Kevinz-code/CSRA:CSRA": "b k n", "Kevinz-code/CSRA:MHA": ""},
+        references={
+            "Kevinz-code/CSRA:CSRA": "b k n",
+            "Kevinz-code/CSRA:MHA": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "",
+        },
         example=dict(channels=16, classes=5, heads=2),
         variants=(
             dict(heads=1),
@@ -162,6 +166,11 @@ class ClassResidual(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[ClassResidual, Mapping[str, Tensor]]:
+        if "input_dim" not in kwargs:
+            sizes = kwargs["channel"], kwargs.get("num_class", 1000)
+            residual = kwargs.get("la", 0.2)
+            module = cls(*sizes, residual=residual, temperatures=("max",), normalize=False)
+            return module, rename(state, {"fc": "classify"})
         sizes = (kwargs["input_dim"], kwargs["num_classes"])
         if "num_heads" in kwargs:
             heads = kwargs["num_heads"]

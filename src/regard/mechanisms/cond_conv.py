@@ -41,6 +41,7 @@ class CondConv(Attention):
         groups: Groups of the convolution.
         bias: Give the convolution a bias.
         mix_bias: Mix the experts' biases too; if not, all share one.
+        route_bias: Give the routing a bias.
         dropout: Rate of dropping numbers of the average that the routing reads.
         device: Where to put the parameters.
         dtype: Their type.
@@ -76,16 +77,21 @@ class CondConv(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("condconv", "conditional_convolution"),
         differs=(
-            "The paper's routing has no bias; the authors' code, and this file, gives it one.",
+            "The paper's routing has no bias (route_bias=False); in the authors' code, and by "
+            "default here, it has one.",
             "The authors pad as TensorFlow does (padding='same'), which at a stride of two adds "
             "more at the end; the default here adds as much on both sides.",
         ),
-        references={"tensorflow/tpu": "b e", "nibuiro/CondConv-pytorch": "b e"},
+        references={
+            "tensorflow/tpu": "b e",
+            "nibuiro/CondConv-pytorch": "b e",
+            "xmu-xiaoma666/External-Attention-pytorch": "b e",
+        },
         example=dict(in_channels=8, experts=3),
         variants=(
             dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=True),
             dict(kernel_size=1, padding="valid", bias=True, mix_bias=False),
-            dict(dilation=2, dropout=0.5),
+            dict(dilation=2, dropout=0.5, route_bias=False),
         ),
     )
 
@@ -102,6 +108,7 @@ class CondConv(Attention):
         groups: int = 1,
         bias: bool = False,
         mix_bias: bool = True,
+        route_bias: bool = True,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -111,7 +118,7 @@ class CondConv(Attention):
         probability(dropout=dropout)
         factory = {"device": device, "dtype": dtype}
         self.drop = nn.Dropout(dropout)
-        self.route = nn.Linear(in_channels, experts, **factory)
+        self.route = nn.Linear(in_channels, experts, route_bias, **factory)
         self.mixture = MixedConv(
             in_channels,
             out_channels,
@@ -138,6 +145,21 @@ class CondConv(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[CondConv, Mapping[str, Tensor]]:
+        if "in_planes" in kwargs:
+            module = cls(
+                kwargs["in_planes"],
+                kwargs["out_planes"],
+                kwargs["kernel_size"],
+                experts=kwargs.get("K", 4),
+                stride=kwargs["stride"],
+                padding=kwargs.get("padding", 0),
+                dilation=kwargs.get("dilation", 1),
+                groups=kwargs.get("grounps", 1),  # so it is spelled there
+                bias=kwargs.get("bias", True),
+                route_bias=False,
+            )
+            names = {"attention.net": "route", "weight": "mixture.weight", "bias": "mixture.bias"}
+            return module, module.mixture.flat(rename(state, names), "mixture.weight")
         authors = source.repo == "tensorflow/tpu"
         if kwargs.get("padding_mode", "zeros") != "zeros":
             raise ValueError(f"CondConv: pads with zeros, not {kwargs['padding_mode']!r}")

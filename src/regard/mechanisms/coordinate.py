@@ -65,7 +65,10 @@ class Coordinate(Attention):
             "The paper leaves the activation open and shows the batch norm in a figure only; both "
             "are the authors' code's.",
         ),
-        references={"houqb/CoordAttention": "h: b c h 1, w: b c 1 w"},
+        references={
+            "houqb/CoordAttention": "h: b c h 1, w: b c 1 w",
+            "xmu-xiaoma666/External-Attention-pytorch": "h: b c h 1, w: b c 1 w",
+        },
         example=dict(channels=16, reduction=4),
         variants=(dict(reduction=1), dict(floor=3)),
     )

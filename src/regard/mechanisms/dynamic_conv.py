@@ -97,7 +97,10 @@ class DynamicConv(Attention):
             "A new module has the temperature 1 at which a trained one is used; the schedule sets "
             "that of the beginning.",
         ),
-        references={"kaijieshi7/Dynamic-convolution-Pytorch": "b k"},
+        references={
+            "kaijieshi7/Dynamic-convolution-Pytorch": "b k",
+            "xmu-xiaoma666/External-Attention-pytorch": "b k",
+        },
         example=dict(in_channels=8),
         variants=(
             dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=False),
@@ -162,22 +165,26 @@ class DynamicConv(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[DynamicConv, Mapping[str, Tensor]]:
+        if source.repo == "kaijieshi7/Dynamic-convolution-Pytorch":
+            first, last, usual = "attention.fc1", "attention.fc2", 34
+        else:
+            first, last, usual = "attention.net.0", "attention.net.2", 30
         module = cls(
             kwargs["in_planes"],
             kwargs["out_planes"],
             kwargs["kernel_size"],
             kernels=kwargs.get("K", 4),
             dims=state["weight"].dim() - 3,
-            hidden=state["attention.fc1.weight"].shape[0],
-            temperature=kwargs.get("temperature", 34),
+            hidden=state[f"{first}.weight"].shape[0],
+            temperature=kwargs.get("temperature", kwargs.get("temprature", usual)),
             stride=kwargs.get("stride", 1),
             padding=kwargs.get("padding", 0),
             dilation=kwargs.get("dilation", 1),
-            groups=kwargs.get("groups", 1),
+            groups=kwargs.get("groups", kwargs.get("grounps", 1)),
             bias=kwargs.get("bias", True),
-            score_bias="attention.fc2.bias" in state,
+            score_bias=f"{last}.bias" in state,
         )
-        names = {"attention.fc1": "squeeze", "attention.fc2": "select"}
+        names = {first: "squeeze", last: "select"}
         names |= {"weight": "mixture.weight", "bias": "mixture.bias"}
         return module, module.mixture.flat(rename(state, names), "mixture.weight")
 

@@ -87,7 +87,10 @@ class ECA(Attention):
             "The authors' code takes the kernel size from the command line; the rule that finds "
             "it from the channels is in the paper only.",
         ),
-        references={"BangguWu/ECANet": "b c 1*"},
+        references={
+            "BangguWu/ECANet": "b c 1*",
+            "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
+        },
         example=dict(channels=16),
         variants=(dict(kernel_size=5), dict(bias=True)),
     )
@@ -121,4 +124,9 @@ class ECA(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[ECA, Mapping[str, Tensor]]:
-        return cls(kwargs["channel"], kwargs.get("k_size", 3)), rename(state, {"conv": "mix"})
+        if source.repo == "BangguWu/ECANet":
+            module = cls(kwargs["channel"], kwargs.get("k_size", 3))
+        else:
+            module = cls(1, kwargs.get("kernel_size", 3), bias=True)
+            module.sizes = {}  # theirs is not told the channels, and takes any number
+        return module, rename(state, {"conv": "mix"})

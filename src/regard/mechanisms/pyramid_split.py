@@ -75,6 +75,11 @@ class PyramidSplit(Attention):
             "paper's).",
         ),
         references={"murufeng/EPSANet": "b k d 1 1"},
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "its convolutions see a part of the channels each, and are in no state dict"
+            )
+        },
         example=dict(in_channels=16, kernels=(3, 5), kernel_groups=(1, 4), reduction=2),
         variants=(
             dict(order="first-last"),

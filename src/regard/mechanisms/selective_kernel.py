@@ -73,6 +73,11 @@ class SelectiveKernel(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sk", "sknet"),
         references={"implus/SKNet": "b k o 1 1", "timm": "b k o 1 1"},
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "its branches have biases, and its hidden layer neither norm nor ReLU"
+            )
+        },
         example=dict(in_channels=16, groups=4, floor=8),
         variants=(
             dict(kernels=(3, 5, 7), stride=2, out_channels=24),

@@ -86,7 +86,7 @@ class ShuffleAttention(Attention):
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("shuffle", "sa_net", "sa"),
-        references={"wofmanaf/SA-Net": ""},
+        references={"wofmanaf/SA-Net": "", "xmu-xiaoma666/External-Attention-pytorch": ""},
         example=dict(channels=16, groups=2),
         variants=(dict(eps=0.1), dict(groups=1)),
     )
@@ -158,4 +158,7 @@ class ShuffleAttention(Attention):
             "sweight": "spatial_weight",
             "sbias": "spatial_bias",
         }
-        return cls(kwargs["channel"], kwargs.get("groups", 64)), rename(state, names)
+        groups = (
+            kwargs.get("groups", 64) if source.repo == "wofmanaf/SA-Net" else kwargs.get("G", 8)
+        )
+        return cls(kwargs["channel"], groups), rename(state, names)

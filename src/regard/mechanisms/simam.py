@@ -70,7 +70,7 @@ class SimAM(Attention):
             "A map of one position has no variance: its gate is that of a neuron at the mean, "
             "where the authors' code gives NaN.",
         ),
-        references={"ZjjConan/SimAM": "b c *"},
+        references={"ZjjConan/SimAM": "b c *", "xmu-xiaoma666/External-Attention-pytorch": "b c *"},
         example=dict(),
         variants=(dict(channels=16, eps=0.05), dict(unbiased=False)),
     )

@@ -71,7 +71,10 @@ class SpatialGroupEnhance(Attention):
             "A map of one position has no variance: its gate is that of a position at the mean, "
             "where the authors' code gives NaN.",
         ),
-        references={"implus/PytorchInsight": "b_g 1 h w"},
+        references={
+            "implus/PytorchInsight": "b_g 1 h w",
+            "xmu-xiaoma666/External-Attention-pytorch": "b_g 1 h w",
+        },
         example=dict(channels=16, groups=4),
         variants=(dict(unbiased=False), dict(eps=0.1)),
     )

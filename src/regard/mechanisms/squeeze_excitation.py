@@ -68,7 +68,11 @@ class SqueezeExcitation(Attention):
             "The authors' Caffe models have biases in both layers (bias=True); the equations, and "
             "most code since, have none.",
         ),
-        references={"moskomule/senet.pytorch": "b c", "torchvision": "b c 1*"},
+        references={
+            "moskomule/senet.pytorch": "b c",
+            "torchvision": "b c 1*",
+            "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
+        },
         example=dict(channels=16, reduction=4),
         variants=(dict(bias=True), dict(hidden=3)),
     )

@@ -66,7 +66,10 @@ class Triplet(Attention):
         train_differs=True,
         cost=dict(time="n c", memory="n c"),
         aliases=("triplet_attention", "rotate_to_attend"),
-        references={"landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w"},
+        references={
+            "landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
+            "xmu-xiaoma666/External-Attention-pytorch": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
+        },
         example=dict(),
         variants=(dict(channels=16, spatial=False), dict(kernel_size=3)),
     )
