@@ -77,7 +77,7 @@ class ClassResidual(Attention):
         url="https://arxiv.org/abs/2108.02456",
         code="https://github.com/Kevinz-code/CSRA",
         licence="AGPL-3.0",
-        domain="spatial",
+        domain="channel+spatial",
         computes="fc",
         applies="matmul+add",
         kind="head",

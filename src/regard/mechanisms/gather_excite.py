@@ -65,7 +65,7 @@ class GatherExcite(Attention):
         url="https://arxiv.org/abs/1810.12348",
         code="https://github.com/hujie-frank/GENet",
         licence="none stated",
-        domain="channel+spatial",
+        domain="channel",
         computes="pool",
         applies="gate",
         kind="gate",

@@ -60,7 +60,7 @@ class PyramidSplit(Attention):
         url="https://arxiv.org/abs/2105.14447",
         code="https://github.com/murufeng/EPSANet",
         licence="MIT",
-        domain="branch",
+        domain="channel+spatial",
         computes="conv+pool+fc",
         applies="gate",
         kind="convolution",

@@ -54,7 +54,7 @@ class SpatialGroupEnhance(Attention):
         url="https://arxiv.org/abs/1905.09646",
         code="https://github.com/implus/PytorchInsight",
         licence="none stated",
-        domain="spatial",
+        domain="channel+spatial",
         computes="pool+matmul",
         applies="gate",
         kind="gate",
