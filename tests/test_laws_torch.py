@@ -153,6 +153,15 @@ def test_a_module_from_meta_works_after_reset(case: Case) -> None:
     assert_same(module(*inputs), usual(*inputs), dtype=torch.float32)
 
 
+@law()
+def test_shapes_are_known_on_meta(case: Case) -> None:
+    """Where nothing is computed, a tool can still ask what would come out."""
+    inputs = draw(case.fresh(), dtype=torch.float32)
+    want = [t.shape for t in flat(case.fresh()(*inputs))]
+    got = flat(case.fresh(device="meta").to("meta")(*(x.to("meta") for x in inputs)))
+    assert [t.shape for t in got] == want and all(t.is_meta for t in got)
+
+
 @law(lambda case: any(t.is_floating_point() for t in case.fresh().state_dict().values()))
 def test_dtype_reaches_every_parameter(case: Case) -> None:
     for dtype in (torch.float64, torch.bfloat16):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from .. import __version__
 from .cite import cite
+from .compare import compare
 from .errors import Verbs
 from .explain import explain
 from .find import find
@@ -30,12 +30,8 @@ MODELS = "Your model"
 app.command("list", rich_help_panel=CATALOGUE)(list_)
 for verb in (find, show, cite):
     app.command(rich_help_panel=CATALOGUE)(verb)
-for verb in (measure, explain, insert):
+for verb in (measure, explain, insert, compare):
     app.command(rich_help_panel=MODELS)(verb)
-if find_spec(f"{__name__}.compare"):
-    from .compare import compare
-
-    app.command(rich_help_panel=MODELS)(compare)
 
 
 def _version(asked: bool) -> None:

@@ -92,7 +92,7 @@ class MultiHead(SequenceAttention):
         range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n^2 c + n c^2", memory="n c"),
-        aliases=("mha", "multi_head_attention", "multihead_attention", "self_attention_sequence"),
+        aliases=("mha", "multi_head_attention", "multihead_attention"),
         differs=(
             "The projections have biases, as in the code of the field; the paper's equations have "
             "none (bias=False).",

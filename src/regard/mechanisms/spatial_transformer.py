@@ -25,9 +25,9 @@ def grid_of(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
         return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
 
     v, u = torch.meshgrid(line(x.shape[2]), line(x.shape[3]), indexing="ij")
-    base = torch.stack([u, v, torch.ones_like(u)], 2).flatten(0, 1)  # n 3
-    with torch.autocast(x.device.type, enabled=False):
-        return (base @ theta.to(wide).unflatten(1, (2, 3)).mT).unflatten(1, x.shape[2:])
+    base = torch.stack([u, v, torch.ones_like(u)], 2).unsqueeze(2)  # h w 1 3
+    # Not as a product of matrices, which autocast would compute in half precision.
+    return (base * theta.to(wide).unflatten(1, (2, 3))[:, None, None]).sum(4)
 
 
 @torch.fx.wrap  # likewise: it asks a symbol for its type and layout
