@@ -9,6 +9,7 @@ one size; ``*`` stands for one to three axes of space and time (``l``, ``h w``, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 GRIDS = {1: "l", 2: "h w", 3: "t h w"}
 
@@ -40,6 +41,18 @@ def expand(pattern: str, rank: int) -> str:
         return pattern
     grid = {"*": GRIDS[dims], "1*": " ".join(["1"] * dims)}
     return " ".join(grid.get(name, name) for name in names)
+
+
+@lru_cache
+def single(pattern: str, rank: int) -> tuple[str, ...]:
+    """The axes of one tensor, each with a name of its own; nothing where it is not so simple.
+
+    >>> single("b c *", 4), single("b n n", 3), single("b c h w", 3)
+    (('b', 'c', 'h', 'w'), (), ())
+    """
+    names = tuple(expand(pattern, rank).split())
+    simple = len(names) == len(set(names)) == rank and all(map(str.isalpha, names))
+    return names if simple else ()
 
 
 def bind(pattern: str, shape: Sequence[int], **known: int) -> dict[str, int]:
