@@ -147,15 +147,19 @@ class ClassResidual(Attention):
         s = conv2d(x, w[:, :, None, None])  # faster than a product with a matrix for each image
         return s.flatten(2).unflatten(1, (self.heads, -1))  # b heads k n
 
+    def by_head(self, x: Tensor) -> Any:
+        # One head is no copy, on the way back neither.
+        return (x.squeeze(1),) if self.heads == 1 else x.unbind(1)
+
     def attention(self, x: Tensor) -> Tensor:
-        s = x.unbind(1)
+        s = self.by_head(x)
         return torch.stack([look(s[h], t) for h, t in enumerate(self.temperatures)], 1)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return (x.mean(3) + self.residual * (a * x).sum(3)).sum(1)
 
     def fused(self, x: Tensor) -> Tensor:
-        s = x.unbind(1)
+        s = self.by_head(x)
         peaks = [
             grid.peak(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
             for h, t in enumerate(self.temperatures)
