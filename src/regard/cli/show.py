@@ -154,8 +154,8 @@ def published(entry: Entry) -> Iterator[RenderableType]:
         yield f"loads checkpoints of {', '.join(card.references)}"
     for source, reason in card.refuses.items():
         yield f"does not load those of {source}: {reason}"
-    if card.aliases:
-        yield f"also called {', '.join(card.aliases)}"
+    if others := [alias for alias in card.aliases if alias != entry.key]:
+        yield f"also called {', '.join(others)}"
 
 
 def address(url: str, note: str = "") -> Text:

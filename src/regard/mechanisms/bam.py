@@ -63,7 +63,7 @@ class BAM(Attention):
         range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("bottleneck_attention",),
+        aliases=("bam", "bottleneck_attention"),
         differs=(
             "The paper adds the two branches (fusion='sum'); the authors' code, and the default "
             "here, multiplies them.",

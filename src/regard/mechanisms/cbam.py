@@ -76,7 +76,7 @@ class CBAM(Attention):
         parts=dict(channel="b c 1 1", spatial="b 1 h w"),
         train_differs=True,
         cost=dict(time="n c + c^2", memory="n c"),
-        aliases=("convolutional_block_attention",),
+        aliases=("cbam", "convolutional_block_attention"),
         differs=(
             "The authors' code, and the default here, normalises the spatial scores, reads the "
             "maximum before the mean and has biases in the shared layers; the paper's equations "

@@ -88,7 +88,7 @@ class DynamicConv(Attention):
         range="softmax",
         map_invariant=("pixels",),
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("dyconv", "dynamic_convolution"),
+        aliases=("dynamic_conv", "dyconv", "dynamic_convolution"),
         differs=(
             "The authors released no code. The best-known re-implementation has one hidden channel "
             "more than a quarter of the input's, and lowers the temperature from 34 by threes; "

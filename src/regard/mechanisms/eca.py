@@ -82,7 +82,7 @@ class ECA(Attention):
         equivariant=("pixels",),
         map_invariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
-        aliases=("ecanet", "eca_net", "efficient_channel"),
+        aliases=("eca", "ecanet", "eca_net", "efficient_channel"),
         differs=(
             "The authors' code takes the kernel size from the command line; the rule that finds "
             "it from the channels is in the paper only.",

@@ -74,7 +74,7 @@ class FCA(Attention):
         map="b c 1 1",
         range="unit",
         cost=dict(time="n c + c^2", memory="n c"),
-        aliases=("fcanet", "frequency_channel", "multi_spectral"),
+        aliases=("fca", "fcanet", "frequency_channel", "multi_spectral"),
         differs=(
             "The cosines are orthonormal, as in the authors' code; the paper leaves their constant "
             "factors out.",

@@ -66,7 +66,7 @@ class GALA(Attention):
         kind="gate",
         range="unit",
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("global_and_local_attention",),
+        aliases=("gala", "global_and_local_attention"),
         differs=(
             "The authors' code, and the default here, squashes by a sigmoid, ends the global path "
             "with a ReLU and has a 5x5 convolution in the local path; the paper's equations have "

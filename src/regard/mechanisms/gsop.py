@@ -71,7 +71,7 @@ class GSoP(Attention):
         range="unit",
         train_differs=True,
         cost=dict(time="n c d + n d^2", memory="n c"),
-        aliases=("gsopnet", "gsop_net", "global_second_order_pooling"),
+        aliases=("gsop", "gsopnet", "gsop_net", "global_second_order_pooling"),
         differs=(
             "The paper has a non-linearity behind each of the two last layers; the authors' code, "
             "and this one, has none between them in the channel form.",

@@ -68,7 +68,7 @@ class Highway(Attention):
         kind="gate",
         range="unit",
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("highway_network", "highway_networks"),
+        aliases=("highway", "highway_network", "highway_networks"),
         differs=(
             "The gate opens for the layer, as in the paper; some re-implementations gate what is "
             "carried, which is the same with the gate's weights and bias negated.",

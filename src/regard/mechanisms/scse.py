@@ -72,7 +72,7 @@ class ScSE(Attention):
         range="unit",
         equivariant=("pixels",),
         cost=dict(time="n c + c^2", memory="n c"),
-        aliases=("cse", "sse", "concurrent_squeeze_excitation"),
+        aliases=("scse", "cse", "sse", "concurrent_squeeze_excitation"),
         differs=(
             "The paper adds the two results (fusion='add'); the authors' code, and the default "
             "here, takes the larger. Their journal article of 2019 compares all four fusions.",

@@ -63,7 +63,7 @@ class SimAM(Attention):
         equivariant=("pixels", "channels"),
         independent=("channels",),
         cost=dict(time="n c", memory="n c"),
-        aliases=("simple_parameter_free",),
+        aliases=("simam", "simple_parameter_free"),
         differs=(
             "The paper's variance divides by the number of positions; the authors' code, and the "
             "default here, by one less (unbiased=False is the paper's).",

@@ -63,7 +63,7 @@ class StripPooling(Attention):
         range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("spnet", "strip_pooling_module", "mixed_pooling"),
+        aliases=("strip_pooling", "spnet", "strip_pooling_module", "mixed_pooling"),
         differs=(
             "The authors' code, and the default here, has a batch norm behind each of the two "
             "kernels and a ReLU before the last layer; the paper's equations have neither "

@@ -65,7 +65,7 @@ class Triplet(Attention):
         range="unit",
         train_differs=True,
         cost=dict(time="n c", memory="n c"),
-        aliases=("triplet_attention", "rotate_to_attend"),
+        aliases=("triplet", "triplet_attention", "rotate_to_attend"),
         references={
             "landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
             "xmu-xiaoma666/External-Attention-pytorch": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
