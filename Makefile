@@ -28,5 +28,6 @@ lint: setup
 bench: setup  ## ours against other libraries, as ratios
 	$(BIN)/python benchmarks/speed.py
 
-catalogue: setup  ## rewrite what is made from the cards
+catalogue: setup  ## rewrite what is made from the cards and the signatures
 	$(BIN)/python docs/catalogue.py
+	$(BIN)/python tests/test_public.py

@@ -77,6 +77,7 @@ class Mechanism(nn.Module, ABC):
             sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True)
         )
 
+    @final
     @classmethod
     def from_reference(
         cls, source: str, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]

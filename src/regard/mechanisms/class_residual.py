@@ -148,7 +148,7 @@ class ClassResidual(Attention):
         return s.flatten(2).unflatten(1, (self.heads, -1))  # b heads k n
 
     def by_head(self, x: Tensor) -> Any:
-        # One head is no copy, on the way back neither.
+        # One head is a view; unbind would copy the whole of it on the way back.
         return (x.squeeze(1),) if self.heads == 1 else x.unbind(1)
 
     def attention(self, x: Tensor) -> Tensor:
