@@ -70,14 +70,20 @@ def attend(
     if _better_in_slices(q, v, dropout):
         return _attend_in_slices(q, k, v, scale, mask, dropout)
     # The fused kernels want four axes, a dense last one, and one width for keys and values: the
-    # narrower of the two is padded with zeros, which changes no score and no sum.
+    # narrower of them is padded with zeros, which changes no score and no sum.
     shape = (*q.shape[:-1], v.shape[-1])
     width = max(q.shape[-1], v.shape[-1])
-    q, k, v = (pad(t, (0, width - t.shape[-1])).contiguous() for t in (q, k, v))
+    q, k, v = (_dense(t, width) for t in (q, k, v))
     if q.dim() == 3:
         q, k, v = q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
     y = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return y[..., : shape[-1]].reshape(shape)
+
+
+def _dense(x: Tensor, width: int) -> Tensor:
+    if x.shape[-1] < width:
+        return pad(x, (0, width - x.shape[-1]))
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
