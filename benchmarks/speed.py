@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 from timm import layers
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
+from torchvision.ops import DeformConv2d, SqueezeExcitation
 
 import regard
 from regard.core.attention import Tap
@@ -32,6 +33,7 @@ from regard.measurement import peak_memory
 
 Maker = Callable[[], nn.Module]
 IMAGES = ((8, 256, 56, 56), (8, 64, 112, 112), (2, 512, 14, 14))
+SIDES = (32, 64, 97)  # 97 is that of a Cityscapes crop at an eighth of its size
 
 
 class Naive(nn.Module):
@@ -48,15 +50,29 @@ class Naive(nn.Module):
         return self.module(*x)
 
 
-class SelfMultiHead(nn.Module):
-    """`torch.nn.MultiheadAttention` of a sequence over itself."""
+class Self(nn.Module):
+    """A module that wants queries, keys and values, of a sequence over itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module, **options: Any) -> None:
         super().__init__()
-        self.module = nn.MultiheadAttention(256, 8, batch_first=True)
+        self.module, self.options = module, options
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.module(x, x, x, need_weights=False)[0]
+        y = self.module(x, x, x, **self.options)
+        return y if isinstance(y, Tensor) else y[0]
+
+
+class Sampled(nn.Module):
+    """A modulated deformable convolution as torchvision leaves it to its user."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv = DeformConv2d(c, c, 3, padding=1)
+        self.offset = nn.Conv2d(c, 27, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset, mask = self.offset(x).split([18, 9], 1)
+        return self.conv(x, offset, mask.sigmoid())
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,11 @@ class Row:
     shape: tuple[int, ...]
     ours: Maker
     theirs: Maker
+
+    @property
+    def positions(self) -> int:
+        """How many there are in one image or sequence."""
+        return prod(self.shape[2:]) if len(self.shape) == 4 else self.shape[1]
 
 
 def pairs(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
@@ -158,20 +179,93 @@ def rows() -> list[Row]:
     found = [
         Row(*names, shape, *makers) for shape in IMAGES for names, makers in pairs(shape[1]).items()
     ]
-    for side in (32, 64):
+    for side in SIDES:
         image, tokens = (1, 256, side, side), (1, side * side, 256)
-        found += [
-            Row("non_local", "naive", image, *against_its_map(regard.NonLocal, pool=None)),
-            Row("dual_attention", "naive", image, *against_its_map(regard.DualAttention)),
-            Row("multi_head", "naive", tokens, *against_its_map(regard.MultiHead)),
-            Row("multi_head", "torch.nn", tokens, lambda: regard.MultiHead(256), SelfMultiHead),
-        ]
+        for (key, peer), makers in relations(256, side).items():
+            found.append(Row(key, peer, image, *makers))
+        for (key, peer), makers in sequences(256).items():
+            found.append(Row(key, peer, tokens, *makers))
     return sorted(found, key=lambda row: row.key)
 
 
-def against_its_map(cls: type[nn.Module], **options: Any) -> tuple[Maker, Maker]:
-    """A mechanism of 256 channels, as it is and with its map built."""
-    return partial(cls, 256, **options), lambda: Naive(cls(256, **options))
+def relations(c: int, side: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
+    """Ours and theirs for square images of c channels, where positions read positions."""
+    found = {
+        (key, "naive"): against_its_map(cls, c, **options)
+        for key, cls, options in (
+            ("non_local", regard.NonLocal, {"pool": None}),
+            ("dual_attention", regard.DualAttention, {}),
+            ("self_attention", regard.SelfAttention, {"pool": False}),
+            ("object_context", regard.ObjectContext, {}),
+            ("efficient_multi_head", regard.EfficientMultiHead, {"transform": False}),
+        )
+    }
+    reduced = {"d_model": c, "d_k": c // 8, "d_v": c // 8, "h": 8, "H": side, "W": side}
+    return found | {
+        ("criss_cross", "fightingcv"): (
+            lambda: regard.CrissCross(c, recurrence=1),
+            partial(fightingcv, "CrissCrossAttention", in_dim=c),
+        ),
+        ("deformable_conv", "torchvision"): (
+            lambda: regard.DeformableConv(c, c, 3, padding=1),
+            partial(Sampled, c),
+        ),
+        ("efficient_multi_head", "fightingcv"): (
+            lambda: regard.EfficientMultiHead(c, 8, 2),
+            lambda: Self(fightingcv("EMSA", ratio=2, dropout=0.0, **reduced)),
+        ),
+        ("global_context", "timm"): (
+            lambda: regard.GlobalContext(c),
+            lambda: layers.GlobalContext(c),
+        ),
+    }
+
+
+def sequences(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
+    """Ours and theirs for tokens of c channels."""
+    heads = {"d_model": c, "d_k": c // 8, "d_v": c // 8, "h": 8, "dropout": 0.0}
+    layer = {"dim_feedforward": 4 * c, "batch_first": True, "dropout": 0.0}
+    return {
+        ("external_attention", "fightingcv"): (
+            lambda: regard.ExternalAttention(c),
+            partial(fightingcv, "ExternalAttention", d_model=c, S=64),
+        ),
+        ("multi_head", "naive"): against_its_map(regard.MultiHead, c),
+        ("multi_head", "naive, dropout"): against_its_map(regard.MultiHead, c, dropout=0.1),
+        ("multi_head", "torch.nn"): (
+            lambda: regard.MultiHead(c),
+            lambda: Self(nn.MultiheadAttention(c, 8, batch_first=True), need_weights=False),
+        ),
+        ("multi_head", "fightingcv"): (
+            lambda: regard.MultiHead(c),
+            lambda: Self(fightingcv("SelfAttention:ScaledDotProductAttention", **heads)),
+        ),
+        ("simplified_attention", "naive"): against_its_map(regard.SimplifiedAttention, c),
+        ("simplified_attention", "fightingcv"): (
+            lambda: regard.SimplifiedAttention(c),
+            lambda: Self(
+                fightingcv(
+                    "SimplifiedSelfAttention:SimplifiedScaledDotProductAttention",
+                    d_model=c,
+                    h=8,
+                    dropout=0.0,
+                )
+            ),
+        ),
+        ("muse", "fightingcv"): (
+            lambda: regard.MUSE(c, kernels=(1, 3, 5), filters="static"),
+            lambda: Self(fightingcv("MUSEAttention", **heads)),
+        ),
+        ("transformer_encoder", "torch.nn"): (
+            lambda: regard.TransformerEncoder(c, 8, layers=1, dropout=0.0),
+            lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(c, 8, **layer), 1),
+        ),
+    }
+
+
+def against_its_map(cls: type[nn.Module], c: int, **options: Any) -> tuple[Maker, Maker]:
+    """A mechanism of c channels, as it is and with its map built."""
+    return partial(cls, c, **options), lambda: Naive(cls(c, **options))
 
 
 def seconds(module: nn.Module, x: Tensor, *, backward: bool) -> float:
@@ -211,8 +305,9 @@ def table(rounds: int, device: str, only: str) -> str:
         if only not in row.key:
             continue
         cells = []
+        turns = rounds if row.positions < SIDES[-1] ** 2 else max(rounds // 3, 3)
         for backward in (False, True):
-            low, middle, high = ratio(row, device, rounds, backward=backward)
+            low, middle, high = ratio(row, device, turns, backward=backward)
             cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")
             middles.append(middle)
         x = torch.randn(row.shape, device=device)

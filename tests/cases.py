@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 import regard
 from regard.catalog import entries
-from regard.core.attention import Attention, Mechanism, SequenceAttention, Tap
+from regard.core.attention import Mechanism, SequenceAttention, Tap
 from regard.core.card import Card
 from regard.core.shapes import expand, split
 
 # Unequal primes: an axis taken for another shows.
 SIZES = {"b": 2, "l": 13, "t": 3, "h": 11, "w": 7, "n": 11, "m": 13}
-OTHER_PRIMES = (5, 17, 19, 23)
+OTHER_PRIMES = (5, 17, 19, 23, 29)
 GRID = "lthw"
 # So small that no softmax saturates: a map of zeros and ones has symmetries of its own.
 SCALE = 0.5
@@ -147,7 +147,7 @@ def _true(of: Callable[[Case], Any], case: Case) -> bool:
 
 def has_form(case: Case) -> bool:
     """Whether the mechanism is written as g and f; a whole network is not."""
-    return issubclass(case.cls, (Attention, SequenceAttention))
+    return all(callable(getattr(case.cls, name, None)) for name in ("attention", "combine"))
 
 
 def any_grid(case: Case) -> bool:
@@ -190,7 +190,8 @@ def draw(
         for axis in pattern.split():
             if axis not in known and not axis.isdigit():
                 known[axis] = next(spare)
-            shape.append(int(axis) if axis.isdigit() else known[axis])
+            part = module.multiples.get(axis, 1)
+            shape.append(int(axis) if axis.isdigit() else -(-known[axis] // part) * part)
         x = torch.randn(shape, generator=random, dtype=torch.float64)
         inputs.append((SCALE * x).to(dtype))
     return tuple(inputs)

@@ -8,7 +8,9 @@ cannot be replayed is told on the standard error, and the exit status is 1.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +32,18 @@ from regard.factory import load_reference, mechanism
 QUERIES = ("x", "query", "queries")
 KEYS_AND_VALUES = ("key", "keys", "value", "values")
 FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
-CLOSES = ("attn_mask", "key_padding_mask", "attention_mask")  # True = may not attend
+PADDING = ("key_padding_mask", "encoder_padding_mask")
+CLOSES = ("attn_mask", "attention_mask", *PADDING)  # True = may not attend
+# Masks of a whole model, under the names that our models give them; True = may not attend there.
+MASKS = {
+    "mask": "source_mask",
+    "src_mask": "source_mask",
+    "tgt_mask": "target_mask",
+    "memory_mask": "memory_mask",
+    "src_key_padding_mask": "source_valid",
+    "tgt_key_padding_mask": "target_valid",
+    "memory_key_padding_mask": "memory_valid",
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,10 @@ class Golden:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments of the constructor, and what the case says of them in words alone."""
-        kwargs = json.loads(self.meta["kwargs"])
+        """The arguments of the constructor and the call, and what the case says in words alone."""
+        numbers = re.findall(r"\b(\w+)=(\d+)\b", self.meta.get("call", ""))
+        kwargs = {name: int(number) for name, number in numbers}
+        kwargs |= json.loads(self.meta.get("extra", "{}")) | json.loads(self.meta["kwargs"])
         if "; fusion from " in self.meta["reference"]:  # two layers, and how they were joined
             words = self.meta["faithful"]
             kwargs["fusion"] = next(fusion for word, fusion in FUSIONS.items() if word in words)
@@ -73,7 +88,9 @@ class Golden:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        return self.under("state")
+        """The state of the reference, what it holds under two names under the first alone."""
+        first = first_names(self.under("state"))
+        return {n: t for n, t in self.under("state").items() if first[n] == n}
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -89,9 +106,15 @@ class Golden:
         """Whether the sequences are laid out as length, batch, channels."""
         return self.meta["layout"].startswith(("LNC", "TBC"))
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Height and width of the image whose positions are the tokens of the case."""
+        return (int(self.meta["H"]), int(self.meta["W"])) if "H" in self.meta else None
+
     def build(self) -> nn.Module:
         """Our module, with the weights of the case, in its mode."""
-        module = load_reference(self.key, self.meta["reference"], self.kwargs, self.state)
+        source, state = self.meta["reference"], self.under("state")
+        module = load_reference(self.key, source, self.kwargs, state)
         return module.train(self.meta["mode"] == "train")
 
     def map_axes(self) -> dict[str, str]:
@@ -115,7 +138,14 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
         listen(module, passed)
     leaves = {n: x.clone() for n, x in golden.inputs.items()}
     leaves = {n: x.requires_grad_(x.is_floating_point()) for n, x in leaves.items()}
-    y = call(module, leaves, length_first=golden.length_first)
+    if golden.grid is not None and module.card.input == "b c h w":
+        pixels = {n: x.mT.unflatten(2, golden.grid) for n, x in leaves.items()}
+        y = call(module, pixels, length_first=False).flatten(2).mT
+    else:
+        y = call(module, leaves, length_first=golden.length_first)
+    if isinstance(y, Tensor) and "cotangent.0" in golden.tensors:  # their map is an output too
+        a = module.attention(module.embed(*leaves.values()))
+        y = y, relayout(a, module.card.map, golden.map_axes()["0"])
 
     single = isinstance(y, Tensor)
     outputs = {"": y} if single else {str(i): t for i, t in enumerate(y)}
@@ -126,6 +156,15 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     if module.training:
         results |= buffers_after(golden, module)
     return {name: t.detach().contiguous() for name, t in results.items()}
+
+
+def first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """For each entry of a state the first with the same numbers: a layer may have two names."""
+    first: dict[str, str] = {}
+    for name, t in state.items():
+        known = (n for n in first if t.is_floating_point() and torch.equal(state[n], t))
+        first[name] = next(known, name)
+    return first
 
 
 def _join(*parts: str) -> str:
@@ -146,9 +185,29 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
             raise ValueError(f"no idea what {sorted(unknown)} is to a sequence attention")
         mask = may_attend(closing, len(sequences[0]))
         y = module(*sequences, mask=mask, weights=inputs.get("attention_weights"))
+    elif inputs.keys() & MASKS.keys():
+        given = {n: x for n, x in inputs.items() if n not in MASKS}
+        y = module(*map(turn, given.values()), **masks_of_a_model(module, inputs))
     else:
-        y = module(*map(turn, inputs.values()))
+        # A step of a network that takes several has more inputs than the network.
+        single = isinstance(module, Mechanism) and len(inputs) > len(split(module.card.input))
+        y = (module.step if single else module)(*map(turn, inputs.values()))
     return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
+
+
+def masks_of_a_model(module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The masks of a reference as ours; padding of the source hides no memory there."""
+    batch = len(next(iter(inputs.values())))
+    masks = {ours: _opened(inputs[name], batch) for name, ours in MASKS.items() if name in inputs}
+    if "source_valid" in masks and "memory_valid" in inspect.signature(module.forward).parameters:
+        masks.setdefault("memory_valid", torch.ones_like(masks["source_valid"]))
+    return masks
+
+
+def _opened(closed: Tensor, batch: int) -> Tensor:
+    if closed.dim() == 3:
+        closed = closed.unflatten(0, (batch, -1))
+    return closed if closed.is_floating_point() else ~closed.bool()
 
 
 def may_attend(closing: Mapping[str, Tensor], batch: int) -> Tensor | None:
@@ -158,11 +217,9 @@ def may_attend(closing: Mapping[str, Tensor], batch: int) -> Tensor | None:
     """
     masks = []
     for name, closed in closing.items():
-        if name == "key_padding_mask":
+        if name in PADDING:
             closed = closed[:, None, None]
-        elif closed.dim() == 3:
-            closed = closed.unflatten(0, (batch, -1))
-        masks.append(closed if closed.is_floating_point() else ~closed.bool())
+        masks.append(_opened(closed, batch))
     if not masks:
         return None
     if any(mask.is_floating_point() for mask in masks):
@@ -216,6 +273,11 @@ class Map:
     axes: str
     numbers: Tensor
 
+    @property
+    def child(self) -> str:
+        """What the attention is within the model: ``cross`` of a ``….cross_attention``."""
+        return self.path.rpartition(".")[2].removesuffix("_attention")
+
 
 def own_maps(module: nn.Module, passed: list[tuple[str, Any]]) -> list[Map]:
     """Our maps with their axes, one by one, in order of passing."""
@@ -237,21 +299,28 @@ def own_maps(module: nn.Module, passed: list[tuple[str, Any]]) -> list[Map]:
 def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> dict[str, Tensor]:
     """Our maps under the names and in the layout of the reference.
 
-    A name of the reference is a part, a map or a child of ours; an instance whose options leave the
-    part out has no such map. Numbers stand for our maps in their order: those of the mechanism
-    itself, if there are as many, else all.
+    A name of the reference is a part, a map or a child of ours, the first one called so; an
+    instance whose options leave the part out has no such map. Numbers stand for our maps in their
+    order: those of the mechanism itself, if there are as many, else all. Of a mechanism that makes
+    several passes or looks at several scales, each has a number, though the card names the axes
+    once.
     """
     ours = own_maps(module, passed)
     wanted = golden.map_axes()
     main = [m for m in ours if m.tap == "tap"]
     in_order = main if len(main) == len(wanted) else ours
+    passes = len({m.tap for m in in_order}) == 1  # and not several blocks, each with a tap
+    ranks = {len(m.axes.split()) for m in in_order}
+    if passes and list(wanted) == ["0"] and ranks == {len(wanted["0"].split())}:
+        wanted = {str(i): wanted["0"] for i in range(len(in_order))}  # of each pass
     grid = next(iter(golden.inputs.values())).dim() - 2
     results = {}
     for i, (name, axes) in enumerate(wanted.items()):
-        called = in_order[i:] if name.isdigit() else [m for m in ours if name in (m.name, m.path)]
+        named = [m for m in ours if name in (m.name, m.path, m.child)]
+        called = in_order[i:] if name.isdigit() else named
         if not called:
             continue
-        alone = len(wanted) == 1 and name == "0"
+        alone = name == "0" and 1 in (sum(map(str.isdigit, wanted)), len(in_order))
         results["map" if alone else f"map.{name}"] = relayout(
             called[0].numbers, called[0].axes, _write_out(axes, grid)
         )
@@ -267,7 +336,7 @@ def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
     """Permute named axes, and drop or add axes of one, to go from our layout to another.
 
     An axis that one side alone names so is the one that the other side alone names otherwise. Axes
-    that theirs has as one are joined there by an underscore.
+    that theirs has as one are joined there by an underscore; what theirs lacks is averaged over.
 
     >>> relayout(torch.zeros(2, 5, 1, 3), "b h 1 w", "b w h").shape
     torch.Size([2, 3, 5])
@@ -275,11 +344,17 @@ def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
     torch.Size([2, 3, 5])
     >>> relayout(torch.zeros(2, 5, 3), "b g n", "b_g 1 n").shape
     torch.Size([10, 1, 3])
+    >>> relayout(torch.zeros(2, 5, 3, 4), "b heads n m", "b n m").shape
+    torch.Size([2, 3, 4])
     """
     places = {i: axis for i, axis in enumerate(ours.split()) if axis != "1"}
     wanted = [axis for axis in theirs.replace("_", " ").split() if axis != "1"]
     strangers = [axis for axis in wanted if axis not in places.values()]
-    if len(places) != len(wanted) or len(strangers) > 1:
+    if len(places) > len(wanted) and not strangers:
+        lacked = [i for i, axis in places.items() if axis not in wanted]
+        kept = [axis for i, axis in enumerate(ours.split()) if i not in lacked]
+        return relayout(a.mean(lacked), " ".join(kept), theirs)
+    if len(places) != len(wanted) or len(set(strangers)) > 1:
         raise ValueError(f"our map ({ours}) cannot be laid out as ({theirs})")
     order = []
     for axis in wanted:
@@ -297,15 +372,18 @@ def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
 
 def buffers_after(golden: Golden, module: nn.Module) -> dict[str, Tensor]:
     """The buffers after a training step, under the names of the reference."""
-    state = golden.state
+    state = golden.under("state")
     _, renamed = mechanism(golden.key).translate(golden.source, golden.kwargs, state)
     theirs = {id(tensor): name for name, tensor in state.items()}
+    first = first_names(state)
     buffers = {name for name, _ in module.named_buffers()}
     after = module.state_dict()
     return {
-        f"state_after.{theirs[id(tensor)]}": after[name].reshape(tensor.shape)
+        f"state_after.{alias}": after[name].reshape(tensor.shape).clone()
         for name, tensor in renamed.items()
         if name in buffers and id(tensor) in theirs
+        for alias in state
+        if first[alias] == first[theirs[id(tensor)]]
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from functools import cache
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from cases import randomise
 from closeness import assert_same
 from regard.catalog import entries
+from regard.core.attention import SequenceAttention
 from regard.core.reference import Source
 from regard.factory import load_reference
 from replay import Golden, main, replay, results
@@ -28,9 +30,28 @@ INSTALLED = {
         "timm.layers",
         "SelectiveKernel",
         {"in_channels": 16, "groups": 4, "split_input": False},
-    )
+    ),
+    ("global_context", "timm"): (
+        "timm.layers",
+        "GlobalContext",
+        {"channels": 16, "fuse_add": True, "rd_ratio": 0.3},
+    ),
+    ("vision_transformer", "timm"): (
+        "timm.models.vision_transformer",
+        "VisionTransformer",
+        {
+            "img_size": [11, 7],
+            "patch_size": 1,
+            "in_chans": 16,
+            "embed_dim": 24,
+            "depth": 2,
+            "num_heads": 3,
+        },
+    ),
 }
 CONVOLVES = {"in_planes": 16, "out_planes": 12, "kernel_size": 3, "stride": 1, "padding": 1}
+HEADS = {"d_model": 16, "d_k": 6, "d_v": 5, "h": 4}
+SIMPLE = "SimplifiedScaledDotProductAttention"
 INSTALLED |= {
     (key, "xmu-xiaoma666/External-Attention-pytorch"): (
         f"fightingcv_attention.{file}",
@@ -46,8 +67,17 @@ INSTALLED |= {
         ("shuffle_attention", "attention.ShuffleAttention", "ShuffleAttention", {"channel": 16}),
         ("spatial_group_enhance", "attention.SGE", "SpatialGroupEnhance", {"groups": 4}),
         ("class_residual", "attention.ResidualAttention", "ResidualAttention", {"channel": 16}),
+        ("criss_cross", "attention.CrissCrossAttention", "CrissCrossAttention", {"in_dim": 16}),
         ("cond_conv", "conv.CondConv", "CondConv", CONVOLVES),
         ("dynamic_conv", "conv.DynamicConv", "DynamicConv", CONVOLVES),
+        (
+            "simplified_attention",
+            "attention.SimplifiedSelfAttention",
+            SIMPLE,
+            {"d_model": 16, "h": 4},
+        ),
+        ("efficient_multi_head", "attention.EMSA", "EMSA", {**HEADS, "H": 11, "W": 7}),
+        ("muse", "attention.MUSEAttention", "MUSEAttention", HEADS),
     )
 }
 
@@ -136,7 +166,12 @@ def test_installed_reference_gives_the_same(key: str, package: str) -> None:
     randomise(theirs)
     ours = load_reference(key, f"{package}:{name}", kwargs, theirs.state_dict()).eval()
     x = torch.randn(2, 16, 11, 7, dtype=torch.float64)
-    assert_same(ours(x), theirs(x))
+    if "queries" not in inspect.signature(theirs.forward).parameters:
+        assert_same(ours(x), theirs(x))
+        return
+    tokens = x.flatten(2).mT
+    y = ours(tokens) if isinstance(ours, SequenceAttention) else ours(x).flatten(2).mT
+    assert_same(y, theirs(tokens, tokens, tokens))
 
 
 @pytest.mark.parametrize(

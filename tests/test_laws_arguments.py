@@ -14,7 +14,7 @@ import torch
 
 from cases import Case, draw, law, patterns, randomise
 from closeness import flat, same
-from regard.core.attention import Mechanism
+from regard.core.attention import Mechanism, SequenceAttention
 from regard.core.shapes import split
 
 FACTORY = ("device", "dtype")
@@ -56,7 +56,7 @@ def test_device_and_dtype_come_last(case: Case) -> None:
 
 
 def bites(case: Case, name: str) -> bool:
-    """Whether an option's value changes the parameters, the output or what is accepted."""
+    """Whether an option changes the parameters, the output, what training leaves, or refusals."""
     default = parameters(case.cls)[name].default
     usual = Case(case.cls, {**case.options, name: default})
     torch.manual_seed(0)
@@ -75,13 +75,19 @@ def bites(case: Case, name: str) -> bool:
     inputs = draw(module)
     if patterns(module) != patterns(other) or module.sizes != other.sizes:
         return True
+    closed: dict[str, Any] = {}
+    if isinstance(module, SequenceAttention):
+        query, key, _ = inputs
+        closed["mask"] = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool)
+        closed["mask"][:, 0] = False
     for training in (False, True):
-        torch.manual_seed(0)
-        y = module.train(training)(*inputs)
-        torch.manual_seed(0)
-        if not same(y, other.train(training)(*inputs)):
-            return True
-    return False
+        for masks in {}, closed:
+            torch.manual_seed(0)
+            y = module.train(training)(*inputs, **masks)
+            torch.manual_seed(0)
+            if not same(y, other.train(training)(*inputs, **masks)):
+                return True
+    return not same(list(module.buffers()), list(other.buffers()))
 
 
 @law(lambda case: options(case.cls), once=True)
@@ -172,6 +178,19 @@ def test_wrong_sizes_are_refused_with_wanted_and_got(case: Case) -> None:
                     module(*inputs[:i], bad, *inputs[i + 1 :])
                 refused.add(axis)
     assert refused, "the instance fixes sizes, but no axis of its input has them"
+
+
+@law(lambda case: case.fresh().multiples)
+def test_sizes_that_do_not_divide_are_refused(case: Case) -> None:
+    module = case.module()
+    inputs = draw(module)
+    for i, pattern in enumerate(patterns(module)):
+        for j, axis in enumerate(pattern.split()):
+            if (part := module.multiples.get(axis, 1)) > 1:
+                bad = torch.cat([inputs[i], inputs[i].narrow(j, 0, 1)], j)
+                said = rf"^{case.cls.__name__}: .*a multiple of {part} on axis {axis} .*, got "
+                with pytest.raises(ValueError, match=said + str(bad.shape[j])):
+                    module(*inputs[:i], bad, *inputs[i + 1 :])
 
 
 @law()

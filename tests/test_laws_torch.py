@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import warnings
 from collections.abc import Callable
@@ -81,16 +82,18 @@ def test_compiles_with_inductor(case: Case) -> None:
     assert_same(compiled(module, fullgraph=True)(*inputs), module(*inputs))
 
 
-def dynamic(module: Mechanism) -> tuple[dict[int, Any], ...]:
+def dynamic(module: Mechanism) -> tuple[Any, ...]:
     """Every axis that the instance does not fix, marked as one that may have any size."""
-    return tuple(
+    shapes = tuple(
         {
-            i: Dim.DYNAMIC
+            i: module.multiples[axis] * Dim(axis) if axis in module.multiples else Dim.DYNAMIC
             for i, axis in enumerate(pattern.split())
             if axis not in module.sizes and not axis.isdigit()
         }
         for pattern in patterns(module)
     )
+    given = inspect.signature(module.forward).parameters.values()
+    return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in given) else shapes
 
 
 @law(costly=True)

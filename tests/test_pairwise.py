@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -40,18 +41,32 @@ def run(f: Callable[..., Tensor], *given: Tensor) -> tuple[Tensor, ...]:
     return (y, *torch.autograd.grad((y * weights).sum(), given))
 
 
+@pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-def test_attend_gives_what_the_map_gives(widths: tuple[int, int], kind: str) -> None:
-    given, mask = tensors(*widths, 2, 3), closing(kind)
+def test_attend_gives_what_the_map_gives(widths: tuple[int, int], kind: str, causal: bool) -> None:
+    given = tensors(*widths, 2, 3)
+    how: dict[str, Any] = {"scale": 0.3, "mask": closing(kind), "causal": causal}
 
     def by_map(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return pairwise.weigh(q, k, scale=0.3, mask=mask) @ v
+        return pairwise.weigh(q, k, **how) @ v
 
     def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return pairwise.attend(q, k, v, scale=0.3, mask=mask)
+        return pairwise.attend(q, k, v, **how)
 
     assert_same(run(fused, *given), run(by_map, *given))
+
+
+@pytest.mark.parametrize("keys", [N, N + 4, N - 9])
+def test_causal_queries_read_the_past_alone(keys: int) -> None:
+    """The last query stands at the last key; one before all keys gets zeros."""
+    q, k, v = tensors(8, 8, 2)
+    k, v = (t.repeat(1, 2, 1)[:, :keys] for t in (k, v))
+    a = pairwise.weigh(q, k, causal=True)
+    places = torch.arange(N)[:, None] + keys - N
+    assert torch.equal(a > 0, (torch.arange(keys) <= places).expand_as(a))
+    for dropout in (0.0, 1e-12):  # by the fused kernel, and in slices
+        assert_same(pairwise.attend(q, k, v, causal=True, dropout=dropout), a @ v, rtol=1e-8)
 
 
 def test_dropout_is_the_same_on_the_way_back() -> None:

@@ -53,6 +53,7 @@ def test_every_exemption_is_needed() -> None:
         exempt = [case for case in cases() if case.key == key and name in case.card.exempt]
         with pytest.raises(RED):
             for case in exempt:
+                torch.manual_seed(0)  # as every test starts
                 LAWS[name].test(case)
 
 

@@ -189,7 +189,7 @@ def find(
         ValueError: no mechanism has such a domain, kind, …; the message lists what there is.
 
     >>> [entry.key for entry in find(domain="spatial", year=range(2015, 2018))]
-    ['spatial_transformer']
+    ['spatial_transformer', 'attention_to_scale']
     >>> find(domain="chanel")
     Traceback (most recent call last):
     ValueError: no domain "chanel"; there are branch, channel, ...

@@ -217,6 +217,20 @@ def test_a_query_shows_what_it_attends_to():
         pairs.heat(query=24)
 
 
+def test_offsets_are_shown_by_their_length():
+    a = torch.zeros(1, 1, 9, 2, 4, 6)
+    a[..., 1, 2] = torch.tensor([3.0, 4.0])
+    heat = AttentionMap("", "", 0, "X", "b g k 2 y x", a, "offset", (1, 8, 4, 6), (4, 6)).heat()
+    assert heat[0, 1, 2] == 5 and heat.sum() == 5
+
+
+def test_queries_in_rows_and_columns_are_asked_for_by_place():
+    module = regard.create("pointwise_spatial", 8, mask_size=(7, 11), mode="collect", shrink=1)
+    one = explain(module.eval(), torch.randn(1, 8, 4, 6))[""]
+    assert one.axes == "b n m" and one.grid == (4, 6)
+    assert torch.equal(one.heat(query=(1, 2)), one.tensor[:, 1 * 6 + 2].reshape(1, 4, 6))
+
+
 def test_heads_are_averaged_or_chosen():
     a = torch.rand(2, 3, 6, 6)
     heads = one("b heads n m", a, range="softmax", grid=(2, 3))

@@ -12,7 +12,7 @@ from ..catalog import entries
 def complete(incomplete: str) -> list[tuple[str, str]]:
     """The keys that begin so, with what they are called, for a shell to complete.
 
-    >>> complete("squ")
+    >>> complete("squeeze_e")
     [('squeeze_excitation', 'Squeeze-and-Excitation')]
     """
     return [

@@ -30,6 +30,8 @@ class Mechanism(nn.Module, ABC):
     ``card`` belongs to the class; an instance whose options change a fact (the axes of its map,
     say) carries its own, made with `dataclasses.replace`.
 
+    ``multiples`` says, by an axis' letter in the card, what must divide the axis.
+
     Args:
         sizes: Axes of the input that this instance fixes, by their letter in the card.
     """
@@ -39,12 +41,11 @@ class Mechanism(nn.Module, ABC):
     def __init__(self, **sizes: int) -> None:
         super().__init__()
         self.sizes = sizes
+        self.multiples: dict[str, int] = {}
 
     def reset_parameters(self) -> None:
         """Draw new parameters as the paper does; torch's own defaults where it says nothing."""
-        for module in self.modules():
-            if module is not self and callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        _reset_below(self)
 
     def check(self, *inputs: Any) -> None:
         """Refuse inputs whose rank, sizes or type cannot be meant."""
@@ -64,6 +65,12 @@ class Mechanism(nn.Module, ABC):
                 sizes |= bind(pattern, x.shape, **sizes)
             except ValueError as e:
                 raise ValueError(f"{who}: {e}") from None
+            for axis, part in self.multiples.items():
+                if axis in pattern.split() and sizes[axis] % part:
+                    raise ValueError(
+                        f"{who}: expected a multiple of {part} on axis {axis} of ({pattern}), "
+                        f"got {sizes[axis]}: {tuple(x.shape)}"
+                    )
 
     def _fits(self, x: Any) -> bool:
         """Whether one input is in order, in a quarter of the time that it takes to say what is not.
@@ -73,8 +80,10 @@ class Mechanism(nn.Module, ABC):
         if torch.compiler.is_compiling() or not isinstance(x, Tensor) or not x.is_floating_point():
             return False
         names, sizes = single(self.card.input, x.dim()), self.sizes
-        return bool(names) and all(
-            sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True)
+        return (
+            bool(names)
+            and not self.multiples
+            and all(sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True))
         )
 
     @final
@@ -116,6 +125,15 @@ class Mechanism(nn.Module, ABC):
         """Show the arguments that the module remembers."""
         given = inspect.signature(type(self)).parameters
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in given if _plain(self, name))
+
+
+def _reset_below(module: nn.Module) -> None:
+    """Have each part draw its own parameters: what a part resets, it resets as it wants."""
+    for child in module.children():
+        if callable(reset := getattr(child, "reset_parameters", None)):
+            reset()
+        else:
+            _reset_below(child)
 
 
 def _plain(module: nn.Module, name: str) -> bool:
@@ -227,7 +245,11 @@ class SequenceAttention(Mechanism):
         value = key if value is None else value
         self.check(query, key, value)
         self.check_mask(query, key, mask)
-        z = self.embed(query, key, value)
+        return self.read(self.embed(query, key, value), mask, weights)
+
+    @final
+    def read(self, z: Any, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """What `forward` does behind `embed`, for keys and values that were kept."""
         if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
             return y
         return self.combine(self.tap(self.attention(z, mask, weights)), z)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d, max_pool3d
 
 
 @torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
@@ -47,6 +48,27 @@ def _bins(x: Tensor, axis: int, count: int) -> Tensor:
     inside = (j >= i * n // count) & (j < ((i + 1) * n + count - 1) // count)
     weights = inside.to(torch.promote_types(x.dtype, torch.float32))
     return (weights / weights.sum(1, keepdim=True)).to(x.dtype)  # count n
+
+
+@torch.fx.wrap  # likewise: for its sizes
+def shrink(x: Tensor, side: int = 2) -> Tensor:
+    """The maximum of each window of that side, never over time; an axis that is less is left.
+
+    What does not fill a window is left out.
+    """
+    sides = [side if n >= side else 1 for n in x.shape[2:]]
+    if x.dim() == 3:  # not max_pool1d: its length would be fixed by an export
+        return max_pool2d(x.unsqueeze(2), (1, *sides)).squeeze(2)
+    return max_pool2d(x, sides) if x.dim() == 4 else max_pool3d(x, (1, *sides[1:]))
+
+
+@torch.fx.wrap  # likewise
+def enlarge(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
+    """An image, interpolated bilinearly to the height and width of another."""
+    # A compiled model is for every size: it has no second way.
+    if not torch.compiler.is_compiling() and x.shape[2:] == like.shape[2:]:
+        return x
+    return interpolate(x, like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 @torch.fx.wrap  # likewise

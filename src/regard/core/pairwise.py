@@ -25,6 +25,7 @@ def weigh(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
+    causal: bool = False,
     weights: Tensor | None = None,
 ) -> Tensor:
     """The map ``… n m``: softmax over the keys, in single precision at least.
@@ -35,11 +36,14 @@ def weigh(
         scale: Multiplies the scores.
         mask: True where a query may attend, or a bias added to the scores. A query that may attend
             to nothing gets zeros.
+        causal: Close the keys behind a query's own place; the last query has that of the last key.
         weights: Multiply the scores before the mask.
     """
     scores = (q * scale) @ k.mT
     if weights is not None:
         scores = scores * weights
+    if causal:
+        mask = narrowed(mask, _past(scores.shape[-2], scores.shape[-1], scores.device))
     if mask is None:
         open_rows = None
     elif mask.dtype == torch.bool:
@@ -61,6 +65,7 @@ def attend(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
+    causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
     """The sum over the values ``… n e``, in memory that grows with n and not with n².
@@ -68,7 +73,10 @@ def attend(
     The arguments are those of `weigh`; ``dropout`` is the rate of dropping weights of the map.
     """
     if _better_in_slices(q, v, dropout):
-        return _attend_in_slices(q, k, v, scale, mask, dropout)
+        return _attend_in_slices(q, k, v, scale, mask, causal, dropout)
+    n, m = q.shape[-2], k.shape[-2]
+    if causal and (mask is not None or n != m):
+        mask, causal = narrowed(mask, _past(n, m, q.device)), False
     # The fused kernels want four axes, a dense last one, and one width for keys and values: the
     # narrower of them is padded with zeros, which changes no score and no sum.
     shape = (*q.shape[:-1], v.shape[-1])
@@ -76,8 +84,20 @@ def attend(
     q, k, v = (_dense(t, width) for t in (q, k, v))
     if q.dim() == 3:
         q, k, v = q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
-    y = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    y = scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
     return y[..., : shape[-1]].reshape(shape)
+
+
+def _past(n: int, m: int, device: torch.device, rows: slice = slice(None)) -> Tensor:
+    """Which of m keys stand at the place of each of n queries or before it, ``n m``."""
+    return torch.arange(n, device=device)[rows, None] + (m - n) >= torch.arange(m, device=device)
+
+
+def narrowed(mask: Tensor | None, may: Tensor) -> Tensor:
+    """Close a mask, boolean or added to the scores, where another one is closed."""
+    if mask is None:
+        return may
+    return mask & may if mask.dtype == torch.bool else mask.masked_fill(~may, -torch.inf)
 
 
 def _dense(x: Tensor, width: int) -> Tensor:
@@ -97,21 +117,27 @@ def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
 
 
 def _attend_in_slices(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float,
 ) -> Tensor:
     """Some queries at a time; what a slice of the map needs on the way back is computed again."""
 
     def read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return torch.dropout(weigh(q, k, scale=scale, mask=mask), dropout, train=True) @ v
 
-    n = q.shape[-2]
-    if n <= ROWS:
-        return read(q, k, v, mask)
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    n, m = q.shape[-2], k.shape[-2]
+    learns = n > ROWS and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     again = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=dropout > 0)
     sums = []
     for start in range(0, n, ROWS):
         rows = slice(start, start + ROWS)
         seen = mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
+        if causal:
+            seen = narrowed(seen, _past(n, m, q.device, rows))
         sums.append((again if learns else read)(q[..., rows, :], k, v, seen))
     return torch.cat(sums, -2)

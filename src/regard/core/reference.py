@@ -28,8 +28,11 @@ class Source:
         'pytorch/tutorials'
         >>> Source.parse("junfu1115/DANet:CAM_Module").name
         'CAM_Module'
+        >>> Source.parse("PyPI vit-pytorch 0.26.7 vit.py:ViT").repo
+        'vit-pytorch'
         """
-        head, _, rest = text.removeprefix("equations + ").strip().partition(" ")
+        text = text.removeprefix("equations + ").removeprefix("PyPI ").strip()
+        head, _, rest = text.partition(" ")
         head, _, name = head.partition(":")
         return cls(head.partition("@")[0], name or rest)
 

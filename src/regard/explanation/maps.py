@@ -116,7 +116,8 @@ class AttentionMap:
         """Bring the map to the shape of an image, ``b h w``.
 
         Axes without a place are averaged, but for one over which the map sums to one, where a mean
-        says nothing: there each image shows the entry that varies most over the places.
+        says nothing: there each image shows the entry that varies most over the places. Of offsets
+        the length is shown: how far from its place each position reads.
 
         Args:
             size: Height and width to interpolate to; as it is if None.
@@ -140,6 +141,9 @@ class AttentionMap:
                 raise ValueError(f"{self.key}: no {name} = {index} in ({self.axes})")
             a = a.select(names.index(name), index)
             names.remove(name)
+        if self.range == "offset" and "2" in names:
+            a = a.norm(dim=names.index("2"))
+            names.remove("2")
         a = self._placed(a, names)
         while a.dim() > 3:
             a = _most_varied(a) if names[1] == self.normalised else a.mean(1)

@@ -15,7 +15,7 @@ from ..core.attention import Mechanism, Tap
 from ..core.shapes import bind, expand, split
 from ..measurement.costs import aligned
 from ..measurement.meter import in_the_open, path_of, undisturbed
-from .maps import AttentionMap, Query, lay_out
+from .maps import COLUMNS, ROWS, AttentionMap, Query, lay_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,16 +139,19 @@ def explain(
         axes = split(mechanism.card.parts[part] if part else mechanism.card.map)
         tensors = out if isinstance(out, (tuple, list)) else (out,)
         for (name, own), tensor in zip(axes.items(), tensors, strict=True):
+            own, tensor, grid = _by_pairs(
+                expand(own, tensor.dim()), tensor, _grid(mechanism, shapes[path], aspect)
+            )
             one = AttentionMap(
                 path=path,
                 part=".".join(filter(None, (part, name if len(axes) > 1 else ""))),
                 call=calls[path] - 1,
                 mechanism=type(mechanism).__name__,
-                axes=expand(own, tensor.dim()),
+                axes=own,
                 tensor=tensor if grad else tensor.detach(),
                 range=mechanism.card.range,
                 input_shape=shapes[path],
-                grid=_grid(mechanism, shapes[path], aspect),
+                grid=grid,
             )
             maps.setdefault(one.key, one)
 
@@ -197,6 +200,21 @@ def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mec
             raise ValueError(f"no attention at {glob!r}; there are {', '.join(map(repr, found))}")
         chosen |= matches
     return chosen
+
+
+def _by_pairs(
+    axes: str, tensor: Tensor, grid: tuple[int, int] | None
+) -> tuple[str, Tensor, tuple[int, int] | None]:
+    """Bring the queries of a map over keys into one axis, where they stand in rows and columns.
+
+    >>> _by_pairs("b y x m", torch.zeros(2, 3, 4, 12), None)[::2]
+    ('b n m', (3, 4))
+    """
+    for rows, columns in zip(ROWS, COLUMNS, strict=True):
+        if axes.endswith(f"{rows} {columns} m"):
+            axes = axes.removesuffix(f"{rows} {columns} m") + "n m"
+            return axes, tensor.flatten(-3, -2), (tensor.shape[-3], tensor.shape[-2])
+    return axes, tensor, grid
 
 
 def _grid(mechanism: Mechanism, shape: tuple[int, ...], aspect: float) -> tuple[int, int] | None:

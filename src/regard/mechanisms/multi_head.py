@@ -44,10 +44,13 @@ class MultiHead(SequenceAttention):
         value_width: Channels of the values; as the queries by default.
         head_width: :math:`d_k`, channels of a head's queries and keys; ``width / heads`` if none.
         value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
-        bias: Give the four projections biases.
+        bias: Give the projections biases.
+        out_bias: Give the last projection, :math:`W_o`, a bias; as ``bias`` by default.
         dropout: Rate of dropping weights of the map in training.
         bias_kv: Append a learnt key and value to all others.
         zero_kv: Append a key and a value of zeros.
+        causal: Let no query read a key behind its own place; the last query has that of the last
+            key.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -57,7 +60,7 @@ class MultiHead(SequenceAttention):
 
     Raises:
         ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
-            a rate.
+            a rate, or keys are appended behind causal ones.
 
     >>> attention = MultiHead(64, heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
@@ -106,9 +109,11 @@ class MultiHead(SequenceAttention):
             dict(key_width=12, value_width=20),
             dict(head_width=6, value_head_width=3),
             dict(bias=False),
+            dict(out_bias=False),
             dict(bias_kv=True),
             dict(zero_kv=True),
             dict(dropout=0.5),
+            dict(causal=True),
         ),
         inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
     )
@@ -123,9 +128,11 @@ class MultiHead(SequenceAttention):
         head_width: int | None = None,
         value_head_width: int | None = None,
         bias: bool = True,
+        out_bias: bool | None = None,
         dropout: float = 0.0,
         bias_kv: bool = False,
         zero_kv: bool = False,
+        causal: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -140,10 +147,18 @@ class MultiHead(SequenceAttention):
         positive(head_width=head_width, value_head_width=value_head_width)
         probability(dropout=dropout)
         self.extra = bias_kv + zero_kv
+        if causal and self.extra:
+            raise ValueError("causal must be False with bias_kv or zero_kv: they stand at the end")
         self.card = replace(self.card, train_differs=dropout > 0)
         if self.extra:  # they have no bias, which keeps that of the other keys from cancelling
             self.card = replace(self.card, map="b heads n k", inert={})
-        self.heads = heads
+        if causal:
+            self.card = replace(
+                self.card,
+                equivariant=(),
+                exempt={"masked_keys_get_no_weight": "keys behind a query get none either"},
+            )
+        self.heads, self.causal = heads, causal
         self.scale = head_width**-0.5
         self.zero_kv = zero_kv
         factory = {"device": device, "dtype": dtype}
@@ -155,7 +170,8 @@ class MultiHead(SequenceAttention):
             self.extra_key = nn.Parameter(torch.empty(heads * head_width, **factory))
             self.extra_value = nn.Parameter(torch.empty(heads * value_head_width, **factory))
         self.drop = nn.Dropout(dropout)
-        self.out = nn.Linear(heads * value_head_width, width, bias, **factory)
+        out_bias = bias if out_bias is None else out_bias
+        self.out = nn.Linear(heads * value_head_width, width, out_bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -186,7 +202,8 @@ class MultiHead(SequenceAttention):
         q, k, _ = x
         keys = k.shape[2]
         mask, weights = reach(mask, keys, self.extra), reach(weights, keys, self.extra, 1.0)
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+        how = {"mask": mask, "causal": self.causal, "weights": weights}
+        return pairwise.weigh(q, k, scale=self.scale, **how)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
@@ -202,7 +219,8 @@ class MultiHead(SequenceAttention):
         q, k, v = x
         mask = reach(mask, k.shape[2], self.extra)
         dropout = self.drop.p if self.training else 0.0
-        return self.join(pairwise.attend(q, k, v, scale=self.scale, mask=mask, dropout=dropout))
+        how = {"mask": mask, "causal": self.causal, "dropout": dropout}
+        return self.join(pairwise.attend(q, k, v, scale=self.scale, **how))
 
     @classmethod
     def translate(

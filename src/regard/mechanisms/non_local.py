@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, max_pool3d
 
-from ..core import pairwise
+from ..core import grid, pairwise
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import one_of, positive
@@ -20,15 +19,6 @@ from ..core.shapes import expand
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 FORMS = ("embedded", "gaussian", "dot", "concat")
-
-
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
-def halve(x: Tensor) -> Tensor:
-    """Pool height and width, or the only axis, by two; never time, nor what is one wide."""
-    sides = [2 if n > 1 else 1 for n in x.shape[2:]]
-    if x.dim() == 3:  # not max_pool1d: its length would be fixed by an export
-        return max_pool2d(x.unsqueeze(2), (1, *sides)).squeeze(2)
-    return max_pool2d(x, sides) if x.dim() == 4 else max_pool3d(x, (1, *sides[1:]))
 
 
 class NonLocal(Attention):
@@ -163,12 +153,12 @@ class NonLocal(Attention):
         nn.init.zeros_(last.bias)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        source = halve(x) if self.pool == "input" else x
+        source = grid.shrink(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
         if self.pool == "projections":
-            k, v = halve(k), halve(v)
+            k, v = grid.shrink(k), grid.shrink(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, pad
+from torch.nn.functional import max_pool2d, pad
 
 from ..core import grid
 from ..core.attention import Attention
@@ -153,9 +153,9 @@ class ResidualAttentionModule(Attention):
         y = self.bottom(passed.pop())
         for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
             larger = passed.pop()
-            y = _enlarge(y, larger) + beside(larger)
+            y = grid.enlarge(y, larger) + beside(larger)
             y = unit(y + larger if self.carry else y)
-        y = _enlarge(y, z)
+        y = grid.enlarge(y, z)
         return self.score(y + trunk if self.carry else y).sigmoid()
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
@@ -354,8 +354,3 @@ def _halve(x: Tensor, pool: str) -> Tensor:
     if h == 1 or w == 1:  # too thin for any window: give it an empty row or column
         x = pad(x, (0, int(w == 1), 0, int(h == 1)), value=-torch.inf)
     return max_pool2d(x, 3, 2, ceil_mode=True)
-
-
-@torch.fx.wrap
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return interpolate(x, like.shape[2:], mode="bilinear", align_corners=True)

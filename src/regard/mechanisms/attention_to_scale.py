@@ -1,0 +1,157 @@
+"""Attention to scale: at each position, how much to trust what was seen at each scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid, precision
+from ..core.attention import Mechanism, Tap
+from ..core.card import Card
+from ..core.check import positive
+from ..core.reference import Source, rename
+
+
+class AttentionToScale(Mechanism):
+    r"""Adds up the scores of several scales, weighed anew at each position.
+
+    .. math::
+        y_i = \textstyle\sum_s a^s_i\, f^s_i, \quad
+        a_i = \operatorname{softmax}_s \big(W_2\, \delta(W_1 * [z^1; \dots; z^S])\big)_i
+
+    where the scores :math:`f^s` and the features :math:`z^s` of the S scales are first brought to
+    the size of the first, the finest; :math:`W_1` is a :math:`3 \times 3` convolution and
+    :math:`\delta` = ReLU. All channels of the scores share the weights. Equations 1 and 2 and
+    section 3.2 of the paper.
+
+    Features alone are weighed by themselves when they are given twice: ``fuse(*z, *z)``.
+
+    Args:
+        channels: Channels of the features of one scale.
+        scales: :math:`S`.
+        hidden: Channels between the two convolutions.
+        align_corners: Which points interpolation keeps: the centres of the corner pixels or, if
+            not, the corners of the image.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        S scores and then S features, the finest first: ``b k h w``, ``b k h1 w1``, …, ``b c h w``,
+        ``b c h1 w1``, …; map ``b s h w``, y ``b k h w``.
+
+    Raises:
+        ValueError: a size is not positive, or there is a single scale.
+
+    >>> fuse = AttentionToScale(64)
+    >>> scores = torch.randn(2, 5, 9, 7), torch.randn(2, 5, 5, 4)
+    >>> features = torch.randn(2, 64, 9, 7), torch.randn(2, 64, 5, 4)
+    >>> fuse(*scores, *features).shape
+    torch.Size([2, 5, 9, 7])
+    """
+
+    card = Card(
+        title="Attention to Scale",
+        paper="Attention to Scale: Scale-aware Semantic Image Segmentation",
+        authors=("Liang-Chieh Chen", "Yi Yang", "Jiang Wang", "Wei Xu", "Alan L. Yuille"),
+        venue="CVPR",
+        year=2016,
+        url="https://arxiv.org/abs/1511.03339",
+        domain="spatial",
+        computes="conv",
+        applies="select",
+        kind="head",
+        input="scores: b k h w, scores1: b k h1 w1, features: b c h w, features1: b c h1 w1",
+        map="b s h w",
+        output="b k h w",
+        range="softmax s",
+        cost=dict(time="n c + n k", memory="n c + n k"),
+        aliases=("attention_to_scale", "scale_attention", "scale_aware_attention"),
+        differs=(
+            "The authors released no code of the attention. Open in the paper and chosen here: "
+            "biases, a ReLU between the convolutions, and features that are enlarged before they "
+            "are joined.",
+        ),
+        references={"equations": "b s h w"},
+        example=dict(channels=6, hidden=8),
+        variants=(dict(scales=3, hidden=512), dict(align_corners=False)),
+        plug=False,
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        scales: int = 2,
+        *,
+        hidden: int = 512,
+        align_corners: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, scales=scales, hidden=hidden)
+        if scales < 2:
+            raise ValueError(f"scales must be 2 or more, got {scales}")
+        self.scales = scales
+        self.align_corners = align_corners
+        coarse = [str(i or "") for i in range(scales)]
+        inputs = [f"scores{i}: b k h{i} w{i}" for i in coarse]
+        inputs += [f"features{i}: b c h{i} w{i}" for i in coarse]
+        self.card = replace(self.card, input=", ".join(inputs))
+        factory = {"device": device, "dtype": dtype}
+        self.look = nn.Conv2d(scales * channels, hidden, 3, padding=1, **factory)
+        self.score = nn.Conv2d(hidden, scales, 1, **factory)
+        self.tap = Tap()
+
+    def embed(self, *x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The scores of each scale and the features of all, in the finest size."""
+        like = x[0]
+        fine = [
+            grid.enlarge(x[i], like, align_corners=self.align_corners)
+            for i in range(2 * self.scales)
+        ]
+        return fine[: self.scales], torch.cat(fine[self.scales :], 1)
+
+    def attention(self, x: tuple[list[Tensor], Tensor]) -> Tensor:
+        """g: the weight of each scale at each position."""
+        return precision.softmax(self.score(self.look(x[1]).relu()), 1)
+
+    def combine(self, a: Tensor, x: tuple[list[Tensor], Tensor]) -> Tensor:
+        """f: the scores, weighed and added."""
+        scores = x[0]
+        y = scores[0] * a[:, :1]
+        for i in range(1, self.scales):
+            y = y + scores[i] * a[:, i : i + 1]
+        return y
+
+    def forward(self, *x: Tensor) -> Tensor:
+        """Weigh the scores of all scales; scores first, then features, the finest first."""
+        self.count(x)
+        # By number: a traced model has no other way to take them apart.
+        x = tuple(x[i] for i in range(2 * self.scales))
+        self.check(*x)
+        z = self.embed(*x)
+        return self.combine(self.tap(self.attention(z)), z)
+
+    def count(self, x: Any) -> None:
+        """Refuse too few or too many inputs."""
+        if not isinstance(x, torch.fx.Proxy) and len(x) != 2 * self.scales:
+            raise ValueError(
+                f"{type(self).__name__}: expected scores and features of {self.scales} scales "
+                f"({self.card.input}), got {len(x)} inputs"
+            )
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[AttentionToScale, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["feat_channels"],
+            kwargs["scales"],
+            hidden=kwargs["hidden"],
+            align_corners=kwargs.get("align_corners", True),
+        )
+        return module, rename(state, {"conv1": "look", "conv2": "score"})

@@ -1,0 +1,246 @@
+"""Efficient multi-head attention: all positions read a reduced image, and heads hear each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, pixel_shuffle
+
+from ..core import pairwise, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, positive, probability
+from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+def standardise(a: Tensor) -> Tensor:
+    """Mean 0 and variance 1 for each head's map: an instance norm, of a single number too."""
+    return layer_norm(a, a.shape[2:])
+
+
+@torch.fx.wrap  # likewise, for its layout
+def image(y: Tensor, x: Tensor) -> Tensor:
+    """The tokens ``b n c`` as an image of the size and the layout of x."""
+    y = y.mT.unflatten(2, x.shape[2:])
+    return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+
+
+class EfficientMultiHead(Attention):
+    r"""Gives each position a weighted sum over a reduced image, by heads that are mixed.
+
+    .. math::
+        y = W_o [a_1 V_1; \dots; a_H V_H], \quad a_h = \operatorname{IN}\Big(\operatorname{softmax}
+        \big(\textstyle\sum_g w_{hg} \frac{Q_g K_g^\top}{\sqrt{d_k}} + b_h\big)\Big), \quad
+        [K, V] = W_{kv} \operatorname{LN}(\operatorname{DWConv}_s(x))
+
+    where Q is from x, the depthwise convolution has a kernel of s + 1 and a stride of s, and IN
+    normalises the map of each head; section 3.2 of the paper. The second version (section 3 of
+    "ResT V2: Simpler, Faster and Stronger") leaves the softmax alone (``transform=False``) and adds
+    to the heads what the values hold themselves, enlarged again (``upsample=True``):
+    :math:`\operatorname{LN}(\operatorname{PixelShuffle}_s(\operatorname{DWConv}(V)))`.
+
+    Args:
+        channels: :math:`C`.
+        heads: :math:`H`.
+        reduction: :math:`s`; with 1, keys and values are from the image itself.
+        head_width: :math:`d_k`, channels of a head's queries and keys; ``channels / heads`` if
+            none.
+        value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
+        transform: Mix the scores of the heads, and normalise the map after the softmax. A single
+            head is never transformed.
+        upsample: Add the enlarged values; height and width must be multiples of the reduction.
+        bias: Give the projections of queries, keys and values biases.
+        dropout: Rate of dropping weights of the map in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b heads n m`` for n positions and m of the reduced image, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the channels, or the dropout is
+            not a rate.
+
+    >>> EfficientMultiHead(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Efficient multi-head self-attention",
+        paper="ResT: An Efficient Transformer for Visual Recognition",
+        authors=("Qinglong Zhang", "Yubin Yang"),
+        venue="NeurIPS",
+        year=2021,
+        url="https://arxiv.org/abs/2105.13677",
+        code="https://github.com/wofmanaf/ResT",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="conv+matmul",
+        applies="matmul",
+        kind="relation",
+        map="b heads n m",
+        range="real",
+        cost=dict(time="n^2 c + n c^2", memory="n^2 + n c"),
+        aliases=("emsa", "rest", "efficient_multi_head_self_attention"),
+        differs=(
+            "Heads and reduction are those of the third stage of the authors' networks, which has "
+            "most of their layers; their class itself reduces nothing by default.",
+            "The layer norms divide by the root of the variance plus 1e-5, with upsample=True "
+            "1e-6, as in the authors' two versions.",
+            "Height and width are read from the input; a well-known re-implementation wants them "
+            "in its constructor.",
+        ),
+        references={
+            "wofmanaf/ResT": "b heads n m",
+            "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
+        },
+        example=dict(channels=16),
+        variants=(
+            dict(transform=False, heads=2),
+            dict(transform=False, upsample=True, bias=False),
+            dict(upsample=True, reduction=1),
+            dict(reduction=1, head_width=3, value_head_width=5),
+            dict(heads=1, reduction=4),
+            dict(dropout=0.5),
+        ),
+        inert={
+            "key.bias": "a constant added to all scores of a query cancels in the softmax",
+            "mix.bias": "a constant added to all scores of a head cancels in the softmax",
+            "value.bias": "the rows of a normalised map sum to zero, and take a constant with them",
+            "shrink_norm.bias": "a constant in keys and values, which cancels in both",
+        },
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 4,
+        reduction: int = 2,
+        *,
+        head_width: int | None = None,
+        value_head_width: int | None = None,
+        transform: bool = True,
+        upsample: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        positive(channels=channels, heads=heads, reduction=reduction)
+        super().__init__(c=channels, heads=heads)
+        if upsample and reduction > 1:
+            self.multiples = {"h": reduction, "w": reduction}
+        if head_width is None:
+            divides(channels=channels, heads=heads)
+            head_width = channels // heads
+        value_head_width = head_width if value_head_width is None else value_head_width
+        positive(head_width=head_width, value_head_width=value_head_width)
+        probability(dropout=dropout)
+        transform = transform and heads > 1
+        self.heads, self.reduction, self.scale = heads, reduction, head_width**-0.5
+        cancels = transform and not upsample
+        inert = {"key": True, "mix": transform, "value": cancels, "shrink_norm": cancels}
+        self.card = replace(
+            self.card,
+            range="real" if transform else "softmax",
+            equivariant=("pixels",) if reduction == 1 and not upsample else (),
+            train_differs=dropout > 0,
+            inert={n: why for n, why in self.card.inert.items() if inert[n.partition(".")[0]]},
+            cost=self.card.cost if transform else {**self.card.cost, "memory": "n c"},
+        )
+        factory = {"device": device, "dtype": dtype}
+        inner = heads * value_head_width
+        eps = 1e-6 if upsample else 1e-5
+        self.query = nn.Conv2d(channels, heads * head_width, 1, bias=bias, **factory)
+        self.shrink = self.shrink_norm = None
+        if reduction > 1:
+            how = {"padding": reduction // 2, "groups": channels, **factory}
+            self.shrink = nn.Conv2d(channels, channels, reduction + 1, reduction, **how)
+            self.shrink_norm = nn.LayerNorm(channels, eps, **factory)
+        self.key = nn.Linear(channels, heads * head_width, bias, **factory)
+        self.value = nn.Linear(channels, inner, bias, **factory)
+        self.mix = nn.Conv2d(heads, heads, 1, **factory) if transform else None
+        self.drop = nn.Dropout(dropout)
+        self.grow = self.grow_norm = None
+        if upsample:
+            how = {"padding": 1, "groups": inner, **factory}
+            self.grow = nn.Conv2d(inner, inner * reduction**2, 3, **how)
+            self.grow_norm = nn.LayerNorm(inner, eps, **factory)
+        self.out = nn.Linear(inner, channels, **factory)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if self.shrink is None or self.shrink_norm is None:
+            source = x.flatten(2).mT  # b m c
+        else:
+            source = self.shrink_norm(self.shrink(x).flatten(2).mT)
+        q = self.query(x).flatten(2).mT
+        return x, *map(self.divide, (q, self.key(source), self.value(source)))
+
+    def divide(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        _, q, k, _ = x
+        if self.mix is None:
+            return pairwise.weigh(q, k, scale=self.scale)
+        return standardise(precision.softmax(self.mix((q * self.scale) @ k.mT), -1))
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return self.join(self.drop(a) @ x[3], x)
+
+    def join(self, y: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        like, _, _, v = x
+        y = y.transpose(1, 2).flatten(2)  # b n (heads d)
+        if self.grow is not None and self.grow_norm is not None:
+            h, w = like.shape[2] // self.reduction, like.shape[3] // self.reduction
+            grown = self.grow(v.mT.flatten(1, 2).unflatten(2, (h, w)))
+            y = y + self.grow_norm(pixel_shuffle(grown, self.reduction).flatten(2).mT)
+        return image(self.out(y), like)
+
+    def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor | None:
+        if self.mix is not None:  # the norm needs every number of the map
+            return None
+        _, q, k, v = x
+        dropout = self.drop.p if self.training else 0.0
+        return self.join(pairwise.attend(q, k, v, scale=self.scale, dropout=dropout), x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[EfficientMultiHead, Mapping[str, Tensor]]:
+        if source.repo != "wofmanaf/ResT":
+            module = cls(
+                kwargs["d_model"],
+                kwargs["h"],
+                max(kwargs.get("ratio", 3), 1),
+                head_width=kwargs["d_k"],
+                value_head_width=kwargs["d_v"],
+                transform=kwargs.get("apply_transform", True),
+                dropout=kwargs.get("dropout", 0.1),
+            )
+            names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
+            names |= {"sr_conv": "shrink", "sr_ln": "shrink_norm", "transform.conv": "mix"}
+            return module, rename(state, names)
+        if kwargs.get("qk_scale") or kwargs.get("proj_drop"):
+            raise ValueError("EfficientMultiHead: qk_scale and proj_drop have no place here")
+        module = cls(
+            kwargs["dim"],
+            kwargs.get("num_heads", 8),
+            kwargs.get("sr_ratio", 1),
+            transform=kwargs.get("apply_transform", False),
+            upsample="up_norm.weight" in state,
+            bias="q.bias" in state,
+            dropout=kwargs.get("attn_drop", 0.0),
+        )
+        names = {"q": "query", "sr": "shrink", "sr_norm": "shrink_norm", "transform_conv": "mix"}
+        names |= {"up.0": "grow", "up_norm": "grow_norm", "proj": "out"}
+        state = dict(state)
+        for kind in ("weight", "bias"):
+            if (stacked := state.pop(f"kv.{kind}", None)) is not None:
+                state[f"key.{kind}"], state[f"value.{kind}"] = stacked.chunk(2)
+        return module, rename(state, names)

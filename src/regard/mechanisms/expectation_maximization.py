@@ -1,0 +1,192 @@
+"""Expectation-maximisation attention: features rebuilt from a few bases that the image tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.linalg import vector_norm
+
+from ..core import precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import positive
+from ..core.reference import Source, rename
+
+EPS = 1e-6
+
+
+class ExpectationMaximization(Attention):
+    r"""Rebuilds the features from K bases, which a few steps of EM have fitted to the image.
+
+    .. math::
+        y = \delta\big(x + \mathrm{BN}(W_2\, \delta(\mu A^\top))\big), \quad
+        A = \operatorname{softmax}_k(Z^\top \mu), \quad
+        \mu_k = \Big|\tfrac{\sum_n a_{nk} z_n}{\sum_n a_{nk}}\Big|, \quad Z = W_1 x + b_1
+
+    The last two alternate T times: each position is shared out among the bases, then each base is
+    the mean of its positions, divided by its norm. They start from bases that training keeps as a
+    moving average, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \bar\mu`, over the images of all
+    processes; :math:`\delta` is ReLU. Section 4 of the paper.
+
+    The steps are taken without gradients, so :math:`W_1` and :math:`b_1` stay as they are.
+    `torch.nn.parallel.DistributedDataParallel` wants to be told:
+    ``attention.before.requires_grad_(False)``.
+
+    Args:
+        channels: :math:`C`.
+        bases: :math:`K`.
+        steps: :math:`T`.
+        momentum: :math:`\alpha`, the part of the kept bases that a training step keeps; with 1 they
+            never move.
+        give_bases: Give the image's bases, too.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b n k`` for the n positions, y as x; with ``give_bases`` y and the
+        bases ``b c k``.
+
+    Raises:
+        ValueError: a size is not positive, or the momentum is not between 0 and 1.
+
+    >>> ExpectationMaximization(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Expectation-maximisation attention",
+        paper="Expectation-Maximization Attention Networks for Semantic Segmentation",
+        authors=(
+            "Xia Li",
+            "Zhisheng Zhong",
+            "Jianlong Wu",
+            "Yibo Yang",
+            "Zhouchen Lin",
+            "Hong Liu",
+        ),
+        venue="ICCV",
+        year=2019,
+        url="https://arxiv.org/abs/1907.13426",
+        code="https://github.com/XiaLiPKU/EMANet",
+        licence="GPL-3.0",
+        domain="spatial",
+        computes="conv+matmul",
+        applies="matmul",
+        kind="relation",
+        map="b n k",
+        range="softmax",
+        equivariant=("pixels",),
+        train_differs=True,
+        inert={"before.*": "the EM steps behind it are taken without gradients"},
+        cost=dict(time="n c^2 + n c k", memory="n c + n k"),
+        aliases=("emanet", "ema", "emau", "em_attention"),
+        differs=(
+            "The authors' training script moves the bases, after the network has returned them; "
+            "here the module does it, in training, with the images of all processes.",
+            "No gradient passes the EM steps, as in the authors' code: the first convolution does "
+            "not learn, and the input gets its gradient past the attention.",
+        ),
+        references={"XiaLiPKU/EMANet": "b n k"},
+        example=dict(channels=16, bases=6),
+        variants=(dict(steps=1, give_bases=True), dict(momentum=0.5), dict(momentum=1.0)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        bases: int = 64,
+        *,
+        steps: int = 3,
+        momentum: float = 0.9,
+        give_bases: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, bases=bases, steps=steps)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must be between 0 and 1, got {momentum!r}")
+        self.steps, self.momentum, self.give_bases = steps, momentum, give_bases
+        if give_bases:
+            self.card = replace(self.card, output="b c h w, b c k")
+        factory = {"device": device, "dtype": dtype}
+        self.before = nn.Conv2d(channels, channels, 1, **factory)
+        self.register_buffer("bases", torch.empty(channels, bases, **factory))
+        self.after = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False, **factory),
+            nn.BatchNorm2d(channels, momentum=3e-4, **factory),
+        )
+        self.reset_parameters()
+
+    bases: Tensor
+
+    def reset_parameters(self) -> None:
+        """Draw new layers by He's rule, and bases of length one in random directions."""
+        super().reset_parameters()
+        for layer in (self.before, self.after[0]):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        with torch.no_grad():
+            self.bases.copy_(_unit(self.bases.normal_()))
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.before(x).flatten(2).detach()  # b c h w, b c n
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        z = x[1]
+        a = _share(z, self.bases)
+        for _ in range(self.steps - 1):
+            a = _share(z, _fit(z, a))
+        return a
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        whole, z = x
+        bases = _fit(z, a)  # b c k
+        if self.training and self.momentum < 1:
+            mean = _mean_of_all(bases.detach()).to(self.bases.dtype)
+            self.bases.lerp_(mean, 1 - self.momentum)
+        y = (bases @ a.mT).relu().unflatten(2, whole.shape[2:])
+        y = (whole + self.after(y)).relu()
+        return (y, bases) if self.give_bases else y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ExpectationMaximization, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs["c"],
+            kwargs["k"],
+            steps=kwargs.get("stage_num", 3),
+            momentum=0.9 if kwargs.get("moving_average", True) else 1.0,  # of the training script
+            give_bases=True,
+        )
+        return module, rename(state, {"conv1": "before", "mu": "bases", "conv2": "after"})
+
+
+def _share(z: Tensor, bases: Tensor) -> Tensor:
+    """E: share out each position among the bases, ``b n k``."""
+    return precision.softmax(z.mT @ bases, -1)
+
+
+def _fit(z: Tensor, a: Tensor) -> Tensor:
+    """M: the direction of the mean of the positions that each base has a share in, ``b c k``."""
+    # Divided before they are summed: the sum of many positions leaves the range of half precision.
+    return _unit(z @ (a / (a.sum(1, keepdim=True) + EPS)))
+
+
+def _unit(bases: Tensor) -> Tensor:
+    return bases / (vector_norm(bases, dim=-2, keepdim=True) + EPS)
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+def _mean_of_all(bases: Tensor) -> Tensor:
+    """The mean over the images of all processes, however many each of them has."""
+    wide = torch.promote_types(bases.dtype, torch.float32)
+    count = bases.new_full((1,), bases.shape[0], dtype=wide)
+    total = torch.cat([bases.sum(0, dtype=wide).flatten(), count])
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(total)
+    return (total[:-1] / total[-1]).unflatten(0, bases.shape[1:])

@@ -1,0 +1,210 @@
+"""Global context: one weighted average over all positions, added to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import above_zero, one_of, reduced
+from ..core.reference import Source, rename
+
+
+class GlobalContext(Attention):
+    r"""Adds to every position the same context: an average in which the positions weigh unequally.
+
+    .. math::
+        y_i = x_i + W_{v2}\,\delta\big(\mathrm{LN}(W_{v1} z)\big), \quad
+        z = \textstyle\sum_j a_j x_j, \quad a_j = \operatorname{softmax}_j\, W_k x_j
+
+    with :math:`\delta` = ReLU, LN a layer norm over the :math:`C/r` hidden channels of each image,
+    :math:`W_{v1}` of shape :math:`(C/r, C)` and :math:`W_{v2}` of :math:`(C, C/r)`; equation 5 and
+    figure 4 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
+        hidden: The hidden width itself, instead of ``reduction``.
+        pool: How the context is gathered: with weights that the positions score themselves
+            (``attention``) or with equal ones (``mean``).
+        fusion: Add the transformed context to x (``add``), multiply x by its sigmoid (``mul``), or
+            multiply and then add, each with layers of its own (``both``).
+        eps: What the layer norm adds to the variance.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), map ``b 1 n`` for n positions, y as x.
+
+    Raises:
+        ValueError: a size or eps is not positive, the reduction leaves no hidden channel, or a pool
+            or a fusion is unknown.
+
+    >>> GlobalContext(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Global Context",
+        paper="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
+        authors=("Yue Cao", "Jiarui Xu", "Stephen Lin", "Fangyun Wei", "Han Hu"),
+        venue="ICCV Workshops",
+        year=2019,
+        url="https://arxiv.org/abs/1904.11492",
+        code="https://github.com/xvjiarui/GCNet",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="conv+matmul+fc",
+        applies="add",
+        kind="relation",
+        input="b c *",
+        map="b 1 n",
+        output="b c *",
+        range="softmax",
+        equivariant=("pixels",),
+        identity_at_init=True,
+        inert={"score.bias": "a constant added to all scores cancels in the softmax"},
+        cost=dict(time="n c + c^2", memory="n c"),
+        aliases=("gc", "gcnet", "gc_block", "global_context_block", "context_block"),
+        differs=(
+            "Sigmoid gates and equal weights are what the paper and the authors' code compare the "
+            "block with (fusion='mul', fusion='both', pool='mean').",
+            "timm's layer of the same name multiplies by default, with r = 8 and an eps of 1e-6.",
+        ),
+        references={"xvjiarui/GCNet": "b 1 n", "timm": ""},
+        example=dict(channels=16, reduction=4),
+        variants=(
+            dict(pool="mean", fusion="mul"),
+            dict(hidden=7, fusion="both", eps=1e-2),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        *,
+        hidden: int | None = None,
+        pool: Literal["attention", "mean"] = "attention",
+        fusion: Literal["add", "mul", "both"] = "add",
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction, hidden)
+        one_of(("attention", "mean"), pool=pool)
+        one_of(("add", "mul", "both"), fusion=fusion)
+        above_zero(eps=eps)
+        self.pool = pool
+        self.fusion = fusion
+        uniform = pool == "mean"
+        self.card = replace(
+            self.card,
+            range="unit" if uniform else "softmax",
+            map_invariant=("pixels", "channels") if uniform else (),
+            identity_at_init=fusion == "add",
+            inert={} if uniform else self.card.inert,
+        )
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+
+        def transform() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(channels, hidden, **factory),
+                nn.LayerNorm(hidden, eps, **factory),
+                nn.ReLU(),
+                nn.Linear(hidden, channels, **factory),
+            )
+
+        if not uniform:
+            self.score = nn.Linear(channels, 1, **factory)
+        if fusion != "add":
+            self.mul = transform()
+        if fusion != "mul":
+            self.add = transform()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; the last layers start at zero, so that the added context does."""
+        super().reset_parameters()
+        if self.pool == "attention":
+            nn.init.kaiming_normal_(self.score.weight, nonlinearity="relu")
+            nn.init.zeros_(self.score.bias)
+        for name in ("mul", "add"):
+            if self.fusion in (name, "both"):
+                last = self.get_submodule(f"{name}.3")
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
+
+    def attention(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2)  # b c n
+        if self.pool == "mean":
+            return torch.ones_like(rows[:, :1]) / rows.shape[2]
+        scores = self.score.weight[None] @ rows + self.score.bias  # b 1 n
+        return precision.softmax(scores, -1)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return self.fuse((x.flatten(2) @ a.mT).squeeze(2), x)
+
+    def fused(self, x: Tensor) -> Tensor | None:
+        return self.fuse(grid.mean(x), x) if self.pool == "mean" else None
+
+    def fuse(self, z: Tensor, x: Tensor) -> Tensor:
+        y = x
+        if self.fusion != "add":
+            y = y * grid.spread(self.mul(z).sigmoid(), x)
+        if self.fusion != "mul":
+            y = y + grid.spread(self.add(z), x)
+        return y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GlobalContext, Mapping[str, Tensor]]:
+        if source.repo == "timm":
+            return cls._from_timm(kwargs, state)
+        fusions = set(kwargs.get("fusion_types", ("channel_add",)))
+        pool = kwargs.get("pooling_type", "att")
+        one_of(("att", "avg"), pooling_type=pool)
+        module = cls(
+            kwargs["inplanes"],
+            hidden=int(kwargs["inplanes"] * kwargs["ratio"]),
+            pool="attention" if pool == "att" else "mean",
+            fusion=cls._fusion("channel_add" in fusions, "channel_mul" in fusions),
+        )
+        names = {"conv_mask": "score", "channel_add_conv": "add", "channel_mul_conv": "mul"}
+        return module, rename(state, names)
+
+    @classmethod
+    def _from_timm(
+        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GlobalContext, Mapping[str, Tensor]]:
+        for name, known in (("act_layer", "relu"), ("gate_layer", "sigmoid")):
+            given = kwargs.get(name, known)
+            if getattr(given, "__name__", str(given)).lower() != known:
+                raise ValueError(f"GlobalContext: {name} must be {known!r}, got {given!r}")
+        fusion = cls._fusion(kwargs.get("fuse_add", False), kwargs.get("fuse_scale", True))
+        module = cls(
+            kwargs["channels"],
+            hidden=len(state["mlp_scale.fc1.weight" if fusion != "add" else "mlp_add.fc1.weight"]),
+            pool="attention" if kwargs.get("use_attn", True) else "mean",
+            fusion=fusion,
+            eps=1e-6,
+        )
+        names = {"conv_attn": "score"}
+        for theirs, ours in (("mlp_add", "add"), ("mlp_scale", "mul")):
+            layers = {"fc1": 0, "norm": 1, "fc2": 3}
+            names |= {f"{theirs}.{layer}": f"{ours}.{i}" for layer, i in layers.items()}
+        return module, rename(state, names)
+
+    @staticmethod
+    def _fusion(add: bool, mul: bool) -> Literal["add", "mul", "both"]:
+        if not add and not mul:
+            raise ValueError("GlobalContext: without add and mul the context would go nowhere")
+        return "both" if add and mul else "add" if add else "mul"

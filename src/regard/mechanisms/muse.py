@@ -1,0 +1,432 @@
+"""Parallel multi-scale attention: attention and convolutions share one projection of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..core import pairwise, precision
+from ..core.attention import SequenceAttention, Tap
+from ..core.card import Card
+from ..core.check import divides, odd, one_of, positive, probability
+from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type and rank
+def open_keys(mask: Tensor) -> Tensor:
+    """The keys that some query may attend to, ``b m`` or ``1 m``."""
+    allowed = mask if mask.dtype == torch.bool else mask > -torch.inf
+    rows = allowed.any(-2)  # m, or b heads m
+    return rows[None] if rows.dim() == 1 else rows.any(1)
+
+
+class MUSE(SequenceAttention):
+    r"""Reads each sequence by self-attention and by convolutions of several widths, side by side.
+
+    .. math::
+        y = W_o \Big[a V;\ \textstyle\sum_k g_k\, F_k * V\Big], \quad
+        a = \operatorname{softmax}\Big(\frac{Q K^\top}{\sqrt{d_k}} + M\Big), \quad
+        g = \operatorname{softmax}(\alpha)
+
+    for each head, with a filter for each position, :math:`F_k = \operatorname{softmax}(W_k v)` over
+    its k taps: equations 2 and 5 to 7 of the paper. ``static`` filters are weights of their own:
+    :math:`y = W_o\, a V + \sum_k g_k P_k (F_k * V)` with :math:`F_k` depthwise and :math:`P_k`
+    pointwise. `MUSELayer` is the whole layer, with its feed-forward branch.
+
+    Args:
+        width: Channels of queries, keys, values and output.
+        heads: Heads of the attention; the channels of a head share a dynamic filter.
+        kernels: The widths k.
+        filters: Predict the filters from the values, as the authors do, or learn them once for all
+            positions, as a well-known re-implementation does, where a width of 1 has none.
+        padding: Centre the filters, or let them look back only; then a causal mask goes with it.
+        head_width: :math:`d_k`, channels of a head's queries and keys; ``width / heads`` if none.
+        value_head_width: Channels of a head's values; ``head_width`` by default.
+        mask_values: The convolutions, too, read zeros at the keys that no query looks at.
+        dropout: Rate of dropping weights of the map and of the dynamic filters in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query, key and value ``b n d``, map ``b heads n n``, the gated sum of the dynamic filters
+        ``b n heads k`` (``tap_filters``), y ``b n d``. The mask is broadcast to the map; True = may
+        attend, or it is added to the scores.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, a centred kernel is
+            even, a choice is unknown, or the dropout is not a rate.
+
+    >>> MUSE(64, heads=4)(torch.randn(2, 9, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = Card(
+        title="Parallel multi-scale attention",
+        paper="MUSE: Parallel Multi-Scale Attention for Sequence to Sequence Learning",
+        authors=("Guangxiang Zhao", "Xu Sun", "Jingjing Xu", "Zhiyuan Zhang", "Liangchen Luo"),
+        venue="arXiv",
+        year=2019,
+        url="https://arxiv.org/abs/1911.09483",
+        code="https://github.com/lancopku/MUSE",
+        licence="none stated",
+        domain="sequence",
+        computes="fc+conv+matmul",
+        applies="matmul",
+        kind="sequence",
+        input="query: b n d, key: b n d, value: b n d",
+        map="b heads n n",
+        output="b n d",
+        parts={"filters": "b n heads k"},
+        range="softmax",
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=("parallel_multi_scale_attention", "prime"),
+        differs=(
+            "The channels of a head share a filter, as in the authors' code; the paper's equations "
+            "have no heads there.",
+            "One layer projects both branches, so they share its bias, as in the authors' code.",
+            "A well-known re-implementation (filters='static') puts the weights of its kernels "
+            "through a softmax again in every call, outside of the graph; here it is one softmax, "
+            "which learns.",
+        ),
+        references={
+            "lancopku/MUSE:ParallelMultiheadAttention": "b n n",
+            "lancopku/MUSE:TransformerCombineEncoderLayer": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "b heads n n",
+        },
+        example=dict(width=16, heads=4, kernels=(3, 5)),
+        variants=(
+            dict(filters="static", kernels=(1, 3, 5)),
+            dict(padding="causal", kernels=(2, 3)),
+            dict(filters="static", padding="causal"),
+            dict(head_width=6, value_head_width=3),
+            dict(mask_values=True),
+            dict(dropout=0.5),
+        ),
+        inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        *,
+        kernels: Sequence[int] = (3, 15),
+        filters: Literal["dynamic", "static"] = "dynamic",
+        padding: Literal["same", "causal"] = "same",
+        head_width: int | None = None,
+        value_head_width: int | None = None,
+        mask_values: bool = False,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width, heads=heads)
+        one_of(("dynamic", "static"), filters=filters)
+        one_of(("same", "causal"), padding=padding)
+        if head_width is None:
+            divides(width=width, heads=heads)
+            head_width = width // heads
+        value_head_width = head_width if value_head_width is None else value_head_width
+        positive(width=width, heads=heads, head_width=head_width, value_head_width=value_head_width)
+        probability(dropout=dropout)
+        if not kernels:
+            raise ValueError("kernels must hold at least one width, got ()")
+        for k in kernels:
+            (positive if padding == "causal" else odd)(kernels=k)
+        self.heads, self.scale = heads, head_width**-0.5
+        self.kernels, self.padding = tuple(kernels), padding
+        self.dynamic, self.mask_values = filters == "dynamic", mask_values
+        self.back = tuple(k - 1 if padding == "causal" else k // 2 for k in kernels)
+        inert = {**self.card.inert}
+        if len(kernels) == 1:
+            inert["gate"] = "a softmax over a single kernel is one"
+        if self.dynamic and 1 in kernels:
+            inert[f"predict.{self.kernels.index(1)}.*"] = "a softmax over a single tap is one"
+        parts = self.card.parts if self.dynamic else {}
+        extra = "a map of zeros, which the law compares with, closes all keys to the convolutions"
+        exempt = {"masks_hold_on_both_paths": extra} if mask_values else {}
+        self.card = replace(
+            self.card, parts=parts, inert=inert, exempt=exempt, train_differs=dropout > 0
+        )
+        factory = {"device": device, "dtype": dtype}
+        inner = heads * value_head_width
+        self.query = nn.Linear(width, heads * head_width, **factory)
+        self.key = nn.Linear(width, heads * head_width, **factory)
+        self.value = nn.Linear(width, inner, **factory)
+        self.gate = nn.Parameter(torch.zeros(len(kernels), **factory))
+        if self.dynamic:
+            self.predict = nn.ModuleList(
+                nn.Linear(inner, heads * k, bias=False, **factory) for k in kernels
+            )
+            self.tap_filters = Tap()
+        else:
+            self.depth = nn.ModuleList(
+                nn.Conv1d(inner, inner, k, groups=inner, **factory) if k > 1 else nn.Identity()
+                for k in kernels
+            )
+            self.point = nn.ModuleList(nn.Linear(inner, width, **factory) for _ in kernels)
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(2 * inner if self.dynamic else inner, width, **factory)
+
+    def reset_parameters(self) -> None:
+        """Draw new layers; all kernels start with the same weight."""
+        super().reset_parameters()
+        nn.init.zeros_(self.gate)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.query(query), self.key(key), self.value(value)
+        q, k, v = (x.unflatten(2, (self.heads, -1)) for x in (q, k, v))
+        return q.transpose(1, 2), k.transpose(1, 2), v  # b heads n d twice, b n heads d
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        q, k, _ = x
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        v = x[2]
+        y = self.drop(a) @ v.transpose(1, 2)
+        return self.join(y, v, (a != 0).any(1).any(1) if self.mask_values else None)
+
+    def fused(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor | None:
+        if weights is not None:
+            return None
+        q, k, v = x
+        dropout = self.drop.p if self.training else 0.0
+        y = pairwise.attend(q, k, v.transpose(1, 2), scale=self.scale, mask=mask, dropout=dropout)
+        return self.join(y, v, open_keys(mask) if self.mask_values and mask is not None else None)
+
+    def join(self, y: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+        """Convolve the values, and project what both branches give."""
+        y = y.transpose(1, 2).flatten(2)  # b n (heads d)
+        if seen is not None:
+            v = v * seen[..., None, None]
+        g = precision.softmax(self.gate, 0)
+        if self.dynamic:
+            return self.out(torch.cat([y, self.slide(self.predicted(v, g), v).flatten(2)], 2))
+        y, v = self.out(y), v.flatten(2)
+        for i, (depth, point) in enumerate(zip(self.depth, self.point, strict=True)):
+            k, back = self.kernels[i], self.back[i]
+            z = depth(pad(v.mT, (back, k - 1 - back))).mT if k > 1 else v
+            y = y + point(z) * g[i]
+        return y
+
+    def predicted(self, v: Tensor, g: Tensor) -> Tensor:
+        """The gated sum of the filters, each at its place in the widest: ``b n heads k``."""
+        total, flat = None, v.flatten(2)
+        most, front = max(self.back), self.ahead
+        for i, predict in enumerate(self.predict):
+            k, back = self.kernels[i], self.back[i]
+            f = precision.softmax(predict(flat).unflatten(2, (self.heads, k)), -1) * g[i]
+            f = pad(f, (most - back, front - (k - 1 - back)))
+            total = f if total is None else total + f
+        return self.tap_filters(total)
+
+    @property
+    def ahead(self) -> int:
+        """How far the widest filter looks forward."""
+        return max(k - 1 - back for k, back in zip(self.kernels, self.back, strict=True))
+
+    def slide(self, f: Tensor, v: Tensor) -> Tensor:
+        """The filter of each position over the values around it, without copies of them."""
+        f, n = self.drop(f), v.shape[1]
+        back, front = max(self.back), self.ahead
+        v = pad(v, (0, 0, 0, 0, back, front))
+        y = f[..., :1] * v[:, :n]
+        for i in range(1, back + 1 + front):
+            y = torch.addcmul(y, f[..., i : i + 1], v[:, i : i + n])
+        return y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SequenceAttention, Mapping[str, Tensor]]:
+        if source.repo == "lancopku/MUSE":
+            if "self_attn.out_proj.weight" in state:
+                return MUSELayer.translate(source, kwargs, state)
+            return cls(**_arguments(kwargs)), _rows(state)
+        kernels = (1, 3, 5)
+        module = cls(
+            kwargs["d_model"],
+            kwargs["h"],
+            kernels=kernels,
+            filters="static",
+            head_width=kwargs["d_k"],
+            value_head_width=kwargs["d_v"],
+            dropout=kwargs.get("dropout", 0.1),
+        )
+        names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out", "dy_paras": "gate"}
+        for i, k in enumerate(kernels):
+            names |= {f"conv{k}.depth_conv": f"depth.{i}", f"conv{k}.pointwise_conv": f"point.{i}"}
+        return module, rename(state, names)
+
+
+class MUSELayer(SequenceAttention):
+    r"""Adds self-attention, convolutions and a feed-forward branch to the input, all at once.
+
+    .. math::
+        y = \operatorname{LN}\big(x + \operatorname{MUSE}(x) + W_2\,\delta(W_1 x)\big)
+
+    or, with ``norm_first``, :math:`y = x + \operatorname{MUSE}(z) + W_2\,\delta(W_1 z)` and
+    :math:`z = \operatorname{LN}(x)`, where :math:`\delta` = ReLU; equation 2 of the paper.
+
+    Args:
+        width: Channels of queries, keys, values and output.
+        heads: Heads of the attention.
+        hidden: Units of the feed-forward branch; four times the width if none.
+        kernels: Widths of the filters.
+        filters: Filters that are predicted from the values, or learnt, as in `MUSE`.
+        padding: Centre the filters, or let them look back only.
+        mask_values: The convolutions, too, read zeros at the keys that no query looks at.
+        norm_first: Normalise what the branches read instead of the sum.
+        dropout: Rate of dropping weights of the map and of the filters, and what the branches add,
+            in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query, key and value ``b n d``, map ``b heads n n``, y ``b n d``; the mask as in `MUSE`.
+
+    Raises:
+        ValueError: as `MUSE`.
+
+    >>> MUSELayer(64, heads=4)(torch.randn(2, 9, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = replace(
+        MUSE.card,
+        parts={},
+        example=dict(width=12, heads=3, hidden=20),
+        variants=(
+            dict(norm_first=True, padding="causal", kernels=(2, 4)),
+            dict(filters="static", mask_values=True),
+            dict(dropout=0.5),
+        ),
+        inert={
+            "branches.key.bias": "a constant added to all scores of a query cancels in the softmax"
+        },
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        hidden: int | None = None,
+        *,
+        kernels: Sequence[int] = (3, 15),
+        filters: Literal["dynamic", "static"] = "dynamic",
+        padding: Literal["same", "causal"] = "same",
+        mask_values: bool = False,
+        norm_first: bool = False,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width, heads=heads)
+        hidden = 4 * width if hidden is None else hidden
+        factory = {"device": device, "dtype": dtype}
+        self.branches = MUSE(
+            width,
+            heads,
+            kernels=kernels,
+            filters=filters,
+            padding=padding,
+            mask_values=mask_values,
+            dropout=dropout,
+            **factory,
+        )
+        positive(hidden=hidden)
+        inner = self.branches.card
+        inert = {f"branches.{name}": why for name, why in inner.inert.items()}
+        self.card = replace(
+            self.card, inert=inert, exempt=inner.exempt, train_differs=inner.train_differs
+        )
+        self.norm_first = norm_first
+        self.norm = nn.LayerNorm(width, **factory)
+        self.expand = nn.Linear(width, hidden, **factory)
+        self.contract = nn.Linear(hidden, width, **factory)
+        self.drop = nn.Dropout(dropout)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Any]:
+        q, k, v = query, key, value
+        if self.norm_first:
+            q = self.norm(query)
+            k = q if key is query else self.norm(key)
+            v = k if value is key else self.norm(value)
+        return query, q, self.branches.embed(q, k, v)
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        return self.branches.attention(x[2], mask, weights)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Any]) -> Tensor:
+        return self.add(self.branches.combine(a, x[2]), x)
+
+    def fused(
+        self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor | None:
+        y = self.branches.fused(x[2], mask, weights)
+        return None if y is None else self.add(y, x)
+
+    def add(self, y: Tensor, x: tuple[Tensor, Tensor, Any]) -> Tensor:
+        query, q, _ = x
+        y = query + self.drop(y + self.contract(self.expand(q).relu()))
+        return y if self.norm_first else self.norm(y)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[MUSELayer, Mapping[str, Tensor]]:
+        module = cls(
+            hidden=kwargs["ffn"],
+            norm_first=kwargs.get("normalize_before", False),
+            **_arguments(kwargs),
+        )
+        names = {"self_attn": "branches", "self_attn_layer_norm": "norm"}
+        return module, _rows(rename(state, {**names, "fc1": "expand", "fc2": "contract"}))
+
+
+def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The authors' arguments under our names."""
+    kind = kwargs.get("attn_type", "es")
+    if kind not in ("es", "ds") or not kwargs.get("dynamic_gate", True):
+        raise ValueError("MUSE: only gated self-attention, es or ds, can be loaded")
+    return {
+        "width": kwargs["embed_dim"],
+        "heads": kwargs["num_heads"],
+        "kernels": tuple(kwargs.get("kernels", (3, 15))),
+        "padding": "causal" if kind == "ds" else "same",
+        "mask_values": bool(kwargs.get("dynamic_padding", False)),
+        "dropout": kwargs.get("dropout", 0.0),
+    }
+
+
+def _rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' state under our names: they stack the projections of queries, keys, values."""
+    renamed = {}
+    for name, entry in state.items():
+        stem, dot, last = name.rpartition(".")
+        if last.startswith("in_proj_"):
+            kind = last.removeprefix("in_proj_")
+            parts = zip(("query", "key", "value"), entry.chunk(3), strict=True)
+            renamed |= {f"{stem}{dot}{part}.{kind}": rows for part, rows in parts}
+        else:
+            for theirs, ours in (
+                ("dynamic_gate_para", "gate"),
+                ("dynamics.", "predict."),
+                ("weight_linear.", ""),
+                ("out_proj.", "out."),
+            ):
+                name = name.replace(theirs, ours)
+            renamed[name] = entry
+    return renamed

@@ -1,0 +1,142 @@
+"""Simplified attention: multi-head attention whose queries, keys and values are the input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import pairwise
+from ..core.attention import SequenceAttention
+from ..core.card import Card
+from ..core.check import divides, probability
+from ..core.reference import Source, rename
+
+
+class SimplifiedAttention(SequenceAttention):
+    r"""Gives each query a weighted sum of the values, without projecting what it compares.
+
+    .. math::
+        a_h = \operatorname{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt{d/H}} + M\Big), \quad
+        y = W_o [a_1 V_1; \dots; a_H V_H]
+
+    where :math:`Q_h`, :math:`K_h` and :math:`V_h` are slices of :math:`d/H` channels of the inputs
+    and M is from the mask: section 3.2 of the paper, of whose four projections the last alone is
+    left.
+
+    Args:
+        width: :math:`d`, channels of queries, keys, values and output.
+        heads: :math:`H`.
+        dropout: Rate of dropping weights of the map in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query ``b n d``, key ``b m d``, value ``b m d``, map ``b heads n m``, y ``b n d``. The mask
+        is broadcast to the map; True = may attend, or it is added to the scores.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
+            a rate.
+
+    >>> attention = SimplifiedAttention(64, heads=4)
+    >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = Card(
+        title="Simplified attention",
+        paper="Attention Is All You Need",
+        authors=(
+            "Ashish Vaswani",
+            "Noam Shazeer",
+            "Niki Parmar",
+            "Jakob Uszkoreit",
+            "Llion Jones",
+            "Aidan N. Gomez",
+            "Lukasz Kaiser",
+            "Illia Polosukhin",
+        ),
+        venue="NeurIPS",
+        year=2017,
+        url="https://arxiv.org/abs/1706.03762",
+        code="https://github.com/xmu-xiaoma666/External-Attention-pytorch",
+        licence="MIT",
+        domain="sequence",
+        computes="matmul",
+        applies="matmul",
+        kind="sequence",
+        input="query: b n d, key: b m d, value: b m d",
+        map="b heads n m",
+        output="b n d",
+        range="softmax",
+        equivariant=("pixels",),
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=(
+            "simplified_sdpa",
+            "simplified_self_attention",
+            "simplified_scaled_dot_product_attention",
+        ),
+        differs=(
+            "No paper describes it: it is the paper's attention without the projections of "
+            "queries, keys and values, as the re-implementation that people know it from has it.",
+            "Nothing is dropped by default; that re-implementation drops a tenth (dropout=0.1).",
+        ),
+        references={"xmu-xiaoma666/External-Attention-pytorch": "b heads n m"},
+        example=dict(width=16, heads=4),
+        variants=(dict(dropout=0.5),),
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        *,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width, heads=heads)
+        divides(width=width, heads=heads)
+        probability(dropout=dropout)
+        self.card = replace(self.card, train_differs=dropout > 0)
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(width, width, device=device, dtype=dtype)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.divide(query), self.divide(key), self.divide(value)
+
+    def divide(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        q, k, _ = x
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return self.join(self.drop(a) @ x[2])
+
+    def join(self, y: Tensor) -> Tensor:
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def fused(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor | None:
+        if weights is not None:
+            return None
+        dropout = self.drop.p if self.training else 0.0
+        return self.join(pairwise.attend(*x, scale=self.scale, mask=mask, dropout=dropout))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SimplifiedAttention, Mapping[str, Tensor]]:
+        module = cls(kwargs["d_model"], kwargs["h"], dropout=kwargs.get("dropout", 0.1))
+        return module, rename(state, {"fc_o": "out"})

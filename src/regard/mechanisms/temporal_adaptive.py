@@ -1,0 +1,190 @@
+"""Temporal adaptive module: frames gated by their neighbours, filtered by a kernel of the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid, precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import odd, positive, reduced
+from ..core.reference import Source, rename
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its device
+def band(kernel: Tensor, frames: int) -> Tensor:
+    """The convolution over time with ``b c k`` as a matrix ``b c t t``, zeros beyond the ends."""
+    size = kernel.shape[2]
+    t = torch.arange(frames, device=kernel.device)
+    tap = t - t[:, None] + size // 2
+    inside = (tap >= 0) & (tap < size)
+    taps = kernel.index_select(2, tap.clamp(0, size - 1).flatten())
+    return taps.unflatten(2, (frames, frames)) * inside
+
+
+@torch.fx.wrap  # likewise: for its layout
+def fold(y: Tensor, x: Tensor) -> Tensor:
+    """Put ``b c t h w`` back into one axis of images, laid out like x, ``s c h w``."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return y.transpose(1, 2).flatten(0, 1).contiguous(memory_format=layout)
+
+
+class TemporalAdaptive(Attention):
+    r"""Gates every frame of every channel, then filters each channel over time by its own kernel.
+
+    .. math::
+        y_{ct} = \textstyle\sum_k w_{ck}\, a_{c,t+k}\, x_{c,t+k}, \quad
+        a = \sigma\big(V_2 * \delta(\mathrm{BN}(V_1 * \bar x))\big), \quad
+        w_c = \operatorname{softmax}\big(W_2\,\delta(\mathrm{BN}(W_1 \bar x_c))\big)
+
+    where the bar averages over height and width, :math:`V_1` and :math:`V_2` convolve over time
+    (with kernels of K and 1) and mix channels, :math:`W_1` and :math:`W_2` see all frames of one
+    channel and are the same for all channels, and :math:`\delta` is ReLU; section 3 of the paper,
+    where the module stands behind the first convolution of each residual block.
+
+    Args:
+        channels: :math:`C`.
+        frames: :math:`T`, the number of frames, to which :math:`W_1` is bound.
+        kernel_size: :math:`K`, odd.
+        reduction: The gate has :math:`\lfloor C/r \rfloor` hidden channels.
+        expansion: The kernel's layers are so many times wider than :math:`T` between.
+        kernel_norm: Have the batch norm between :math:`W_1` and :math:`W_2`.
+        folded: Take the frames as images, clip by clip, as networks for images do.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c t h w``, or ``s c h w`` if folded (b t images); maps gate ``b c t`` and kernel
+        ``b c k``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, or the reduction leaves no hidden
+            channel; in training, there is one frame only.
+
+    >>> TemporalAdaptive(64, frames=4)(torch.randn(2, 64, 4, 9, 7)).shape
+    torch.Size([2, 64, 4, 9, 7])
+    >>> TemporalAdaptive(64, frames=4, folded=True)(torch.randn(8, 64, 9, 7)).shape
+    torch.Size([8, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Temporal Adaptive Module",
+        paper="TAM: Temporal Adaptive Module for Video Recognition",
+        authors=("Zhaoyang Liu", "Limin Wang", "Wayne Wu", "Chen Qian", "Tong Lu"),
+        venue="ICCV",
+        year=2021,
+        url="https://arxiv.org/abs/2005.06803",
+        code="https://github.com/liu-zhy/temporal-adaptive-module",
+        licence="Apache-2.0",
+        domain="temporal",
+        computes="pool+fc+conv",
+        applies="gate+matmul",
+        kind="gate",
+        input="b c t h w",
+        map="gate: b c t, kernel: b c k",
+        output="b c t h w",
+        range="unit",
+        train_differs=True,
+        cost=dict(time="n c + c^2", memory="n c"),
+        aliases=("tam", "tanet", "temporal_adaptive_module"),
+        differs=(
+            "The authors' code has a batch norm between the two layers of the kernel, which the "
+            "paper's equation does not show (kernel_norm=False).",
+            "The authors' code takes clips as images one after another (folded=True).",
+            "The authors' code has arguments for a stride and a padding, of which one value each "
+            "works.",
+        ),
+        references={"liu-zhy/temporal-adaptive-module": "b c t, kernel: b_c k"},
+        example=dict(channels=16, frames=5),
+        variants=(
+            dict(folded=True, frames=3),
+            dict(kernel_size=5, reduction=2, expansion=3, kernel_norm=False),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        frames: int = 8,
+        *,
+        kernel_size: int = 3,
+        reduction: int = 4,
+        expansion: int = 2,
+        kernel_norm: bool = True,
+        folded: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        positive(frames=frames, expansion=expansion)
+        if folded:
+            super().__init__(c=channels)
+            self.multiples = {"s": frames}
+            self.card = replace(
+                self.card,
+                input="s c h w",
+                output="s c h w",
+                equivariant=("pixels",),
+                map_invariant=("pixels",),
+                exempt={"images_are_independent": "an image is a frame that sees its clip"},
+            )
+        else:
+            super().__init__(c=channels, t=frames)
+        odd(kernel_size=kernel_size)
+        hidden, wide = reduced(channels, reduction), expansion * frames
+        self.frames, self.folded = frames, folded
+        factory = {"device": device, "dtype": dtype}
+        self.gate = nn.Sequential(
+            nn.Conv1d(
+                channels, hidden, kernel_size, padding=kernel_size // 2, bias=False, **factory
+            ),
+            nn.BatchNorm1d(hidden, **factory),
+            nn.ReLU(),
+            nn.Conv1d(hidden, channels, 1, bias=False, **factory),
+        )
+        self.kernel = nn.Sequential(
+            nn.Linear(frames, wide, bias=False, **factory),
+            nn.BatchNorm1d(wide, **factory) if kernel_norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Linear(wide, kernel_size, bias=False, **factory),
+        )
+
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = x.mean((-2, -1))  # b c t, or (b t) c
+        if self.folded:
+            z = z.unflatten(0, (-1, self.frames)).mT
+        z = grid.several(z, type(self).__name__, self.training)
+        scores = self.kernel(z.flatten(0, 1)).unflatten(0, (-1, z.shape[1]))  # b c k
+        return self.gate(z).sigmoid(), precision.softmax(scores, 2)
+
+    def combine(self, a: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        # As a product with a t x t matrix of each channel: one pass over x, where gating it and
+        # convolving it would be two.
+        gate, kernel = a
+        mix = band(kernel, self.frames) * gate.unsqueeze(2)  # b c t t
+        if not self.folded:
+            return (mix @ x.flatten(3)).unflatten(3, x.shape[3:])
+        z = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # b c t h w
+        return fold((mix @ z.flatten(3)).unflatten(3, x.shape[2:]), x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[TemporalAdaptive, Mapping[str, Tensor]]:
+        kernel_size = kwargs.get("kernel_size", 3)
+        only = {"stride": 1, "padding": kernel_size // 2}
+        for name, value in only.items():
+            if kwargs.get(name, 1) != value:
+                raise ValueError(
+                    f"TemporalAdaptive: {name} must be {value} for a kernel of {kernel_size}, so "
+                    f"that there are as many frames, got {kwargs.get(name, 1)}"
+                )
+        module = cls(
+            kwargs["in_channels"], kwargs["n_segment"], kernel_size=kernel_size, folded=True
+        )
+        return module, rename(state, {"L": "gate", "G": "kernel"})

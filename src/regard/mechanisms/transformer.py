@@ -1,0 +1,397 @@
+"""Transformer: an encoder reads a sequence, a decoder writes another while it looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.attention import Mechanism
+from ..core.card import Card
+from ..core.check import positive
+from ..core.reference import Source
+from ._transformer_stack import KeysValues, TransformerStack, options, renamed
+
+
+@torch.fx.wrap  # a traced model keeps it whole: a symbol is never None
+def first(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The first of two that is there."""
+    return other if one is None else one
+
+
+class Transformer(Mechanism):
+    r"""Reads a source by self-attention, and a target by self-attention and a look at the source.
+
+    .. math::
+        x \leftarrow \mathrm{LN}\big(x + F(x)\big), \quad
+        F(x) = \mathrm{MultiHead}(x, x, x),\ \mathrm{MultiHead}(x, s, s),\ W_2\,\delta(W_1 x)
+
+    in turn, in each layer; s is what the encoder gives, and only the decoder reads it. With the
+    norm before, :math:`x \leftarrow x + F(\mathrm{LN}(x))`. Section 3.1 and figure 1 of the paper.
+    `TransformerEncoder` and `TransformerDecoder` are the two stacks alone, and explain the masks;
+    padding of the source is hidden from the decoder too, unless ``memory_valid`` says otherwise.
+    Embeddings, positions and scores are the caller's.
+
+    Args:
+        width: Channels of both sequences.
+        heads: Heads of each attention.
+        encoder_layers: How many layers read the source.
+        decoder_layers: How many layers read the target.
+        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        activation: :math:`\delta`.
+        norm: Normalise after each sum, as in the paper, or before each sublayer.
+        final_norm: Normalise the output of each stack once more.
+        causal: Each target position reads itself and those before it, and none behind.
+        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        bias: Give all layers and norms biases.
+        eps: Added to the variance in the norms.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        source ``b n d``, target ``b m d``, y as target. Each attention has its map: ``b heads n n``
+        in the encoder, ``b heads m m`` and ``b heads m n`` in the decoder.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
+            rate, or a choice is unknown.
+
+    >>> model = Transformer(64, heads=4, encoder_layers=1, decoder_layers=1)
+    >>> model(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
+    torch.Size([2, 5, 64])
+    """
+
+    card = Card(
+        title="Transformer",
+        paper="Attention Is All You Need",
+        authors=(
+            "Ashish Vaswani",
+            "Noam Shazeer",
+            "Niki Parmar",
+            "Jakob Uszkoreit",
+            "Llion Jones",
+            "Aidan N. Gomez",
+            "Lukasz Kaiser",
+            "Illia Polosukhin",
+        ),
+        venue="NeurIPS",
+        year=2017,
+        url="https://arxiv.org/abs/1706.03762",
+        code="https://github.com/tensorflow/tensor2tensor",
+        licence="Apache-2.0",
+        domain="sequence",
+        computes="fc+matmul",
+        applies="matmul",
+        kind="network",
+        input="source: b n d, target: b m d",
+        map="encoder: b heads n n, decoder: b heads m m, cross: b heads m n",
+        output="b m d",
+        range="softmax",
+        train_differs=True,
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=("transformer_encoder", "transformer_decoder"),
+        differs=(
+            "Each stack ends with a norm, as in torch; the paper's have none (final_norm=False).",
+            "Norms come after the sums, as in the paper and in torch; later settings of the "
+            "authors' code have them before each sublayer (norm='before').",
+            "Dropout acts on the maps and the hidden units too, as in torch; in the paper on what "
+            "a sublayer adds and on the embeddings.",
+            "The attentions' projections have biases, as in torch; the paper's have none.",
+            "A decoder of torch is causal where its call says so; loaded from there it is not, "
+            "unless causal=True stands among the arguments.",
+            "torch may give zeros at padding, in evaluation, where its fast path runs; here "
+            "padding is computed like the rest.",
+        ),
+        references={"torch": "b heads n m, cross: b heads n m"},
+        example=dict(width=16, heads=4, encoder_layers=1, decoder_layers=1, hidden=24),
+        variants=(
+            dict(encoder_layers=2, decoder_layers=2, norm="before", activation="gelu"),
+            dict(final_norm=False, dropout=0.0),
+            dict(bias=False, eps=0.01),
+            dict(causal=False),
+        ),
+        inert={"*.key.bias": "a constant added to all scores of a query cancels in the softmax"},
+        plug=False,
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        *,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        hidden: int | None = None,
+        activation: Literal["relu", "gelu"] = "relu",
+        norm: Literal["after", "before"] = "after",
+        final_norm: bool = True,
+        causal: bool = True,
+        dropout: float = 0.1,
+        bias: bool = True,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width)
+        positive(encoder_layers=encoder_layers, decoder_layers=decoder_layers)
+        symmetries = () if causal else ("pixels",)
+        self.card = replace(self.card, train_differs=dropout > 0, equivariant=symmetries)
+        options: dict[str, Any] = dict(hidden=hidden, activation=activation, norm=norm)
+        options |= dict(final_norm=final_norm, dropout=dropout, bias=bias, eps=eps)
+        options |= dict(device=device, dtype=dtype)
+        self.encoder = TransformerEncoder(width, heads, layers=encoder_layers, **options)
+        options["causal"] = causal
+        self.decoder = TransformerDecoder(width, heads, layers=decoder_layers, **options)
+
+    def reset_parameters(self) -> None:
+        """Draw both stacks anew."""
+        self.encoder.reset_parameters()
+        self.decoder.reset_parameters()
+
+    def forward(
+        self,
+        source: Tensor,
+        target: Tensor,
+        *,
+        source_mask: Tensor | None = None,
+        source_valid: Tensor | None = None,
+        target_mask: Tensor | None = None,
+        target_valid: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        memory_valid: Tensor | None = None,
+    ) -> Tensor:
+        self.check(source, target)
+        return self.decoder(
+            target,
+            self.encoder(source, source_mask=source_mask, source_valid=source_valid),
+            target_mask=target_mask,
+            target_valid=target_valid,
+            memory_mask=memory_mask,
+            memory_valid=first(memory_valid, source_valid),
+        )
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
+        if not any(name.startswith("encoder.") for name in state):
+            part = TransformerDecoder if "multihead_attn" in " ".join(state) else TransformerEncoder
+            return part.translate(source, kwargs, state)
+        if any(kwargs.get(name) is not None for name in ("custom_encoder", "custom_decoder")):
+            raise ValueError("Transformer: no custom_encoder or custom_decoder can be loaded")
+        module = cls(
+            kwargs.get("d_model", 512),
+            kwargs.get("nhead", 8),
+            encoder_layers=kwargs.get("num_encoder_layers", 6),
+            decoder_layers=kwargs.get("num_decoder_layers", 6),
+            causal=kwargs.get("causal", False),
+            **options(kwargs),
+        )
+        return module, renamed(state)
+
+
+class TransformerEncoder(TransformerStack):
+    r"""Reads a sequence by self-attention, layer after layer: the first half of `Transformer`.
+
+    .. math::
+        x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, x, x)\big), \quad
+        x \leftarrow \mathrm{LN}\big(x + W_2\,\delta(W_1 x)\big)
+
+    Section 3.1 of the paper. ``source_mask`` says what each position may read, ``n n`` or broadcast
+    to the maps: True = may, or it is added to the scores. ``source_valid``, ``b n``, is False where
+    there is padding, which nobody reads.
+
+    Args:
+        width: Channels.
+        heads: Heads of each attention.
+        layers: How many layers.
+        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        activation: :math:`\delta`.
+        norm: Normalise after each sum, or before each sublayer.
+        final_norm: Normalise the output once more.
+        causal: Each position reads itself and those before it, and none behind; not by default.
+        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        bias: Give all layers and norms biases.
+        eps: Added to the variance in the norms.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        source ``b n d``, y as source. Each attention has its map, ``b heads n n``.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
+            rate, or a choice is unknown.
+
+    >>> TransformerEncoder(64, heads=4, layers=2)(torch.randn(2, 9, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = replace(
+        Transformer.card,
+        input="source: b n d",
+        map="b heads n n",
+        output="b n d",
+        equivariant=("pixels",),
+        example=dict(width=16, heads=4, layers=1, hidden=24),
+        variants=(
+            dict(layers=2, norm="before", activation="gelu"),
+            dict(final_norm=False, dropout=0.0),
+            dict(bias=False, eps=0.01),
+            dict(causal=True),
+        ),
+    )
+
+    def forward(
+        self,
+        source: Tensor,
+        *,
+        source_mask: Tensor | None = None,
+        source_valid: Tensor | None = None,
+    ) -> Tensor:
+        self.check(source)
+        mask = self.readable("source", source, source, source_mask, source_valid)
+        x = source
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.final_norm(x)
+
+
+class DecoderCache(NamedTuple):
+    """What a step of `TransformerDecoder` needs of the memory, and of the positions before.
+
+    Attributes:
+        memory: Keys and values of the memory, for each layer.
+        memory_mask: Which memory positions are no padding, ``b 1 1 m``; all, if None.
+        past: Keys and values of the positions so far, for each layer.
+        valid: Which of those are no padding, ``b n``; all, if None.
+    """
+
+    memory: tuple[KeysValues, ...]
+    memory_mask: Tensor | None
+    past: tuple[KeysValues, ...] = ()
+    valid: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """How many positions have been read."""
+        return self.past[0][0].shape[2] if self.past else 0
+
+    def extended(self, target: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Which positions are no padding, with the next ones."""
+        if self.valid is None and valid is None:
+            return None
+        b, n, _ = target.shape
+        before = target.new_ones(b, self.length, dtype=torch.bool)
+        here = target.new_ones(b, n, dtype=torch.bool)
+        return torch.cat([first(self.valid, before), first(valid, here)], 1)
+
+
+class TransformerDecoder(TransformerStack):
+    r"""Writes a sequence while it looks at another, the memory: the second half of `Transformer`.
+
+    .. math::
+        x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, x, x)\big), \quad
+        x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, s, s)\big), \quad
+        x \leftarrow \mathrm{LN}\big(x + W_2\,\delta(W_1 x)\big)
+
+    with s the memory, which no norm of a layer sees. Section 3.1 of the paper. ``target_mask`` and
+    ``memory_mask`` say what a position may read, ``n n`` and ``n m`` or broadcast to the maps:
+    True = may, or they are added to the scores. ``target_valid`` and ``memory_valid``, ``b n`` and
+    ``b m``, are False where there is padding, which nobody reads.
+
+    `remember` and then `step`, again and again, give what ``forward`` gives for all positions at
+    once, and compute each key and value once.
+
+    Args:
+        width: Channels of both sequences.
+        heads: Heads of each attention.
+        layers: How many layers.
+        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        activation: :math:`\delta`.
+        norm: Normalise after each sum, or before each sublayer.
+        final_norm: Normalise the output once more.
+        causal: Each position reads itself and those before it, and none behind; so by default.
+        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        bias: Give all layers and norms biases.
+        eps: Added to the variance in the norms.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        target ``b n d``, memory ``b m d``, y as target. Each layer has two maps, ``b heads n n``
+        and ``b heads n m``.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
+            rate, or a choice is unknown.
+
+    >>> decoder = TransformerDecoder(64, heads=4, layers=2).eval()
+    >>> target, memory = torch.randn(2, 5, 64), torch.randn(2, 9, 64)
+    >>> first, cache = decoder.step(target[:, :4], decoder.remember(memory))
+    >>> last, cache = decoder.step(target[:, 4:], cache)
+    >>> torch.allclose(torch.cat([first, last], 1), decoder(target, memory), atol=1e-5)
+    True
+    """
+
+    card = replace(
+        Transformer.card,
+        input="target: b n d, memory: b m d",
+        map="self: b heads n n, cross: b heads n m",
+        output="b n d",
+        example=dict(width=16, heads=4, layers=1, hidden=24),
+        variants=(*TransformerEncoder.card.variants[:-1], dict(causal=False)),
+    )
+    crossed = True
+
+    def forward(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        *,
+        target_mask: Tensor | None = None,
+        target_valid: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        memory_valid: Tensor | None = None,
+    ) -> Tensor:
+        self.check(target, memory)
+        mask = self.readable("target", target, target, target_mask, target_valid)
+        memory_mask = self.readable("memory", target, memory, memory_mask, memory_valid)
+        x = target
+        for layer in self.layers:
+            x = layer(x, mask, memory, memory_mask)
+        return self.final_norm(x)
+
+    def remember(self, memory: Tensor, *, memory_valid: Tensor | None = None) -> DecoderCache:
+        """Compute the keys and values of the memory, before the first step."""
+        self.check(memory, memory)
+        valid = self.readable("memory", memory, memory, None, memory_valid)
+        layers: Any = self.layers
+        return DecoderCache(tuple(layer.remember(memory) for layer in layers), valid)
+
+    def step(
+        self, target: Tensor, cache: DecoderCache, *, target_valid: Tensor | None = None
+    ) -> tuple[Tensor, DecoderCache]:
+        """Read the next positions, and give their output and the cache for the step after.
+
+        Args:
+            target: One or several of them, ``b n d``.
+            cache: From `remember`, or from the step before; it is left as it is.
+            target_valid: False where there is padding, ``b n``.
+        """
+        if not self.causal:
+            raise ValueError("TransformerDecoder: step needs causal=True: none may read what comes")
+        self.check(target)
+        self.readable("target", target, target, None, target_valid)
+        valid = cache.extended(target, target_valid)
+        mask = None if valid is None else valid[:, None, None]
+        layers: Any = self.layers
+        x, kept = target, []
+        for i, layer in enumerate(layers):
+            past = cache.past[i] if cache.past else None
+            x, past = layer.step(x, mask, cache.memory[i], cache.memory_mask, past)
+            kept.append(past)
+        return self.final_norm(x), cache._replace(past=tuple(kept), valid=valid)

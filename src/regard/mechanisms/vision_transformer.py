@@ -1,0 +1,530 @@
+"""Vision Transformer: an image as a sequence of patches, each of which reads all others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Mechanism
+from ..core.card import Card
+from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
+from ..core.reference import Source, rename
+from .multi_head import MultiHead
+
+
+class VisionTransformer(Mechanism):
+    r"""Classifies an image by attention among its patches.
+
+    .. math::
+        z_0 = [x_{class};\, x^1 E;\, \dots;\, x^N E] + E_{pos}, \quad
+        z'_l = z_{l-1} + \mathrm{MSA}(\mathrm{LN}(z_{l-1})), \quad
+        z_l = z'_l + \mathrm{MLP}(\mathrm{LN}(z'_l)), \quad
+        y = \mathrm{LN}(z_L^0)
+
+    with :math:`x^i` the pixels of a patch as one vector, MSA the attention of `MultiHead`, and two
+    layers with a GELU between them as MLP; a linear layer on y gives the scores. Equations 1 to 4
+    of the paper. Each block has a tap: ``blocks.0.attention.tap`` and so on.
+
+    An image of another size than the one that the positions were learnt for is read too: the
+    positions are interpolated by cubic splines.
+
+    Args:
+        width: Channels of a token.
+        depth: Blocks.
+        heads: Heads of the attention in each block.
+        image_size: Height and width that the learnt positions are for, or one number for both.
+        patch_size: Height and width of a patch, or one number for both.
+        in_channels: Channels of an image.
+        classes: Scores of an image; None gives the features.
+        mlp_width: Channels between the two layers of the MLP; four times ``width`` by default.
+        head_width: Channels of a head; ``width / heads`` by default.
+        pool: What stands for the image: the ``class`` token, the ``mean`` of the patches, that of
+            ``all`` tokens, or None: every token is given.
+        class_token: Put a learnt token before the patches.
+        registers: Learnt tokens between the class token and the patches, which the mean leaves out.
+        positions: Vectors that are added to the patches: ``learnt``, or ``sincos``, fixed waves of
+            the row and the column.
+        class_position: Learn positions for the class token and the registers too.
+        patch_norm: Normalise the pixels of a patch, and the token made of them.
+        last_norm: Normalise the ``tokens`` before the pool, what is ``pooled``, or nothing.
+        qkv_bias: Give queries, keys and values biases.
+        out_bias: Give the last projection of the attention a bias.
+        mlp_bias: Give both layers of the MLP biases.
+        layer_scale: Multiply what each branch adds by a learnt vector that starts at this number.
+        eps: Added to the variance in each norm.
+        dropout: Rate of dropping what the branches give and the numbers inside the MLP, in
+            training.
+        embed_dropout: Rate of dropping numbers of the first tokens; as ``dropout`` by default.
+        attention_dropout: Rate of dropping weights of the maps.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, whose sides are multiples of the patch's; the scores ``b k``, or the features
+        ``b d``; without a pool, as many for each token. The map of each block is ``b heads n m``.
+
+    Raises:
+        ValueError: a size is not positive, the patch does not divide the image or the heads the
+            width, a rate is none, a choice is unknown, or the pool wants a token that is not there.
+
+    >>> model = VisionTransformer(64, depth=2, heads=4, image_size=32, patch_size=8, classes=10)
+    >>> model(torch.randn(2, 3, 32, 32)).shape, model(torch.randn(2, 3, 48, 40)).shape
+    (torch.Size([2, 10]), torch.Size([2, 10]))
+    >>> model.forward_features(torch.randn(2, 3, 48, 40)).shape
+    torch.Size([2, 31, 64])
+    """
+
+    card = Card(
+        title="Vision Transformer",
+        paper="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+        authors=(
+            "Alexey Dosovitskiy",
+            "Lucas Beyer",
+            "Alexander Kolesnikov",
+            "Dirk Weissenborn",
+            "Xiaohua Zhai",
+            "Thomas Unterthiner",
+            "Mostafa Dehghani",
+            "Matthias Minderer",
+            "Georg Heigold",
+            "Sylvain Gelly",
+            "Jakob Uszkoreit",
+            "Neil Houlsby",
+        ),
+        venue="ICLR",
+        year=2021,
+        url="https://arxiv.org/abs/2010.11929",
+        code="https://github.com/google-research/vision_transformer",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="fc+matmul",
+        applies="matmul",
+        kind="network",
+        map="b heads n m",
+        output="b k",
+        range="softmax",
+        cost=dict(time="n^2 c + n c^2", memory="n c"),
+        aliases=("vit", "simple_vit"),
+        differs=(
+            "The authors' JAX code approximates GELU by a hyperbolic tangent; here it is exact, as "
+            "in timm and vit-pytorch.",
+            "In pre-training the paper puts a hidden layer with a hyperbolic tangent before the "
+            "scores; here, as in its fine-tuning, there is one linear layer.",
+            "Averaging instead of a class token has three published forms: the patches alone, "
+            "normed afterwards (timm: pool='mean', last_norm='pooled'); the patches without any "
+            "class token (vit-pytorch today: pool='mean', class_token=False); and all tokens, the "
+            "class token among them (vit-pytorch until 2022: pool='all', last_norm='pooled').",
+            "The authors enlarge positions by linear interpolation; here, as in timm, by cubic "
+            "splines with antialiasing.",
+        ),
+        references={
+            "huggingface/pytorch-image-models:VisionTransformer": "b heads n m",
+            "timm": "b heads n m",
+            "lucidrains/vit-pytorch:ViT": "b heads n m",
+            "lucidrains/vit-pytorch:SimpleViT": "b heads n m",
+            "vit-pytorch:ViT": "b heads n m",
+        },
+        example=dict(
+            width=8, depth=2, heads=2, image_size=(8, 12), patch_size=2, classes=5, mlp_width=12
+        ),
+        variants=(
+            dict(
+                pool="mean",
+                class_token=False,
+                positions="sincos",
+                patch_norm=True,
+                qkv_bias=False,
+                out_bias=False,
+                eps=1e-5,
+            ),
+            dict(pool="all", last_norm="pooled", qkv_bias=False, head_width=3, in_channels=5),
+            dict(
+                pool="mean", last_norm="pooled", layer_scale=0.1, registers=2, class_position=False
+            ),
+            dict(pool=None, classes=None, last_norm=None, mlp_bias=False),
+            dict(dropout=0.5, embed_dropout=0.25, attention_dropout=0.1, patch_size=(2, 3)),
+        ),
+        inert={
+            "blocks.*.attention.key.bias": "a constant added to a query's scores cancels in the "
+            "softmax"
+        },
+        plug=False,
+    )
+
+    def __init__(
+        self,
+        width: int,
+        depth: int = 12,
+        heads: int = 12,
+        *,
+        image_size: int | Sequence[int] = 224,
+        patch_size: int | Sequence[int] = 16,
+        in_channels: int = 3,
+        classes: int | None = 1000,
+        mlp_width: int | None = None,
+        head_width: int | None = None,
+        pool: Literal["class", "mean", "all"] | None = "class",
+        class_token: bool = True,
+        registers: int | None = None,
+        positions: Literal["learnt", "sincos"] = "learnt",
+        class_position: bool = True,
+        patch_norm: bool = False,
+        last_norm: Literal["tokens", "pooled"] | None = "tokens",
+        qkv_bias: bool = True,
+        out_bias: bool = True,
+        mlp_bias: bool = True,
+        layer_scale: float | None = None,
+        eps: float = 1e-6,
+        dropout: float = 0.0,
+        embed_dropout: float | None = None,
+        attention_dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        size = per_axis(2, 1, image_size=image_size)
+        patch = per_axis(2, 1, patch_size=patch_size)
+        for whole, part in zip(size, patch, strict=True):
+            divides(image_size=whole, patch_size=part)
+        super().__init__(c=in_channels)
+        self.multiples = {"h": patch[0], "w": patch[1]}
+        mlp_width = 4 * width if mlp_width is None else mlp_width
+        embed_dropout = dropout if embed_dropout is None else embed_dropout
+        positive(width=width, depth=depth, in_channels=in_channels, mlp_width=mlp_width)
+        for name, number in (("classes", classes), ("registers", registers)):
+            if number is not None:
+                positive(**{name: number})
+        one_of(("class", "mean", "all", None), pool=pool)
+        one_of(("learnt", "sincos"), positions=positions)
+        one_of(("tokens", "pooled", None), last_norm=last_norm)
+        above_zero(eps=eps)
+        probability(dropout=dropout, embed_dropout=embed_dropout)
+        if pool == "class" and not class_token:
+            raise ValueError("pool='class' needs a class token: class_token is False")
+        if positions == "sincos":
+            divides(width=width, waves=4)
+        output = "b k" if classes else "b d"
+        self.card = replace(
+            self.card,
+            output=output if pool else output.replace("b", "b tokens"),
+            train_differs=max(dropout, embed_dropout, attention_dropout) > 0,
+        )
+        self.pool, self.patch_size, self.layer_scale = pool, patch, layer_scale
+        self.grid = (size[0] // patch[0], size[1] // patch[1])
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        pixels = in_channels * patch[0] * patch[1]
+        self.patch_norm = nn.LayerNorm(pixels, eps, **factory) if patch_norm else nn.Identity()
+        self.patch = nn.Linear(pixels, width, **factory)
+        self.embed_norm = nn.LayerNorm(width, eps, **factory) if patch_norm else nn.Identity()
+        self.before = class_token + (registers or 0)
+        self.class_token = nn.Parameter(torch.empty(width, **factory)) if class_token else None
+        self.registers = self.position = None
+        if registers:
+            self.registers = nn.Parameter(torch.empty(registers, width, **factory))
+        self.placed = self.before if class_position and positions == "learnt" else 0
+        if positions == "learnt":
+            count = self.placed + self.grid[0] * self.grid[1]
+            self.position = nn.Parameter(torch.empty(count, width, **factory))
+        self.drop = nn.Dropout(embed_dropout)
+        blocks = (
+            _Block(
+                MultiHead(
+                    width,
+                    heads,
+                    head_width=head_width,
+                    bias=qkv_bias,
+                    out_bias=out_bias,
+                    dropout=attention_dropout,
+                    **factory,
+                ),
+                width,
+                mlp_width,
+                mlp_bias=mlp_bias,
+                scaled=layer_scale is not None,
+                eps=eps,
+                dropout=dropout,
+                **factory,
+            )
+            for _ in range(depth)
+        )
+        self.blocks = nn.Sequential(*blocks)
+        norm = {name: nn.Identity() for name in ("tokens", "pooled")}
+        if last_norm:
+            norm[last_norm] = nn.LayerNorm(width, eps, **factory)
+        self.norm, self.pooled_norm = norm["tokens"], norm["pooled"]
+        self.head = nn.Linear(width, classes, **factory) if classes else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw as the authors' code does: the class token and the scores start at zero."""
+        super().reset_parameters()
+        nn.init.kaiming_normal_(self.patch.weight, nonlinearity="linear")
+        nn.init.zeros_(self.patch.bias)
+        for parameter in (self.position, self.registers):
+            if parameter is not None:
+                nn.init.normal_(parameter, std=0.02)
+        if self.class_token is not None:
+            nn.init.zeros_(self.class_token)
+        for block in self.blocks:
+            for scale in (block.attention_scale, block.mlp_scale):
+                if scale is not None:
+                    nn.init.constant_(scale, self.layer_scale)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The tokens before the first block, ``b n d``."""
+        p, q = self.patch_size
+        x = x.unflatten(2, (-1, p)).unflatten(4, (-1, q))  # b c i p j q
+        x = self.patch_norm(x.permute(0, 2, 4, 1, 3, 5).flatten(3))  # b i j (c p q)
+        x = self.embed_norm(self.patch(x))
+        before = [] if self.class_token is None else [self.class_token[None]]
+        if self.registers is not None:
+            before.append(self.registers)
+        if self.position is None:
+            x = x + waves(x)
+        else:
+            x = x + resample(self.position[self.placed :], self.grid, x)
+            if self.placed:
+                before = [torch.cat(before) + self.position[: self.placed]]
+        x = x.flatten(1, 2)
+        if before:
+            x = torch.cat([torch.cat(before).expand(x.shape[0], -1, -1), x], 1)
+        return self.drop(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The tokens behind the last block, ``b n d``: class token, registers, patches by rows."""
+        self.check(x)
+        return self.norm(self.blocks(self.embed(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score each class."""
+        x = self.forward_features(x)
+        if self.pool == "class":
+            x = x[:, 0]
+        elif self.pool == "mean":
+            x = x[:, self.before :].mean(1)
+        elif self.pool == "all":
+            x = x.mean(1)
+        return self.head(self.pooled_norm(x))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
+        if source.repo in ("timm", "huggingface/pytorch-image-models"):
+            return cls._from_timm(kwargs, state)
+        return cls._from_vit_pytorch(kwargs, state)
+
+    @classmethod
+    def _from_timm(
+        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
+        pools: dict[str, Any] = {"token": "class", "avg": "mean", "": None}
+        one_of(tuple(pools), global_pool=kwargs.get("global_pool", "token"))
+        pool = pools[kwargs.get("global_pool", "token")]
+        for name in ("act_layer", "norm_layer", "mlp_layer", "attn_layer", "block_fn"):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"VisionTransformer: {name} is not translated, only its default")
+        for name in ("drop_rate", "patch_drop_rate", "drop_path_rate"):
+            if kwargs.get(name):
+                raise ValueError(
+                    f"VisionTransformer: there is no {name} here; it acts in training alone, and "
+                    "the weights load with 0"
+                )
+        names = {"fc_norm": "pooled_norm", "cls_token": "class_token", "reg_token": "registers"}
+        names |= {"patch_embed.proj": "patch", "pos_embed": "position"}
+        parts = {"norm1": "attention_norm", "norm2": "mlp_norm", "attn.proj": "attention.out"}
+        parts |= {"ls1.gamma": "attention_scale", "ls2.gamma": "mlp_scale"}
+        parts |= {"mlp.fc1": "expand", "mlp.fc2": "contract"}
+        depth = kwargs.get("depth", 12)
+        norms: dict[Any, str] = {"tokens": "norm.weight", "pooled": "fc_norm.weight"}
+        names |= {f"blocks.{i}.{p}": f"blocks.{i}.{parts[p]}" for i in range(depth) for p in parts}
+        module = cls(
+            kwargs.get("embed_dim", 768),
+            depth,
+            kwargs.get("num_heads", 12),
+            image_size=kwargs.get("img_size", 224),
+            patch_size=kwargs.get("patch_size", 16),
+            in_channels=kwargs.get("in_chans", 3),
+            classes=kwargs.get("num_classes", 1000) or None,
+            mlp_width=len(state["blocks.0.mlp.fc1.weight"]),
+            pool="all" if pool == "mean" and kwargs.get("pool_include_prefix") else pool,
+            class_token="cls_token" in state,
+            registers=kwargs.get("reg_tokens") or None,
+            class_position=not kwargs.get("no_embed_class", False),
+            last_norm=next((where for where, norm in norms.items() if norm in state), None),
+            qkv_bias="blocks.0.attn.qkv.bias" in state,
+            out_bias="blocks.0.attn.proj.bias" in state,
+            mlp_bias="blocks.0.mlp.fc1.bias" in state,
+            layer_scale=kwargs.get("init_values"),
+            dropout=kwargs.get("proj_drop_rate", 0.0),
+            embed_dropout=kwargs.get("pos_drop_rate", 0.0),
+            attention_dropout=kwargs.get("attn_drop_rate", 0.0),
+        )
+        state = _divide(state, "blocks.{}.attn.qkv", depth)
+        return module, {
+            name: t.flatten(1) if name == "patch.weight" else t
+            for name, t in rename(state, names).items()
+        }
+
+    @classmethod
+    def _from_vit_pytorch(
+        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
+        # What has changed from version to version shows in the names of the layers.
+        width, depth, heads = kwargs["dim"], kwargs["depth"], kwargs["heads"]
+        head_width, classes = kwargs.get("dim_head", 64), kwargs["num_classes"] or None
+        state = {name: t for name, t in state.items() if t.numel()}
+        patch_norm = "to_patch_embedding.3.weight" in state
+        learnt, has_class = "pos_embedding" in state, "cls_token" in state
+        pools: dict[str, Any] = {"cls": "class", "mean": "all" if has_class else "mean"}
+        pool = kwargs.get("pool", "cls" if learnt else "mean")
+        one_of(tuple(pools), pool=pool)
+        dropout = kwargs.get("dropout", 0.0)
+        names = {"cls_token": "class_token", "pos_embedding": "position"}
+        names |= {"transformer.norm": "norm", "linear_head": "head", "mlp_head": "head"}
+        names |= {"mlp_head.0": "pooled_norm", "mlp_head.1": "head"}
+        layers = ("patch_norm", "patch", "embed_norm") if patch_norm else ("patch",)
+        names |= {f"to_patch_embedding.{i}": layer for i, layer in enumerate(layers, 1)}
+        parts = {"0.norm": "attention_norm", "1.norm": "mlp_norm", "1.net.0": "mlp_norm"}
+        parts |= {f"0.{out}": "attention.out" for out in ("to_out", "to_out.0", "fn.to_out.0")}
+        parts |= {"1.net.1": "expand", "1.fn.net.0": "expand"}
+        parts |= {f"1.{second}": "contract" for second in ("net.3", "net.4", "fn.net.3")}
+        for i in range(depth):
+            names |= {f"transformer.layers.{i}.{p}": f"blocks.{i}.{parts[p]}" for p in parts}
+        for fn in ("", "fn."):
+            state = _divide(state, f"transformer.layers.{{}}.0.{fn}to_qkv", depth)
+        state = rename(state, names)
+        channels, patch = kwargs.get("channels", 3), per_axis(2, 1, patch_size=kwargs["patch_size"])
+        for name in ("patch_norm.weight", "patch_norm.bias", "patch.weight"):
+            if name in state:  # there, the channel is the last axis of a patch
+                pixels = state[name].unflatten(-1, (*patch, channels))
+                state[name] = pixels.movedim(-1, -3).flatten(-3)
+        if "blocks.0.attention.out.weight" not in state:  # left out there for a single head
+            state |= {f"blocks.{i}.attention.out.weight": torch.eye(width) for i in range(depth)}
+        module = cls(
+            width,
+            depth,
+            heads,
+            image_size=kwargs["image_size"],
+            patch_size=patch,
+            in_channels=channels,
+            classes=classes,
+            mlp_width=kwargs["mlp_dim"],
+            head_width=head_width,
+            pool=pools[pool] if classes else None,
+            class_token=has_class,
+            positions="learnt" if learnt else "sincos",
+            patch_norm=patch_norm,
+            last_norm="tokens" if "norm.weight" in state else "pooled",
+            qkv_bias=False,
+            out_bias="blocks.0.attention.out.bias" in state,
+            eps=1e-5,
+            dropout=dropout,
+            embed_dropout=kwargs.get("emb_dropout", 0.0),
+            attention_dropout=dropout,
+        )
+        return module, state
+
+
+class _Block(nn.Module):
+    """Attention, then an MLP, each behind a norm and added to what it reads."""
+
+    def __init__(
+        self,
+        attention: MultiHead,
+        width: int,
+        mlp_width: int,
+        *,
+        mlp_bias: bool,
+        scaled: bool,
+        eps: float,
+        dropout: float,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps, **factory)
+        self.attention = attention
+        self.attention_scale = self.mlp_scale = None
+        if scaled:
+            self.attention_scale = nn.Parameter(torch.empty(width, **factory))
+            self.mlp_scale = nn.Parameter(torch.empty(width, **factory))
+        self.mlp_norm = nn.LayerNorm(width, eps, **factory)
+        self.expand = nn.Linear(width, mlp_width, mlp_bias, **factory)
+        self.gelu = nn.GELU()
+        self.contract = nn.Linear(mlp_width, width, mlp_bias, **factory)
+        self.drop = nn.Dropout(dropout)
+
+    def reset_parameters(self) -> None:
+        for part in (self.attention_norm, self.attention, self.mlp_norm):
+            part.reset_parameters()
+        for layer in (self.expand, self.contract):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.normal_(layer.bias, std=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.attention(self.attention_norm(x)))
+        x = x + (y if self.attention_scale is None else y * self.attention_scale)
+        y = self.drop(self.gelu(self.expand(self.mlp_norm(x))))
+        y = self.drop(self.contract(y))
+        return x + (y if self.mlp_scale is None else y * self.mlp_scale)
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
+def resample(position: Tensor, grid: tuple[int, int], x: Tensor) -> Tensor:
+    """The positions of a grid, interpolated to that of ``x``, ``b i j d``.
+
+    As products with two matrices, which export at any size and are the same twice; what torch has
+    for it is not. The numbers are those of its antialiased bicubic interpolation.
+    """
+    position = position.unflatten(0, grid)  # i j d
+    # A compiled model is for every size: it has no second way.
+    if not torch.compiler.is_compiling() and tuple(x.shape[1:3]) == grid:
+        return position
+    wide = position.to(torch.promote_types(position.dtype, torch.float32))
+    rows = _cubic(x.shape[1], grid[0], wide)
+    columns = _cubic(x.shape[2], grid[1], wide)
+    between = (rows @ wide.flatten(1)).unflatten(1, (grid[1], -1))
+    return (columns @ between).to(position.dtype)
+
+
+def _cubic(new: int, old: int, like: Tensor) -> Tensor:
+    """How much each of the old points counts for each of the new ones."""
+    i = torch.arange(new, device=like.device)[:, None]
+    j = torch.arange(old, device=like.device)
+    steps = ((2 * j + 1) * new - (2 * i + 1) * old).abs().to(like.dtype)
+    d = (steps / (2 * torch.sym_max(new, old))).clamp(max=2)
+    near = (1.5 * d - 2.5) * d * d + 1  # the kernel of Keys with a = -1/2
+    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    weights = torch.where(d < 1, near, far)  # new old
+    return weights / weights.sum(1, keepdim=True)
+
+
+@torch.fx.wrap
+def waves(x: Tensor) -> Tensor:
+    """Sine and cosine of the column and of the row, at a quarter of the width's frequencies."""
+    _, h, w, d = x.shape
+    wide = torch.promote_types(x.dtype, torch.float32)
+    steps = torch.arange(d // 4, device=x.device, dtype=wide)
+    rates = 10000 ** (-steps / max(d // 4 - 1, 1))
+    row = torch.arange(h, device=x.device, dtype=wide)[:, None] * rates
+    column = torch.arange(w, device=x.device, dtype=wide)[:, None] * rates
+    row = torch.cat([row.sin(), row.cos()], 1)[:, None].expand(-1, w, -1)
+    column = torch.cat([column.sin(), column.cos()], 1).expand(h, -1, -1)
+    return torch.cat([column, row], 2).to(x.dtype)  # i j d
+
+
+def _divide(state: Mapping[str, Tensor], stacked: str, depth: int) -> dict[str, Tensor]:
+    """Take queries, keys and values of each block apart, which others stack in one layer."""
+    state = dict(state)
+    for i in range(depth):
+        for kind in ("weight", "bias"):
+            if (rows := state.pop(f"{stacked.format(i)}.{kind}", None)) is not None:
+                parts = zip(("query", "key", "value"), rows.chunk(3), strict=True)
+                state |= {f"blocks.{i}.attention.{name}.{kind}": t for name, t in parts}
+    return state
