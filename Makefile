@@ -7,7 +7,7 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[vision,compare,export,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[vision,compare,export,keras,dev]"
 	touch $@
 
 demo: setup  ## compare attentions on real data; ends with a table and an HTML report
@@ -16,9 +16,14 @@ demo: setup  ## compare attentions on real data; ends with a table and an HTML r
 
 test: setup  ## what a change must pass
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 tests/keras
+	KERAS_BACKEND=jax $(BIN)/pytest -n 2 tests/keras
 
-test-all: setup  ## the slow laws too: inductor, ONNX, many models
+test-all: setup  ## the slow laws too: inductor, ONNX, many models; Keras on all backends
 	$(BIN)/pytest -n 2
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 tests/keras
+	KERAS_BACKEND=jax $(BIN)/pytest -n 2 tests/keras
+	KERAS_BACKEND=torch $(BIN)/pytest -n 2 tests/keras
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -31,3 +36,4 @@ bench: setup  ## ours against other libraries, as ratios
 catalogue: setup  ## rewrite what is made from the cards and the signatures
 	$(BIN)/python docs/catalogue.py
 	$(BIN)/python tests/test_public.py
+	$(BIN)/python docs/networks.py

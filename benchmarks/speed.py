@@ -51,15 +51,17 @@ class Naive(nn.Module):
 
 
 class Self(nn.Module):
-    """A module that wants queries, keys and values, of a sequence over itself."""
+    """A module that wants queries, keys and values, of a sequence or an image over itself."""
 
     def __init__(self, module: nn.Module, **options: Any) -> None:
         super().__init__()
         self.module, self.options = module, options
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.module(x, x, x, **self.options)
-        return y if isinstance(y, Tensor) else y[0]
+        rows = x.flatten(2).mT if x.dim() == 4 else x
+        y = self.module(rows, rows, rows, **self.options)
+        y = y if isinstance(y, Tensor) else y[0]
+        return y.mT.unflatten(2, x.shape[2:]) if x.dim() == 4 else y
 
 
 class Sampled(nn.Module):

@@ -11,7 +11,7 @@ from regard.cli.list import HEADINGS, markdown_table
 
 ROOT = Path(__file__).parent.parent
 STUB = ROOT / "src/regard/__init__.pyi"
-CHINESE = ("键", "机制", "加权对象", "方式", "时间", "论文")
+CHINESE = ("键", "机制", "加权对象", "方式", "时间", "Keras", "论文")
 BETWEEN = re.compile(r"(<!-- catalogue -->\n).*?(<!-- /catalogue -->)", re.S)
 
 

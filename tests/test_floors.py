@@ -16,7 +16,12 @@ FILES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rgl
 BELOW = {"core": set(), "mechanisms": {"core"}, "catalog": {"core"}, "keras": {"catalog", "core"}}
 TOOLS = {"core", "mechanisms", "catalog"}  # and other tools
 # Each third-party package a floor may use; tools and the command line use what their extras name.
-PACKAGES = {"core": {"torch"}, "mechanisms": {"torch"}, "catalog": set(), "keras": {"keras"}}
+PACKAGES = {
+    "core": {"torch"},
+    "mechanisms": {"torch"},
+    "catalog": set(),
+    "keras": {"keras", "numpy"},
+}
 LIGHT = ("core.card", "core.shapes", "core.check", "catalog")
 
 

@@ -28,6 +28,8 @@ _VERBS = {
     "measure": "measurement",
     "scaling": "measurement",
     "compare": "comparison",
+    "network": "networks",
+    "find_networks": "networks",
 }
 
 
@@ -39,13 +41,22 @@ def _mechanisms() -> dict[str, str]:
 
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
-        value = getattr(import_module(f"{__name__}.{_VERBS[name]}"), name)
+        value = _found(_VERBS[name], name)
     elif not name.startswith("_") and name in (found := _mechanisms()):
-        value = getattr(import_module(f"{__name__}.mechanisms.{found[name]}"), name)
+        value = _found(f"mechanisms.{found[name]}", name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _found(module: str, name: str) -> Any:
+    try:
+        return getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f'regard.{name} needs torch: pip install "regard[torch]"') from error
 
 
 def __dir__() -> list[str]:

@@ -79,6 +79,8 @@ from .mechanisms.transformer import TransformerDecoder as TransformerDecoder
 from .mechanisms.transformer import TransformerEncoder as TransformerEncoder
 from .mechanisms.triplet import Triplet as Triplet
 from .mechanisms.vision_transformer import VisionTransformer as VisionTransformer
+from .networks import find_networks as find_networks
+from .networks import network as network
 from .surgery import attention_parameters as attention_parameters
 from .surgery import insert as insert
 from .surgery import insertions as insertions

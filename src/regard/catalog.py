@@ -20,6 +20,7 @@ from typing import Any
 from .core.card import Card
 
 FOLDER = Path(__file__).parent / "mechanisms"
+TWINS = Path(__file__).parent / "keras"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Entry:
         doc: The docstring of the class.
         options: The arguments of its constructor.
         classes: Every public class of the file.
+        twin: Whether Keras has it too, as ``regard.keras.<name>``.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Entry:
     doc: str
     options: tuple[Option, ...]
     classes: tuple[str, ...]
+    twin: bool
 
     @property
     def summary(self) -> str:
@@ -126,9 +129,22 @@ def entries() -> dict[str, Entry]:
         for body in classes:
             if (card := _card(body)) is not None:
                 doc = ast.get_docstring(body) or ""
+                twin = (TWINS / path.name).exists()
                 found[path.stem] = Entry(
-                    path.stem, body.name, card, doc, _options(body, doc), public
+                    path.stem, body.name, card, doc, _options(body, doc), public, twin
                 )
+    return found
+
+
+@cache
+def twins() -> dict[str, str]:
+    """The stems of the Keras twins, by the names of the classes that are in both files."""
+    found = {}
+    for entry in entries().values():
+        if entry.twin:
+            text = (TWINS / f"{entry.key}.py").read_text("utf-8")
+            written = re.findall(r"^class (\w+)", text, re.M)
+            found |= {name: entry.key for name in entry.classes if name in written}
     return found
 
 

@@ -15,6 +15,7 @@ from .find import find
 from .insert import insert
 from .list import list_
 from .measure import measure
+from .network import network
 from .screen import encode_anything
 from .show import show
 
@@ -32,6 +33,7 @@ for verb in (find, show, cite):
     app.command(rich_help_panel=CATALOGUE)(verb)
 for verb in (measure, explain, insert, compare):
     app.command(rich_help_panel=MODELS)(verb)
+app.add_typer(network, name="network", rich_help_panel="Networks of the papers")
 
 
 def _version(asked: bool) -> None:

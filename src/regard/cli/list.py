@@ -16,7 +16,7 @@ from .equations import inline
 from .record import record
 from .screen import plain_table, screen, show_json, show_text
 
-HEADINGS = ("key", "mechanism", "weighs", "by", "time", "paper")
+HEADINGS = ("key", "mechanism", "weighs", "by", "time", "Keras", "paper")
 
 
 def list_(
@@ -105,6 +105,7 @@ def markdown_table(
                     card.domain,
                     f"{card.computes} → {card.applies}",
                     inline(card.cost["time"]),
+                    "✓" if entry.twin else "",
                     f"[{card.venue} {card.year}]({card.url}){link}",
                 ]
             )

@@ -15,6 +15,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "key": entry.key,
         "class": entry.name,
         "summary": entry.summary,
+        "keras": entry.twin,
         "equation": entry.equation,
         "options": [asdict(option) for option in entry.options],
         "snippet": snippet(entry),

@@ -150,6 +150,8 @@ def published(entry: Entry) -> Iterator[RenderableType]:
     yield address(card.url)
     if card.code:
         yield address(card.code, f"  code, {card.licence or 'no licence stated'}")
+    if entry.twin:
+        yield f"for Keras, too: regard.keras.{entry.name}"
     if card.references:
         yield f"loads checkpoints of {', '.join(card.references)}"
     for source, reason in card.refuses.items():

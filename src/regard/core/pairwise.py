@@ -109,9 +109,10 @@ def _dense(x: Tensor, width: int) -> Tensor:
 def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
     """Whether the fused kernel of the CPU would be missed, or would mostly multiply zeros.
 
-    It knows no dropout, in whose place torch builds the whole map. A compiled model has one way.
+    It knows no dropout, in whose place torch builds the whole map. A compiled model has one way;
+    the meta device counts what the CPU would do.
     """
-    if torch.compiler.is_compiling() or q.device.type != "cpu":
+    if torch.compiler.is_compiling() or q.device.type not in ("cpu", "meta"):
         return False
     return dropout > 0 or 2 * q.shape[-1] <= v.shape[-1]
 

@@ -247,7 +247,11 @@ class RecurrentAttention(Attention):
         return self.score(state)
 
     def fused(self, x: Tensor) -> Tensor:
-        return self.score(self.walk(x)[0][:, -1])
+        return self.score(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The state after the last glimpse, ``b d``."""
+        return self.walk(x)[0][:, -1]
 
     @classmethod
     def translate(

@@ -1,0 +1,80 @@
+"""CBAM: a gate per channel, then a gate per position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from ..core.check import odd, one_of, reduced
+from . import parts
+from .attention import Attention, Shape
+
+POOLS: dict[str, Callable[..., Any]] = {
+    "mean": ops.mean,
+    "max": ops.max,
+    "l2": parts.length,
+    "logsumexp": ops.logsumexp,
+}
+
+
+@keras.saving.register_keras_serializable("regard")
+class CBAM(Attention):
+    """Weighs each channel, then each position of the result."""
+
+    def __init__(
+        self,
+        reduction: int = 16,
+        *,
+        kernel_size: int = 7,
+        pools: Sequence[str] = ("mean", "max"),
+        bias: bool = True,
+        norm: bool = True,
+        planes: Literal["max-mean", "mean-max"] = "max-mean",
+        spatial: bool = True,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        odd(kernel_size=kernel_size)
+        one_of(("max-mean", "mean-max"), planes=planes)
+        if isinstance(pools, str) or not pools:
+            raise ValueError(f"pools must be a sequence of names, got {pools!r}")
+        for pool in pools:
+            one_of(tuple(POOLS), pools=pool)
+        self.reduction, self.kernel_size, self.pools = reduction, kernel_size, tuple(pools)
+        self.bias, self.planes, self.spatial = bias, planes, spatial
+        self.norm: Any = norm  # the layer itself, once it is built
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "norm": bool(self.norm)}
+
+    def construct(self, shape: Shape) -> None:
+        channels, made = shape[-1], {"dtype": self.dtype_policy}
+        hidden = reduced(channels, self.reduction)
+        self.squeeze = parts.dense(channels, hidden, bias=self.bias, **made)
+        self.excite = parts.dense(hidden, channels, bias=self.bias, **made)
+        if self.spatial:
+            self.look = parts.conv(2, 1, self.kernel_size, bias=False, **made)
+            self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **made)
+
+    def channel_gate(self, x: Any) -> Any:
+        z = [POOLS[name](x, axis=(1, 2), keepdims=True) for name in self.pools]
+        z = self.excite(ops.relu(self.squeeze(ops.concatenate(z, 1))))  # b p 1 c
+        return ops.sigmoid(ops.sum(z, 1, keepdims=True))
+
+    def spatial_gate(self, x: Any) -> Any:
+        planes = [ops.max(x, -1, keepdims=True), ops.mean(x, -1, keepdims=True)]
+        z = ops.concatenate(planes if self.planes == "max-mean" else planes[::-1], -1)
+        z = self.look(z)  # b h w 1
+        return ops.sigmoid(self.norm(z) if self.norm else z)
+
+    def attention(self, x: Any) -> Any:
+        a = self.channel_gate(x)
+        return a * self.spatial_gate(x * a) if self.spatial else a
+
+    def combine(self, a: Any, x: Any) -> Any:
+        return x * a

@@ -1,0 +1,48 @@
+"""Coordinate attention: a gate per row times a gate per column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..core.check import positive
+from . import parts
+from .attention import Attention, Shape
+
+
+@keras.saving.register_keras_serializable("regard")
+class Coordinate(Attention):
+    """Weighs each position of a channel by a gate for its row and a gate for its column."""
+
+    def __init__(
+        self,
+        reduction: int = 32,
+        *,
+        floor: int = 8,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        positive(reduction=reduction, floor=floor)
+        self.reduction, self.floor = reduction, floor
+
+    def construct(self, shape: Shape) -> None:
+        channels, made = shape[-1], {"dtype": self.dtype_policy}
+        hidden = max(self.floor, channels // self.reduction)
+        self.shared = parts.dense(channels, hidden, **made)
+        self.norm = parts.batch_norm(hidden, **made)
+        self.height = parts.dense(hidden, channels, **made)
+        self.width = parts.dense(hidden, channels, **made)
+
+    def attention(self, x: Any) -> tuple[Any, Any]:
+        h = ops.shape(x)[1]
+        z = ops.concatenate([ops.mean(x, 2), ops.mean(x, 1)], 1)  # b h+w c: one norm sees them all
+        f = ops.hard_silu(self.norm(self.shared(z)))
+        a_h, a_w = ops.sigmoid(self.height(f[:, :h])), ops.sigmoid(self.width(f[:, h:]))
+        return a_h[:, :, None], a_w[:, None]  # b h 1 c, b 1 w c
+
+    def combine(self, a: tuple[Any, Any], x: Any) -> Any:
+        a_h, a_w = a
+        return x * a_w * a_h

@@ -1,0 +1,80 @@
+"""External attention: tokens read a learnt memory that all images share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from ..core.card import Card
+from ..core.check import divides, one_of, positive
+from . import parts
+from .attention import Attention, Shape
+
+
+@keras.saving.register_keras_serializable("regard")
+class ExternalAttention(Attention):
+    """Replaces keys and values by two small memories that are learnt over the whole data set.
+
+    ``data_format`` speaks of the ``block`` form alone: tokens have their channels last.
+    """
+
+    def __init__(
+        self,
+        slots: int = 64,
+        *,
+        form: Literal["tokens", "block", "heads"] = "tokens",
+        heads: int = 8,
+        eps: float = 1e-9,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        positive(slots=slots, heads=heads)
+        one_of(("tokens", "block", "heads"), form=form)
+        if eps < 0:
+            raise ValueError(f"eps must not be below zero, got {eps}")
+        self.slots, self.form, self.heads, self.eps = slots, form, heads, eps
+
+    @property
+    def card(self) -> Card:
+        """The facts about the mechanism in this form."""
+        if self.form == "block":
+            return replace(super().card, input="b c h w", output="b c h w")
+        return replace(super().card, map="b heads n s") if self.form == "heads" else super().card
+
+    def construct(self, shape: Shape) -> None:
+        width, made = shape[-1], {"dtype": self.dtype_policy}
+        inner, bias = width, False
+        if self.form == "block":
+            self.before = parts.dense(width, width, **made)
+        elif self.form == "heads":
+            divides(width=width, heads=self.heads)
+            self.before = parts.dense(width, 4 * width, **made)
+            inner, bias = width // self.heads, True
+        self.keys = parts.dense(inner, self.slots, bias=bias, **made)
+        self.values = parts.dense(self.slots, inner, bias=bias, **made)
+        if self.form == "block":
+            last = parts.dense(width, width, bias=False, **made)
+            self.after: Any = [last, parts.batch_norm(width, momentum=3e-4, **made)]
+        elif self.form == "heads":
+            self.after = parts.dense(4 * width, width, **made)
+
+    def embed(self, x: Any) -> tuple[Any, Any]:
+        if self.form == "block":
+            return x, self.before(parts.rows(x))  # b n c
+        if self.form == "heads":
+            return x, parts.divide(self.before(x), 4 * self.heads)  # b heads n d
+        return x, x
+
+    def attention(self, x: tuple[Any, Any]) -> Any:
+        return parts.softmax(self.keys(x[1]), -2)
+
+    def combine(self, a: Any, x: tuple[Any, Any]) -> Any:
+        y = self.values(a / (self.eps + ops.sum(a, -1, keepdims=True)))
+        if self.form == "block":
+            last, norm = self.after
+            return ops.relu(x[0] + ops.reshape(norm(last(y)), ops.shape(x[0])))
+        return self.after(parts.join(y)) if self.form == "heads" else y

@@ -1,0 +1,88 @@
+"""Pyramid split attention: kernels of several sizes side by side, weighed against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from ..core.check import divides, odd, one_of, positive
+from . import parts
+from .attention import Attention, Shape, space
+
+
+@keras.saving.register_keras_serializable("regard")
+class PyramidSplit(Attention):
+    """Convolves with several kernels and weighs each channel of one result against the others'."""
+
+    def __init__(
+        self,
+        out_channels: int | None = None,
+        *,
+        kernels: Sequence[int] = (3, 5, 7, 9),
+        stride: int = 1,
+        kernel_groups: Sequence[int] = (1, 4, 8, 16),
+        reduction: int = 16,
+        order: Literal["last-first", "first-last"] = "last-first",
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        positive(stride=stride, reduction=reduction)
+        one_of(("last-first", "first-last"), order=order)
+        if isinstance(kernels, int) or len(kernels) < 2:
+            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
+        for kernel in kernels:
+            odd(kernels=kernel)
+        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernels):
+            raise ValueError(
+                f"kernel_groups must be {len(kernels)}, one for each kernel, got {kernel_groups!r}"
+            )
+        self.out_channels, self.kernels, self.stride = out_channels, tuple(kernels), stride
+        self.kernel_groups, self.reduction, self.order = tuple(kernel_groups), reduction, order
+
+    def construct(self, shape: Shape) -> None:
+        channels = shape[-1]
+        out = self.output_shape_of(shape)[-1]
+        divides(out_channels=out, kernels=len(self.kernels))
+        width = out // len(self.kernels)
+        if self.reduction > width:
+            raise ValueError(
+                f"reduction ({self.reduction}) must not be larger than the share of each kernel in "
+                f"out_channels ({width}): nothing would be left"
+            )
+        made = {"dtype": self.dtype_policy}
+
+        def branch(kernel: int, groups: int) -> Any:
+            divides(in_channels=channels, kernel_groups=groups)
+            if width % groups:
+                raise ValueError(
+                    f"kernel_groups ({groups}) must divide the share of each kernel in "
+                    f"out_channels ({width})"
+                )
+            return parts.conv(channels, width, kernel, groups=groups, bias=False, **made)
+
+        self.branches = list(map(branch, self.kernels, self.kernel_groups))
+        self.squeeze = parts.dense(width, width // self.reduction, **made)
+        self.excite = parts.dense(width // self.reduction, width, **made)
+
+    def embed(self, x: Any) -> list[Any]:
+        return [
+            parts.convolve(x, branch.kernel, stride=self.stride, padding=kernel // 2)
+            for kernel, branch in zip(self.kernels, self.branches, strict=True)
+        ]  # k times b h w d
+
+    def attention(self, x: list[Any]) -> Any:
+        z = ops.stack([ops.mean(f, space(f), keepdims=True) for f in x], 1)  # b k 1 1 d
+        return parts.softmax(ops.sigmoid(self.excite(ops.relu(self.squeeze(z)))), 1)
+
+    def combine(self, a: Any, x: list[Any]) -> Any:
+        y = [a[:, k] * f for k, f in enumerate(x)]
+        return ops.concatenate(y[::-1] if self.order == "last-first" else y, -1)
+
+    def output_shape_of(self, shape: Shape) -> Shape:
+        b, h, w, c = shape
+        out = c if self.out_channels is None else self.out_channels
+        return b, parts.strided(h, self.stride), parts.strided(w, self.stride), out

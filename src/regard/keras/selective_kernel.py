@@ -1,0 +1,90 @@
+"""Selective kernel convolution: each channel chooses among receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..core.check import divides, odd, positive
+from . import parts
+from .attention import Attention, Shape, space
+
+
+@keras.saving.register_keras_serializable("regard")
+class SelectiveKernel(Attention):
+    """Convolves with several kernels and lets each channel choose among the results."""
+
+    def __init__(
+        self,
+        out_channels: int | None = None,
+        *,
+        kernels: Sequence[int] = (3, 5),
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 32,
+        reduction: int = 16,
+        floor: int = 32,
+        hidden: int | None = None,
+        dilate: bool = True,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        positive(stride=stride, dilation=dilation, reduction=reduction, floor=floor)
+        if isinstance(kernels, int) or len(kernels) < 2:
+            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
+        for kernel in kernels:
+            odd(kernels=kernel)
+        positive(hidden=1 if hidden is None else hidden)
+        self.out_channels, self.kernels = out_channels, tuple(kernels)
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.reduction, self.floor, self.hidden = reduction, floor, hidden
+        self.dilate = dilate
+
+    def construct(self, shape: Shape) -> None:
+        channels = shape[-1]
+        out = self.output_shape_of(shape)[-1]
+        divides(in_channels=channels, groups=self.groups)
+        divides(out_channels=out, groups=self.groups)
+        hidden = max(out // self.reduction, self.floor) if self.hidden is None else self.hidden
+        made = {"dtype": self.dtype_policy}
+
+        def branch(kernel: int) -> list[Any]:
+            size, _ = self.field(kernel)
+            convolution = parts.conv(channels, out, size, groups=self.groups, bias=False, **made)
+            return [convolution, parts.batch_norm(out, **made)]
+
+        self.branches = [branch(kernel) for kernel in self.kernels]
+        self.squeeze = parts.dense(out, hidden, bias=False, **made)
+        self.norm = parts.batch_norm(hidden, **made)
+        self.select = parts.dense(hidden, len(self.kernels) * out, bias=False, **made)
+
+    def field(self, kernel: int) -> tuple[int, int]:
+        """The size and the dilation by which a branch covers so many positions."""
+        if self.dilate and kernel > 3:
+            return 3, self.dilation * (kernel // 2)
+        return kernel, self.dilation
+
+    def embed(self, x: Any) -> list[Any]:
+        us = []
+        for kernel, (convolution, norm) in zip(self.kernels, self.branches, strict=True):
+            size, step = self.field(kernel)
+            moves = {"stride": self.stride, "dilation": step, "padding": step * (size // 2)}
+            us.append(ops.relu(norm(parts.convolve(x, convolution.kernel, **moves))))
+        return us  # k times b h w o
+
+    def attention(self, x: list[Any]) -> Any:
+        z = sum(ops.mean(u, space(u), keepdims=True) for u in x)  # b 1 1 o
+        z = self.select(ops.relu(self.norm(self.squeeze(z))))
+        return parts.softmax(ops.reshape(z, (-1, len(x), 1, 1, x[0].shape[-1])), 1)
+
+    def combine(self, a: Any, x: list[Any]) -> Any:
+        return sum(a[:, k] * u for k, u in enumerate(x))
+
+    def output_shape_of(self, shape: Shape) -> Shape:
+        b, h, w, c = shape
+        out = c if self.out_channels is None else self.out_channels
+        return b, parts.strided(h, self.stride), parts.strided(w, self.stride), out

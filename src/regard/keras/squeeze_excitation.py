@@ -1,0 +1,42 @@
+"""Squeeze-and-Excitation: one gate per channel, from the global average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..core.check import reduced
+from . import parts
+from .attention import Attention, Shape, space
+
+
+@keras.saving.register_keras_serializable("regard")
+class SqueezeExcitation(Attention):
+    """Weighs each channel by a gate that sees the average of every channel."""
+
+    def __init__(
+        self,
+        reduction: int = 16,
+        *,
+        hidden: int | None = None,
+        bias: bool = False,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format=data_format, **kwargs)
+        self.reduction, self.hidden, self.bias = reduction, hidden, bias
+
+    def construct(self, shape: Shape) -> None:
+        channels, made = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
+        hidden = reduced(channels, self.reduction, self.hidden)
+        self.squeeze = parts.dense(channels, hidden, **made)
+        self.excite = parts.dense(hidden, channels, **made)
+
+    def attention(self, x: Any) -> Any:
+        z = ops.mean(x, space(x), keepdims=True)  # b 1* c
+        return ops.sigmoid(self.excite(ops.relu(self.squeeze(z))))
+
+    def combine(self, a: Any, x: Any) -> Any:
+        return x * a

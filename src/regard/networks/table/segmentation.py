@@ -1,0 +1,157 @@
+"""Networks that label every pixel, and heads of theirs."""
+
+from __future__ import annotations
+
+from .network import Network, Placement
+
+SEGMENTER = "own:segmentation.segmenter"  # a dilated ResNet and a head
+STRIPS = (  # the last block of each stage, and all of the last one
+    Placement("strip_pooling", "encoder.layer1.2.act2"),
+    Placement("strip_pooling", "encoder.layer2.3.act2"),
+    Placement("strip_pooling", "encoder.layer3.5.act2"),
+    Placement("strip_pooling", "encoder.layer4.*.act2"),
+)
+
+SEGMENTATION: tuple[Network, ...] = (
+    Network(
+        name="danet_resnet50_wide",
+        title="DANet-ResNet(D)-50-d8, 19 classes",
+        backbone=SEGMENTER,
+        arguments={
+            "head": "danet",
+            "num_classes": 19,
+            "backbone": "resnet50s",
+            "auxiliary": False,
+        },
+        mechanism="dual_attention",
+        input=(3, 480, 480),
+        record="DANet ResNet(D)-50-d8, 19 classes",
+        convention="no attention products",
+        remark="9.35 G of the counted MACs are products of attention.",
+    ),
+    Network(
+        name="danet_resnet50",
+        title="DANet-ResNet-50-d8, Cityscapes",
+        backbone=SEGMENTER,
+        arguments={"head": "danet", "num_classes": 19},
+        mechanism="dual_attention",
+        input=(3, 1024, 2048),
+        record="DANet-R50-d8 Cityscapes (MMSeg)",
+    ),
+    Network(
+        name="danet_resnet101",
+        title="DANet-ResNet-101-d8, ADE20K",
+        backbone=SEGMENTER,
+        arguments={"head": "danet", "num_classes": 150, "backbone": "resnet101c"},
+        mechanism="dual_attention",
+        input=(3, 512, 2048),
+        record="DANet ResNet-101-d8, ADE20K (MMSeg)",
+        convention="no attention products",
+        remark="163 G of the counted MACs are products of attention; without them, and with norms "
+        "and ReLUs, it is the published count.",
+    ),
+    Network(
+        name="ccnet_resnet50",
+        title="CCNet-ResNet-50-d8, Cityscapes",
+        backbone=SEGMENTER,
+        arguments={"head": "ccnet", "num_classes": 19},
+        mechanism="criss_cross",
+        input=(3, 1024, 2048),
+        record="CCNet-R50-d8 Cityscapes (MMSeg)",
+    ),
+    Network(
+        name="emanet_neck",
+        title="EMANet between backbone and classifier, 512 channels",
+        backbone="own:segmentation.expectation_maximization_neck",
+        mechanism="expectation_maximization",
+        input=((2048, 65, 65),),
+        record="EMANet head increment (c=512)",
+        convention="conv+matmul",
+        remark="The count holds the bases, 32,768 numbers that no gradient moves, as the paper's.",
+    ),
+    Network(
+        name="emanet_resnet50",
+        title="EMANet-ResNet-50-d8, PASCAL VOC",
+        backbone=SEGMENTER,
+        arguments={"head": "emanet", "num_classes": 21},
+        mechanism="expectation_maximization",
+        input=(3, 513, 513),
+    ),
+    Network(
+        name="encnet_resnet50",
+        title="EncNet-ResNet-50-d8, ADE20K",
+        backbone=SEGMENTER,
+        arguments={"head": "encnet", "num_classes": 150},
+        mechanism="context_encoding",
+        input=(3, 480, 480),
+    ),
+    Network(
+        name="eanet_resnet50",
+        title="EANet-ResNet-50-d8, PASCAL VOC",
+        backbone=SEGMENTER,
+        arguments={"head": "eanet", "num_classes": 21},
+        mechanism="external_attention",
+        input=(3, 513, 513),
+    ),
+    Network(
+        name="gcnet_resnet50_seg",
+        title="GCNet-ResNet-50-d8, Cityscapes",
+        backbone=SEGMENTER,
+        arguments={"head": "gcnet", "num_classes": 19},
+        mechanism="global_context",
+        input=(3, 512, 1024),
+    ),
+    Network(
+        name="nonlocal_resnet50_seg",
+        title="Non-local-ResNet-50-d8, Cityscapes",
+        backbone=SEGMENTER,
+        arguments={"head": "nonlocal", "num_classes": 19},
+        mechanism="non_local",
+        input=(3, 512, 1024),
+    ),
+    Network(
+        name="ocnet_resnet50",
+        title="OCNet-ResNet-50-d8, base form, Cityscapes",
+        backbone=SEGMENTER,
+        arguments={"head": "ocnet", "num_classes": 19},
+        mechanism="object_context",
+        input=(3, 769, 769),
+    ),
+    Network(
+        name="psanet_resnet50",
+        title="PSANet-ResNet-50-d8, ADE20K",
+        backbone=SEGMENTER,
+        arguments={"head": "psanet", "num_classes": 150},
+        mechanism="pointwise_spatial",
+        input=(3, 465, 465),
+    ),
+    Network(
+        name="sanet_resnet50",
+        title="SANet-ResNet-50-d8 with one head, PASCAL Context",
+        backbone=SEGMENTER,
+        arguments={"head": "sanet", "num_classes": 59},
+        mechanism="squeeze_attention",
+        input=(3, 512, 512),
+    ),
+    Network(
+        name="spnet_resnet50",
+        title="SPNet-ResNet-50-d8, ADE20K",
+        backbone=SEGMENTER,
+        arguments={"head": "spnet", "num_classes": 150},
+        mechanism="strip_pooling",
+        places=STRIPS,
+        input=(3, 480, 480),
+    ),
+    Network(
+        name="gc_mask_rcnn",
+        title="Mask R-CNN R50-FPN + GC, c3 to c5",
+        backbone="own:detection.MaskRCNN",
+        arguments={"num_classes": 81},
+        mechanism="global_context",
+        input=((3, 800, 1333),),
+        record="Mask R-CNN R50-FPN + GC (c3-c5, r=16)",
+        convention="ptflops",
+        remark="The MACs are for 1000 boxes and 100 masks; the paper does not say for how many "
+        "its are.",
+    ),
+)

@@ -1,0 +1,28 @@
+"""Networks made of attention alone."""
+
+from __future__ import annotations
+
+from .network import Network
+
+TRANSFORMERS = (
+    Network(
+        name="vit_base_patch16",
+        title="ViT-B/16",
+        backbone="own:vit.vision_transformer",
+        arguments={"width": 768, "depth": 12, "heads": 12, "patch_size": 16},
+        mechanism="vision_transformer",
+        record="ViT-B/16",
+        convention="conv+matmul",
+    ),
+    Network(
+        name="transformer_base",
+        title="Transformer base",
+        backbone="own:transformer.Translator",
+        arguments={"num_classes": 37000, "width": 512, "heads": 8, "final_norm": False},
+        mechanism="transformer",
+        input=((25,), (25,)),
+        record="Transformer base (body)",
+        remark="The printed 65M needs a vocabulary of about 40,700; with the 37,000 tokens that "
+        "the paper speaks of, it is 63.1M.",
+    ),
+)

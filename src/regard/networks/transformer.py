@@ -1,0 +1,79 @@
+"""The Transformer that translates: tokens in, scores of tokens out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.check import divides, positive
+from ..mechanisms.transformer import Transformer
+
+
+class Translator(nn.Module):
+    r"""A `Transformer` between embeddings and scores, which share one matrix.
+
+    .. math::
+        z_i = \sqrt d\, E_{x_i} + p_i, \quad p_{i,2k} = \sin(i\, 10000^{-2k/d}), \quad
+        p_{i,2k+1} = \cos(i\, 10000^{-2k/d})
+
+    Sections 3.4 and 3.5 of the paper.
+
+    Args:
+        num_classes: Tokens of the vocabulary, which source and target share.
+        width: :math:`d`, even.
+        dropout: Rate of dropping numbers of the embeddings, and those of `Transformer`.
+        device: Where to put the parameters.
+        dtype: Their type.
+        options: All other arguments of `Transformer`.
+
+    Shape:
+        source ``b n`` and target ``b m`` of whole numbers, the scores ``b m k``.
+
+    Raises:
+        ValueError: a size is not positive or the width is odd.
+
+    >>> model = Translator(50, width=16, heads=2, encoder_layers=1, decoder_layers=1)
+    >>> model(torch.randint(50, (2, 7)), torch.randint(50, (2, 5))).shape
+    torch.Size([2, 5, 50])
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 37000,
+        width: int = 512,
+        *,
+        dropout: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        positive(num_classes=num_classes)
+        divides(width=width, waves=2)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.num_classes = num_classes
+        self.embedding = nn.Embedding(num_classes, width, **factory)
+        self.drop = nn.Dropout(dropout)
+        self.transformer = Transformer(width, dropout=dropout, **options, **factory)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The vectors of tokens with their places, ``b n d``."""
+        width = self.embedding.embedding_dim
+        x = self.embedding(tokens) * math.sqrt(width)
+        place = torch.arange(tokens.shape[1], device=x.device, dtype=torch.float32)
+        wave = torch.arange(0, width, 2, device=x.device) * (-math.log(10000) / width)
+        angle = place[:, None] * wave.exp()
+        position = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)  # n d
+        return self.drop(x + position.to(x.dtype))
+
+    def forward_features(self, source: Tensor, target: Tensor) -> Tensor:
+        """What the decoder gives at each place of the target, ``b m d``."""
+        return self.transformer(self.embed(source), self.embed(target))
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Score each token at each place of the target."""
+        return self.forward_features(source, target) @ self.embedding.weight.mT

@@ -1,0 +1,23 @@
+"""Vision Transformer under the arguments that all networks take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..mechanisms.vision_transformer import VisionTransformer
+
+
+def vision_transformer(
+    num_classes: int = 1000, in_chans: int = 3, **options: Any
+) -> VisionTransformer:
+    """A `VisionTransformer`.
+
+    Args:
+        num_classes: Scores of an image; 0 gives the features.
+        in_chans: Channels of an image.
+        options: All other arguments of the class.
+
+    >>> vision_transformer(10, width=64, depth=1, heads=4).head
+    Linear(in_features=64, out_features=10, bias=True)
+    """
+    return VisionTransformer(classes=num_classes or None, in_channels=in_chans, **options)

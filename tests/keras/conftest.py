@@ -1,0 +1,32 @@
+"""One backend for each run: ``KERAS_BACKEND=jax pytest tests/keras``."""
+
+import os
+import warnings
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+with warnings.catch_warnings():  # the backends warn about themselves
+    warnings.simplefilter("ignore")
+    import keras
+    from keras.src.backend.common import dtypes
+
+import pytest
+
+# Keras works in single precision where a type is to be found, on every backend but TensorFlow.
+# The equality of twins is shown in double precision, or a small mistake would hide in the rounding.
+dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+
+
+def pytest_collection_modifyitems(items):
+    """Keras reads its variables in a way that NumPy 2 warns of."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation"))
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    keras.config.set_floatx("float64")
+    keras.utils.set_random_seed(0)
+    yield
+    keras.utils.clear_session()
