@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "Network", "Placement", "find_networks", "network", "show_network"]
 
-_SEGMENTATION = {
+_LATER = {  # what needs torch
+    "register": "build",
     "HEADS": "heads",
     "head": "heads",
     "Segmenter": "segmentation",
@@ -28,13 +29,13 @@ _SEGMENTATION = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _SEGMENTATION:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_SEGMENTATION[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_SEGMENTATION])
+    return sorted([*__all__, *_LATER])
 
 
 def network(
