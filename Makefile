@@ -17,7 +17,7 @@ demo: setup  ## compare attentions on real data; ends with a table and an HTML r
 test: setup  ## what a change must pass
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 tests/keras
-	KERAS_BACKEND=jax $(BIN)/pytest -n 2 tests/keras
+	KERAS_BACKEND=torch $(BIN)/pytest -n 2 tests/keras
 
 test-all: setup  ## the slow laws too: inductor, ONNX, many models; Keras on all backends
 	$(BIN)/pytest -n 2
