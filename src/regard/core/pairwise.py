@@ -1,4 +1,4 @@
-"""Softmax attention of queries over keys: the map, and the sum over the values without the map.
+"""Softmax attention of queries over keys: heads, the map, and the sum over the values without it.
 
 Queries, keys and values are ``… n d``, ``… m d`` and ``… m e``.
 """
@@ -16,6 +16,16 @@ from .precision import softmax
 
 # Queries in a slice of the map: few enough for the cache of a processor, many for a product.
 ROWS = 256
+
+
+def divide(x: Tensor, heads: int) -> Tensor:
+    """Give each head its share of the channels: ``b n c`` to ``b heads n d``."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def join(x: Tensor) -> Tensor:
+    """Put the channels of the heads together again: ``b heads n d`` to ``b n c``."""
+    return x.transpose(1, 2).flatten(2)
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types

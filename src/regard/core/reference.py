@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -67,6 +67,29 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, T
         )
         renamed[names[stem] + key[len(stem) :] if stem else key] = value
     return renamed
+
+
+def unstack(state: Mapping[str, Tensor], stacked: str, parts: Sequence[str]) -> dict[str, Tensor]:
+    """Take apart the layers that another implementation stacks in one, at any depth.
+
+    Args:
+        state: A state dict.
+        stacked: What stands there before ``weight`` and ``bias``.
+        parts: The layers in their order, by their names here.
+
+    >>> qkv = {"a.qkv.weight": torch.zeros(6, 2), "a.out.weight": torch.zeros(2, 2)}
+    >>> sorted(unstack(qkv, "qkv.", ("q", "k", "v")))
+    ['a.k.weight', 'a.out.weight', 'a.q.weight', 'a.v.weight']
+    """
+    found = {}
+    for name, entry in state.items():
+        stem, there, kind = name.rpartition(stacked)
+        if there and kind in ("weight", "bias") and (not stem or stem.endswith(".")):
+            rows = zip(parts, entry.chunk(len(parts)), strict=True)
+            found |= {f"{stem}{part}.{kind}": own for part, own in rows}
+        else:
+            found[name] = entry
+    return found
 
 
 def fill(module: M, state: Mapping[str, Tensor]) -> M:

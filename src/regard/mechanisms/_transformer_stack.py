@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..core import pairwise
 from ..core.attention import Mechanism
 from ..core.check import above_zero, one_of, positive, probability
-from ..core.reference import Source
+from ..core.reference import Source, unstack
 from .multi_head import MultiHead
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -261,17 +261,12 @@ PARTS = {
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of one of torch's stacks, or of both, under our names."""
     found = {}
-    for name, tensor in state.items():
+    for name, tensor in unstack(state, "in_proj_", ("query", "key", "value")).items():
         parts = name.split(".")
         stem = name.rpartition("norm2")[0]
         crossed = f"{stem}norm3.weight" in state  # there the second norm is that of the memory
         ours = [
             "cross_norm" if part == "norm2" and crossed else PARTS.get(part, part) for part in parts
         ]
-        if parts[-1].startswith("in_proj_"):  # three projections, stacked
-            kind = parts[-1].removeprefix("in_proj_")
-            for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                found[".".join([*ours[:-1], part, kind])] = rows
-        else:
-            found[".".join(ours)] = tensor
+        found[".".join(ours)] = tensor
     return found

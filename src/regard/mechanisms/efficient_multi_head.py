@@ -14,7 +14,7 @@ from ..core import pairwise, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, positive, probability
-from ..core.reference import Source, rename
+from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
@@ -182,7 +182,7 @@ class EfficientMultiHead(Attention):
         return x, *map(self.divide, (q, self.key(source), self.value(source)))
 
     def divide(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+        return pairwise.divide(x, self.heads)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         _, q, k, _ = x
@@ -195,7 +195,7 @@ class EfficientMultiHead(Attention):
 
     def join(self, y: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         like, _, _, v = x
-        y = y.transpose(1, 2).flatten(2)  # b n (heads d)
+        y = pairwise.join(y)  # b n (heads d)
         if self.grow is not None and self.grow_norm is not None:
             h, w = like.shape[2] // self.reduction, like.shape[3] // self.reduction
             grown = self.grow(v.mT.flatten(1, 2).unflatten(2, (h, w)))
@@ -239,8 +239,4 @@ class EfficientMultiHead(Attention):
         )
         names = {"q": "query", "sr": "shrink", "sr_norm": "shrink_norm", "transform_conv": "mix"}
         names |= {"up.0": "grow", "up_norm": "grow_norm", "proj": "out"}
-        state = dict(state)
-        for kind in ("weight", "bias"):
-            if (stacked := state.pop(f"kv.{kind}", None)) is not None:
-                state[f"key.{kind}"], state[f"value.{kind}"] = stacked.chunk(2)
-        return module, rename(state, names)
+        return module, rename(unstack(state, "kv.", ("key", "value")), names)

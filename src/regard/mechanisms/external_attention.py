@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..core import precision
+from ..core import pairwise, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, one_of, positive
@@ -138,7 +138,7 @@ class ExternalAttention(Attention):
         if self.form == "block":
             return x, self.before(x).flatten(2).mT  # b n c
         if self.form == "heads":
-            return x, self.before(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+            return x, pairwise.divide(self.before(x), self.heads)  # b heads n d
         return x, x
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
@@ -150,7 +150,7 @@ class ExternalAttention(Attention):
             whole = x[0]
             return (whole + self.after(y.mT.unflatten(2, whole.shape[2:]))).relu()
         if self.form == "heads":
-            return self.after(y.transpose(1, 2).flatten(2))
+            return self.after(pairwise.join(y))
         return y
 
     @classmethod

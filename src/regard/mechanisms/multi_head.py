@@ -14,7 +14,7 @@ from ..core import pairwise
 from ..core.attention import SequenceAttention
 from ..core.card import Card
 from ..core.check import divides, positive, probability
-from ..core.reference import Source, rename
+from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
@@ -194,7 +194,7 @@ class MultiHead(SequenceAttention):
         return self.divide(self.query(query)), self.divide(k), self.divide(v)
 
     def divide(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+        return pairwise.divide(x, self.heads)
 
     def attention(
         self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
@@ -209,7 +209,7 @@ class MultiHead(SequenceAttention):
         return self.join(self.drop(a) @ x[2])
 
     def join(self, y: Tensor) -> Tensor:
-        return self.out(y.transpose(1, 2).flatten(2))
+        return self.out(pairwise.join(y))
 
     def fused(
         self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
@@ -248,9 +248,5 @@ class MultiHead(SequenceAttention):
         )
         names = {"out_proj": "out", "bias_k": "extra_key", "bias_v": "extra_value"}
         names |= {f"{name[0]}_proj_weight": f"{name}.weight" for name in ("query", "key", "value")}
-        state = dict(state)
-        for kind in ("weight", "bias"):  # torch stacks the three projections where it can
-            if (stacked := state.pop(f"in_proj_{kind}", None)) is not None:
-                parts = zip(("query", "key", "value"), stacked.chunk(3), strict=True)
-                state |= {f"{name}.{kind}": part for name, part in parts}
-        return module, rename(state, names)
+        # torch stacks the three projections where it can.
+        return module, rename(unstack(state, "in_proj_", ("query", "key", "value")), names)

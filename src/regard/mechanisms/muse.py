@@ -14,7 +14,7 @@ from ..core import pairwise, precision
 from ..core.attention import SequenceAttention, Tap
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive, probability
-from ..core.reference import Source, rename
+from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type and rank
@@ -84,7 +84,7 @@ class MUSE(SequenceAttention):
         parts={"filters": "b n heads k"},
         range="softmax",
         cost=dict(time="n^2 c + n c^2", memory="n c"),
-        aliases=("parallel_multi_scale_attention", "prime"),
+        aliases=("muse", "parallel_multi_scale_attention", "prime"),
         differs=(
             "The channels of a head share a filter, as in the authors' code; the paper's equations "
             "have no heads there.",
@@ -206,7 +206,7 @@ class MUSE(SequenceAttention):
 
     def join(self, y: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
         """Convolve the values, and project what both branches give."""
-        y = y.transpose(1, 2).flatten(2)  # b n (heads d)
+        y = pairwise.join(y)  # b n (heads d)
         if seen is not None:
             v = v * seen[..., None, None]
         g = precision.softmax(self.gate, 0)
@@ -414,19 +414,13 @@ def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' state under our names: they stack the projections of queries, keys, values."""
     renamed = {}
-    for name, entry in state.items():
-        stem, dot, last = name.rpartition(".")
-        if last.startswith("in_proj_"):
-            kind = last.removeprefix("in_proj_")
-            parts = zip(("query", "key", "value"), entry.chunk(3), strict=True)
-            renamed |= {f"{stem}{dot}{part}.{kind}": rows for part, rows in parts}
-        else:
-            for theirs, ours in (
-                ("dynamic_gate_para", "gate"),
-                ("dynamics.", "predict."),
-                ("weight_linear.", ""),
-                ("out_proj.", "out."),
-            ):
-                name = name.replace(theirs, ours)
-            renamed[name] = entry
+    for name, entry in unstack(state, "in_proj_", ("query", "key", "value")).items():
+        for theirs, ours in (
+            ("dynamic_gate_para", "gate"),
+            ("dynamics.", "predict."),
+            ("weight_linear.", ""),
+            ("out_proj.", "out."),
+        ):
+            name = name.replace(theirs, ours)
+        renamed[name] = entry
     return renamed

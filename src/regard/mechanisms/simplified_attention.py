@@ -109,10 +109,8 @@ class SimplifiedAttention(SequenceAttention):
         self.out = nn.Linear(width, width, device=device, dtype=dtype)
 
     def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.divide(query), self.divide(key), self.divide(value)
-
-    def divide(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # b heads n d
+        q, k, v = (pairwise.divide(x, self.heads) for x in (query, key, value))
+        return q, k, v  # b heads n d
 
     def attention(
         self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
@@ -124,7 +122,7 @@ class SimplifiedAttention(SequenceAttention):
         return self.join(self.drop(a) @ x[2])
 
     def join(self, y: Tensor) -> Tensor:
-        return self.out(y.transpose(1, 2).flatten(2))
+        return self.out(pairwise.join(y))
 
     def fused(
         self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None

@@ -92,7 +92,7 @@ class Transformer(Mechanism):
         range="softmax",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
-        aliases=("transformer_encoder", "transformer_decoder"),
+        aliases=("transformer", "transformer_encoder", "transformer_decoder"),
         differs=(
             "Each stack ends with a norm, as in torch; the paper's have none (final_norm=False).",
             "Norms come after the sums, as in the paper and in torch; later settings of the "

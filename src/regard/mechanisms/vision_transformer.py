@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ..core.attention import Mechanism
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
-from ..core.reference import Source, rename
+from ..core.reference import Source, rename, unstack
 from .multi_head import MultiHead
+
+PROJECTIONS = ("query", "key", "value")  # in the order in which others stack them
 
 
 class VisionTransformer(Mechanism):
@@ -365,7 +367,7 @@ class VisionTransformer(Mechanism):
             embed_dropout=kwargs.get("pos_drop_rate", 0.0),
             attention_dropout=kwargs.get("attn_drop_rate", 0.0),
         )
-        state = _divide(state, "blocks.{}.attn.qkv", depth)
+        state = unstack(state, "attn.qkv.", [f"attention.{name}" for name in PROJECTIONS])
         return module, {
             name: t.flatten(1) if name == "patch.weight" else t
             for name, t in rename(state, names).items()
@@ -392,12 +394,13 @@ class VisionTransformer(Mechanism):
         names |= {f"to_patch_embedding.{i}": layer for i, layer in enumerate(layers, 1)}
         parts = {"0.norm": "attention_norm", "1.norm": "mlp_norm", "1.net.0": "mlp_norm"}
         parts |= {f"0.{out}": "attention.out" for out in ("to_out", "to_out.0", "fn.to_out.0")}
+        parts |= {f"0.{name}": f"attention.{name}" for name in PROJECTIONS}
         parts |= {"1.net.1": "expand", "1.fn.net.0": "expand"}
         parts |= {f"1.{second}": "contract" for second in ("net.3", "net.4", "fn.net.3")}
         for i in range(depth):
             names |= {f"transformer.layers.{i}.{p}": f"blocks.{i}.{parts[p]}" for p in parts}
-        for fn in ("", "fn."):
-            state = _divide(state, f"transformer.layers.{{}}.0.{fn}to_qkv", depth)
+        for stacked in ("fn.to_qkv.", "to_qkv."):
+            state = unstack(state, stacked, PROJECTIONS)
         state = rename(state, names)
         channels, patch = kwargs.get("channels", 3), per_axis(2, 1, patch_size=kwargs["patch_size"])
         for name in ("patch_norm.weight", "patch_norm.bias", "patch.weight"):
@@ -517,14 +520,3 @@ def waves(x: Tensor) -> Tensor:
     row = torch.cat([row.sin(), row.cos()], 1)[:, None].expand(-1, w, -1)
     column = torch.cat([column.sin(), column.cos()], 1).expand(h, -1, -1)
     return torch.cat([column, row], 2).to(x.dtype)  # i j d
-
-
-def _divide(state: Mapping[str, Tensor], stacked: str, depth: int) -> dict[str, Tensor]:
-    """Take queries, keys and values of each block apart, which others stack in one layer."""
-    state = dict(state)
-    for i in range(depth):
-        for kind in ("weight", "bias"):
-            if (rows := state.pop(f"{stacked.format(i)}.{kind}", None)) is not None:
-                parts = zip(("query", "key", "value"), rows.chunk(3), strict=True)
-                state |= {f"blocks.{i}.attention.{name}.{kind}": t for name, t in parts}
-    return state
