@@ -35,5 +35,6 @@ bench: setup  ## ours against other libraries, as ratios
 
 catalogue: setup  ## rewrite what is made from the cards and the signatures
 	$(BIN)/python docs/catalogue.py
+	$(BIN)/python docs/migrating.py
 	$(BIN)/python tests/test_public.py
 	$(BIN)/python docs/networks.py

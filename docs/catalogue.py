@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import regard
-from regard.catalog import entries, find
+from regard.catalog import find, homes
 from regard.cli.list import HEADINGS, markdown_table
 
 ROOT = Path(__file__).parent.parent
@@ -36,9 +36,9 @@ def readme(path: Path, headings: tuple[str, ...], code: str = "code") -> str:
 
 def stub() -> str:
     """Every name of the package, for editors and type checkers, which do not run its code."""
-    homes: dict[str, str] = dict(vars(regard)["_VERBS"])
-    homes |= {name: f"mechanisms.{e.key}" for e in entries().values() for name in e.classes}
-    imports = sorted(f"from .{home} import {name} as {name}" for name, home in homes.items())
+    modules: dict[str, str] = dict(vars(regard)["_VERBS"])
+    modules |= {name: f"mechanisms.{key}" for name, key in homes().items()}
+    imports = sorted(f"from .{module} import {name} as {name}" for name, module in modules.items())
     return "\n".join(['"""Made by docs/catalogue.py."""', "", *imports, "", "__version__: str", ""])
 
 

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from regard.core.shapes import GRIDS, expand, split
 from regard.factory import load_reference, mechanism
 
 QUERIES = ("x", "query", "queries")
-KEYS_AND_VALUES = ("key", "keys", "value", "values")
+KEYS_AND_VALUES = ("key", "keys", "value", "values", "x_prev")
 FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
 PADDING = ("key_padding_mask", "encoder_padding_mask")
 CLOSES = ("attn_mask", "attention_mask", *PADDING)  # True = may not attend
@@ -88,9 +89,13 @@ class Golden:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The state of the reference, what it holds under two names under the first alone."""
+        """The state of the reference, what it holds under two names under the first alone.
+
+        Indices into its parameters, which follow from its sizes, are none of it.
+        """
         first = first_names(self.under("state"))
-        return {n: t for n, t in self.under("state").items() if first[n] == n}
+        state = {n: t for n, t in self.under("state").items() if first[n] == n}
+        return {n: t for n, t in state.items() if t.is_floating_point() or not t.dim()}
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -105,6 +110,17 @@ class Golden:
     def length_first(self) -> bool:
         """Whether the sequences are laid out as length, batch, channels."""
         return self.meta["layout"].startswith(("LNC", "TBC"))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the images are laid out as batch, height, width, channels."""
+        told = self.meta["layout"].startswith(("BHWC", "NHWC"))
+        return told or self.kwargs.get("dim_index") == -1
+
+    @property
+    def of_places(self) -> bool:
+        """Whether an axis behind the channels counts sequences: places in a patch, by patches."""
+        return self.meta["layout"].startswith("(B, C, P")
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -141,6 +157,13 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     if golden.grid is not None and module.card.input == "b c h w":
         pixels = {n: x.mT.unflatten(2, golden.grid) for n, x in leaves.items()}
         y = call(module, pixels, length_first=False).flatten(2).mT
+    elif golden.channels_last and module.card.input == "b c h w":
+        images = {n: x.permute(0, 3, 1, 2) for n, x in leaves.items()}
+        y = call(module, images, length_first=False).permute(0, 2, 3, 1)
+    elif golden.of_places and isinstance(module, SequenceAttention):
+        sequences = {n: x.permute(0, 2, 3, 1).flatten(0, 1) for n, x in leaves.items()}
+        y = call(module, sequences, length_first=False)
+        y = y.unflatten(0, (len(golden.under("cotangent")[""]), -1)).permute(0, 3, 1, 2)
     else:
         y = call(module, leaves, length_first=golden.length_first)
     if isinstance(y, Tensor) and "cotangent.0" in golden.tensors:  # their map is an output too
@@ -303,8 +326,9 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
     instance whose options leave the part out has no such map. Numbers stand for our maps in their
     order: those of the mechanism itself, if there are as many, else all. Of a mechanism that makes
     several passes or looks at several scales, each has a number, though the card names the axes
-    once.
+    once. A case that has one of several maps alone says in its notes which.
     """
+    only = re.search(r"\bmap = (\w+)", golden.meta.get("notes", ""))
     ours = own_maps(module, passed)
     wanted = golden.map_axes()
     main = [m for m in ours if m.tap == "tap"]
@@ -321,10 +345,40 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
         if not called:
             continue
         alone = name == "0" and 1 in (sum(map(str.isdigit, wanted)), len(in_order))
-        results["map" if alone else f"map.{name}"] = relayout(
-            called[0].numbers, called[0].axes, _write_out(axes, grid)
-        )
+        alone |= only is not None and name == only[1]
+        theirs = _write_out(axes, grid)
+        a, own = _divide(called[0].numbers, called[0].axes, theirs, golden.kwargs)
+        a, own = _by_image(a, own, theirs, len(next(iter(golden.inputs.values()))))
+        results["map" if alone else f"map.{name}"] = relayout(a, own, theirs)
     return results
+
+
+def _divide(a: Tensor, ours: str, theirs: str, kwargs: Mapping[str, Any]) -> tuple[Tensor, str]:
+    """Divide axes of ours that theirs has as two, the first called as the argument that counts it.
+
+    >>> _divide(torch.zeros(2, 3, 8, 1), "b r o 1", "b r groups o", {"groups": 2})[1]
+    'b r groups o 1'
+    """
+    own, names = ours.split(), theirs.split()
+    if sum(axis != "1" for axis in names) > sum(axis != "1" for axis in own):
+        for count, axis in pairwise(names):
+            if axis in own and count not in own and isinstance(kwargs.get(count), int):
+                i = own.index(axis)
+                a = a.unflatten(i, (kwargs[count], -1))
+                own.insert(i, count)
+    return a, " ".join(own)
+
+
+def _by_image(a: Tensor, ours: str, theirs: str, batch: int) -> tuple[Tensor, str]:
+    """Divide a batch of ours that holds several parts of each image, an axis of its own in theirs.
+
+    >>> _by_image(torch.zeros(8, 2, 5, 5), "b heads n m", "b p heads n m", 2)[1]
+    'b p heads n m'
+    """
+    own, names = ([n for n in axes.split() if n != "1"] for axes in (ours, theirs))
+    if len(a) == batch or len(names) <= len(own):
+        return a, ours
+    return a.unflatten(0, (batch, -1)), ours.replace("b", f"b {names[1]}", 1)
 
 
 def _write_out(axes: str, dims: int) -> str:

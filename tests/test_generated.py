@@ -7,22 +7,27 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "catalogue.py"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.fixture(scope="module")
-def catalogue():
-    spec = importlib.util.spec_from_file_location("catalogue", SCRIPT)
+def script(stem):
+    """One of the scripts that make tables."""
+    spec = importlib.util.spec_from_file_location(stem, DOCS / f"{stem}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "src/regard/__init__.pyi"])
-def test_generated_text_is_fresh(catalogue, name):
-    path = catalogue.ROOT / name
-    assert path.read_text("utf-8") == catalogue.generated()[path], f"{name}: `make catalogue`"
+@pytest.fixture(scope="module")
+def catalogue():
+    return script("catalogue")
+
+
+@pytest.mark.parametrize("stem", ["catalogue", "migrating"])
+def test_generated_text_is_fresh(stem):
+    for path, text in script(stem).generated().items():
+        assert path.read_text("utf-8") == text, f"{path.name}: `make catalogue`"
 
 
 def test_every_name_of_the_package_is_in_the_stub(catalogue):

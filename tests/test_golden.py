@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from cases import randomise
-from closeness import assert_same
+from closeness import assert_same, flat
 from regard.catalog import entries
-from regard.core.attention import SequenceAttention
 from regard.core.reference import Source
 from regard.factory import load_reference
 from replay import Golden, main, replay, results
@@ -24,62 +26,86 @@ from replay import Golden, main, replay, results
 FOLDER = Path(__file__).parent / "golden"
 MORE = Path(__file__).parents[2] / "shared" / "golden"  # all cases, where they are at hand
 CHECKED = ("output", "grad", "map", "state_after")
-# References without a golden of their own, that can be installed.
-INSTALLED = {
-    ("selective_kernel", "timm"): (
-        "timm.layers",
-        "SelectiveKernel",
-        {"in_channels": 16, "groups": 4, "split_input": False},
-    ),
-    ("global_context", "timm"): (
-        "timm.layers",
-        "GlobalContext",
-        {"channels": 16, "fuse_add": True, "rd_ratio": 0.3},
-    ),
-    ("vision_transformer", "timm"): (
-        "timm.models.vision_transformer",
-        "VisionTransformer",
-        {
-            "img_size": [11, 7],
-            "patch_size": 1,
-            "in_chans": 16,
-            "embed_dim": 24,
-            "depth": 2,
-            "num_heads": 3,
-        },
-    ),
-}
-CONVOLVES = {"in_planes": 16, "out_planes": 12, "kernel_size": 3, "stride": 1, "padding": 1}
-HEADS = {"d_model": 16, "d_k": 6, "d_v": 5, "h": 4}
+XMU = "xmu-xiaoma666/External-Attention-pytorch"  # on PyPI it is called otherwise:
+A, C = "fightingcv_attention.attention", "fightingcv_attention.conv"
+HEADS = dict(d_model=16, d_k=6, d_v=5, h=4)
+CONV = dict(in_planes=16, out_planes=12, kernel_size=3, stride=1, padding=1)
+MOVED = dict(in_channels=16, out_channels=12, kernel_size=3, padding=1)
+SQUEEZED = dict(input_channels=16, squeeze_channels=5)
+SELECT = dict(in_channels=16, split_input=False, stride=2)
+NORMED = dict(in_channels=16, radix=4, norm_layer=nn.BatchNorm2d)
+HALO = dict(dim=16, num_heads=2, block_size=1, halo_size=2, qkv_bias=True, scale_pos_embed=True)
+SEQUENTIAL = "SequentialPolarizedSelfAttention"
+HUB = "huggingface/pytorch-image-models"
 SIMPLE = "SimplifiedScaledDotProductAttention"
-INSTALLED |= {
-    (key, "xmu-xiaoma666/External-Attention-pytorch"): (
-        f"fightingcv_attention.{file}",
-        name,
-        kwargs,
-    )
-    for key, file, name, kwargs in (
-        ("squeeze_excitation", "attention.SEAttention", "SEAttention", {"channel": 16}),
-        ("eca", "attention.ECAAttention", "ECAAttention", {"kernel_size": 5}),
-        ("simam", "attention.SimAM", "SimAM", {"e_lambda": 0.01}),
-        ("coordinate", "attention.CoordAttention", "CoordAtt", {"inp": 16, "oup": 16}),
-        ("triplet", "attention.TripletAttention", "TripletAttention", {"no_spatial": True}),
-        ("shuffle_attention", "attention.ShuffleAttention", "ShuffleAttention", {"channel": 16}),
-        ("spatial_group_enhance", "attention.SGE", "SpatialGroupEnhance", {"groups": 4}),
-        ("class_residual", "attention.ResidualAttention", "ResidualAttention", {"channel": 16}),
-        ("criss_cross", "attention.CrissCrossAttention", "CrissCrossAttention", {"in_dim": 16}),
-        ("cond_conv", "conv.CondConv", "CondConv", CONVOLVES),
-        ("dynamic_conv", "conv.DynamicConv", "DynamicConv", CONVOLVES),
-        (
-            "simplified_attention",
-            "attention.SimplifiedSelfAttention",
-            SIMPLE,
-            {"d_model": 16, "h": 4},
-        ),
-        ("efficient_multi_head", "attention.EMSA", "EMSA", {**HEADS, "H": 11, "W": 7}),
-        ("muse", "attention.MUSEAttention", "MUSEAttention", HEADS),
-    )
-}
+VIT = dict(img_size=[11, 7], patch_size=1, in_chans=16, embed_dim=24, depth=2, num_heads=3)
+MHA = dict(embed_dim=16, num_heads=4, batch_first=True)
+MORE_KEYS = dict(**MHA, vdim=9, bias=False, add_bias_kv=True, add_zero_attn=True)
+LAYERS = dict(num_encoder_layers=1, num_decoder_layers=2, dim_feedforward=24)
+MODEL = dict(d_model=16, nhead=4, dropout=0.0, batch_first=True, **LAYERS)
+FIRST = dict(**MODEL, norm_first=True, activation="gelu", bias=False, layer_norm_eps=0.1)
+# What is installed is tried itself: the mechanism, the package as its card has it, the module and
+# the class there, and arguments for 16 channels.
+INSTALLED = (
+    ("squeeze_excitation", XMU, f"{A}.SEAttention", "SEAttention", dict(channel=16)),
+    ("squeeze_excitation", "timm", "timm.layers", "SEModule", dict(channels=16)),
+    ("squeeze_excitation", "timm", "timm.layers", "SEModule", dict(channels=16, bias=False)),
+    ("squeeze_excitation", "timm", "timm.layers", "SqueezeExcite", dict(channels=16, rd_ratio=0.3)),
+    ("squeeze_excitation", "torchvision", "torchvision.ops", "SqueezeExcitation", SQUEEZED),
+    ("eca", XMU, f"{A}.ECAAttention", "ECAAttention", dict(kernel_size=5)),
+    ("eca", "timm", "timm.layers", "EcaModule", dict(channels=16, gamma=0.8)),
+    ("eca", "timm", "timm.layers", "EfficientChannelAttn", dict(kernel_size=5)),
+    ("cbam", XMU, f"{A}.CBAM", "CBAMBlock", dict(channel=16, reduction=3)),
+    ("cbam", "timm", "timm.layers.cbam", "CbamModule", dict(channels=16, rd_ratio=0.45)),
+    ("cbam", "timm", "timm.layers.cbam", "CbamModule", dict(channels=16, mlp_bias=True)),
+    ("coordinate", XMU, f"{A}.CoordAttention", "CoordAtt", dict(inp=16, oup=16)),
+    ("coordinate", "timm", "timm.layers.coord_attn", "CoordAttn", dict(channels=16)),
+    ("coordinate", "timm", "timm.layers.coord_attn", "CoordAttn", dict(channels=16, bias=True)),
+    ("selective_kernel", XMU, f"{A}.SKAttention", "SKAttention", dict(channel=16, group=4, L=5)),
+    ("selective_kernel", "timm", "timm.layers", "SelectiveKernel", dict(**SELECT, groups=4)),
+    ("selective_kernel", "timm", "timm.layers", "SelectiveKernel", dict(**SELECT, keep_3x3=False)),
+    ("global_context", "timm", "timm.layers", "GlobalContext", dict(channels=16)),
+    ("global_context", "timm", "timm.layers", "GlobalContext", dict(channels=16, fuse_add=True)),
+    ("global_context", "timm", "timm.layers", "GlobalContext", dict(channels=16, use_attn=False)),
+    ("deformable_conv", "torchvision", "torchvision.ops", "DeformConv2d", MOVED),
+    ("simam", XMU, f"{A}.SimAM", "SimAM", dict(e_lambda=0.01)),
+    ("triplet", XMU, f"{A}.TripletAttention", "TripletAttention", dict(no_spatial=True)),
+    ("shuffle_attention", XMU, f"{A}.ShuffleAttention", "ShuffleAttention", dict(channel=16)),
+    ("spatial_group_enhance", XMU, f"{A}.SGE", "SpatialGroupEnhance", dict(groups=4)),
+    ("class_residual", XMU, f"{A}.ResidualAttention", "ResidualAttention", dict(channel=16)),
+    ("criss_cross", XMU, f"{A}.CrissCrossAttention", "CrissCrossAttention", dict(in_dim=16)),
+    ("cond_conv", XMU, f"{C}.CondConv", "CondConv", CONV),
+    ("dynamic_conv", XMU, f"{C}.DynamicConv", "DynamicConv", CONV),
+    ("simplified_attention", XMU, f"{A}.SimplifiedSelfAttention", SIMPLE, dict(d_model=16, h=4)),
+    ("efficient_multi_head", XMU, f"{A}.EMSA", "EMSA", dict(**HEADS, H=11, W=7)),
+    ("muse", XMU, f"{A}.MUSEAttention", "MUSEAttention", HEADS),
+    ("multi_head", "torch", "torch.nn", "MultiheadAttention", MHA),
+    ("multi_head", "torch", "torch.nn", "MultiheadAttention", dict(**MHA, kdim=12)),
+    ("multi_head", "torch", "torch.nn", "MultiheadAttention", MORE_KEYS),
+    ("transformer", "torch", "torch.nn", "Transformer", MODEL),
+    ("transformer", "torch", "torch.nn", "Transformer", FIRST),
+    ("vision_transformer", "timm", "timm.models.vision_transformer", "VisionTransformer", VIT),
+    ("vision_transformer", HUB, "timm.models.vision_transformer", "VisionTransformer", VIT),
+    ("split_attention", "timm", "timm.layers", "SplitAttn", dict(in_channels=16, groups=2)),
+    ("split_attention", "timm", "timm.layers", "SplitAttn", NORMED),
+    ("parnet", XMU, f"{A}.ParNetAttention", "ParNetAttention", dict(channel=16)),
+    ("polarized", XMU, f"{A}.PolarizedSelfAttention", SEQUENTIAL, dict(channel=16)),
+    (
+        "involution",
+        XMU,
+        f"{C}.Involution",
+        "Involution",
+        dict(kernel_size=3, in_channel=16, group=4),
+    ),
+    ("outlook", XMU, f"{A}.OutlookAttention", "OutlookAttention", dict(dim=16, num_heads=4)),
+    ("outlook", "timm", "timm.models.volo", "OutlookAttention", dict(dim=16, num_heads=4)),
+    ("axial", XMU, f"{A}.Axial_attention", "AxialAttention", dict(dim=16, dim_index=1)),
+    ("axial", XMU, f"{A}.Axial_attention", "AxialImageTransformer", dict(dim=16, depth=2)),
+    ("halo", "timm", "timm.layers.halo_attn", "HaloAttn", HALO),
+    ("ufo", XMU, f"{A}.UFOAttention", "UFOAttention", HEADS),
+)
+SEQUENCES = ("queries", "keys", "values", "query", "key", "value", "src", "tgt")
+WIDTHS = {"key": "kdim", "value": "vdim"}
 
 
 @cache
@@ -90,13 +116,13 @@ def prefixes() -> dict[str, str]:
 
 @cache
 def files() -> dict[str, Path]:
-    """Every case of a mechanism in the catalogue, by its name."""
+    """Every case of a mechanism in the catalogue, by its name; those at hand are ``all/…``."""
     found = {}
-    for folder in (MORE, FOLDER):
+    for folder, start in ((MORE, "all/"), (FOLDER, "")):
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt") as file:
                 if file.metadata()["mechanism"] in prefixes():
-                    found[path.stem] = path
+                    found[start + path.stem] = path
     return found
 
 
@@ -155,23 +181,60 @@ def test_every_reference_has_a_golden(key: str, reference: str) -> None:
             meta = file.metadata()
         if prefixes().get(meta["mechanism"]) == key:
             sources.append(Source.parse(meta["reference"]))
-    tried = (key, reference) in INSTALLED
-    assert tried or any(source.matches(reference) for source in sources), f"only {sources}"
+    sources += [Source(package, name) for k, package, _, name, _ in INSTALLED if k == key]
+    assert any(source.matches(reference) for source in sources), f"only {sources}"
 
 
-@pytest.mark.parametrize(("key", "package"), INSTALLED)
-def test_installed_reference_gives_the_same(key: str, package: str) -> None:
-    where, name, kwargs = INSTALLED[key, package]
-    theirs = getattr(pytest.importorskip(where), name)(**kwargs).double().eval()
-    randomise(theirs)
-    ours = load_reference(key, f"{package}:{name}", kwargs, theirs.state_dict()).eval()
+def wanted(module: nn.Module, image: Tensor) -> list[Tensor]:
+    """What its forward takes: the image, or offsets beside it, or its positions as tokens."""
+    names = inspect.signature(module.forward).parameters
+    if "offset" in names:  # where the op reads, from outside
+        taps = module.weight[0, 0].numel()
+        return [image, torch.zeros(2, 2 * taps, *image.shape[2:], dtype=image.dtype)]
+    tokens = image.flatten(2).mT
+    widths = [getattr(module, WIDTHS.get(n, ""), 16) for n in names if n in SEQUENCES]
+    return [tokens[..., :width] for width in widths] or [image]
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")  # torch's own fast path
+@pytest.mark.parametrize(("key", "package", "module", "name", "kwargs"), INSTALLED)
+def test_installed_reference_gives_the_same(
+    key: str, package: str, module: str, name: str, kwargs: dict[str, Any]
+) -> None:
+    """In a training step, and in evaluation after it, where buffers count."""
+    theirs = randomise(getattr(pytest.importorskip(module), name)(**kwargs).double())
+    ours = load_reference(key, f"{package}:{name}", kwargs, theirs.state_dict())
+    for part in (*ours.modules(), *theirs.modules()):
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    image = torch.randn(2, 16, 11, 7, dtype=torch.float64)
+    given, weights = wanted(theirs, image), deepcopy(dict(theirs.named_parameters()))
+    last = name == "OutlookAttention"  # theirs has its channels there
+    for training in (True, False):
+        theirs.load_state_dict(weights, strict=False)  # one of them changes its own in each call
+        if last:
+            want = theirs.train(training)(image.movedim(1, -1)).movedim(-1, 1)
+        else:
+            want = flat(theirs.train(training)(*given))[0]
+        looks = ours.card.input in ("b c h w", "b c *")
+        got = ours.train(training)(*([image] if looks else given))
+        assert_same(got.flatten(2).mT if looks and given[0].dim() == 3 else got, want)
+
+
+@pytest.mark.parametrize("masks", ["none", "apart", "within"])
+def test_deformable_op_is_loaded_with_the_layers_around_it(masks: str) -> None:
+    ops = pytest.importorskip("torchvision.ops")
+    kwargs = dict(in_channels=16, out_channels=12, kernel_size=(3, 2), stride=2, groups=4)
+    op = randomise(ops.DeformConv2d(**kwargs).double())
+    offset, mask = (randomise(nn.Conv2d(16, n, (3, 2), 2).double()) for n in (24, 12))
+    layers = {"offset": offset} | ({"mask": mask} if masks == "apart" else {})
+    state = {f"{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    if masks == "within":
+        state = {n: torch.cat([t, mask.get_parameter(n[7:])]) for n, t in state.items()}
+    kwargs["offset_groups"] = 2
+    ours = load_reference("dcn", "torchvision", kwargs, {**op.state_dict(), **state})
     x = torch.randn(2, 16, 11, 7, dtype=torch.float64)
-    if "queries" not in inspect.signature(theirs.forward).parameters:
-        assert_same(ours(x), theirs(x))
-        return
-    tokens = x.flatten(2).mT
-    y = ours(tokens) if isinstance(ours, SequenceAttention) else ours(x).flatten(2).mT
-    assert_same(y, theirs(tokens, tokens, tokens))
+    assert_same(ours(x), op(x, offset(x), None if masks == "none" else mask(x).sigmoid()))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +244,7 @@ def test_installed_reference_gives_the_same(key: str, package: str) -> None:
 def test_what_is_another_mechanism_is_refused_with_the_reason(key: str, source: str) -> None:
     reason = entries()[key].card.refuses[source]
     with pytest.raises(ValueError, match=re.escape(f"{source} is another mechanism: {reason}")):
-        load_reference(key, f"{source}:AnyClass", {}, {})
+        load_reference(key, source if ":" in source else f"{source}:AnyClass", {}, {})
 
 
 def test_cases_are_replayed_from_what_was_given_alone(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ _VERBS = {
 
 
 def _mechanisms() -> dict[str, str]:
-    from .catalog import entries
+    from .catalog import homes
 
-    return {name: entry.key for entry in entries().values() for name in entry.classes}
+    return homes()
 
 
 def __getattr__(name: str) -> Any:

@@ -137,6 +137,12 @@ def entries() -> dict[str, Entry]:
 
 
 @cache
+def homes() -> dict[str, str]:
+    """The keys of the mechanisms in whose files the public classes are."""
+    return {name: entry.key for entry in entries().values() for name in entry.classes}
+
+
+@cache
 def twins() -> dict[str, str]:
     """The stems of the Keras twins, by the names of the classes that are in both files."""
     found = {}

@@ -9,6 +9,7 @@ import typer
 from .. import __version__
 from .cite import cite
 from .compare import compare
+from .convert import convert
 from .errors import Verbs
 from .explain import explain
 from .find import find
@@ -31,7 +32,7 @@ MODELS = "Your model"
 app.command("list", rich_help_panel=CATALOGUE)(list_)
 for verb in (find, show, cite):
     app.command(rich_help_panel=CATALOGUE)(verb)
-for verb in (measure, explain, insert, compare):
+for verb in (measure, explain, insert, compare, convert):
     app.command(rich_help_panel=MODELS)(verb)
 app.add_typer(network, name="network", rich_help_panel="Networks of the papers")
 

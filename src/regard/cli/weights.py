@@ -1,13 +1,16 @@
-"""Filling a model from a file."""
+"""Weights in files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training loops save it under
 
 
 def load(model: nn.Module, path: Path, optional: Sequence[str] = ()) -> list[str]:
@@ -49,9 +52,23 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} holds objects besides weights, which are not read: save the state dict alone"
+        ) from None
     except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path} holds no weights that can be read: {error}") from None
-    held = held.get("state_dict", held) if isinstance(held, dict) else held
+    if isinstance(held, dict):
+        held = next((held[key] for key in WRAPPERS if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not all(isinstance(t, torch.Tensor) for t in held.values()):
         raise ValueError(f"{path} holds no state dict")
     return held
+
+
+def write(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict to a ``.safetensors`` file; shared memory is written twice."""
+    try:
+        from safetensors.torch import save_file
+    except ImportError:
+        raise ImportError('safetensors is needed: pip install "regard[vision]"') from None
+    save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, path)

@@ -103,9 +103,11 @@ class Mechanism(nn.Module, ABC):
             ValueError: the source is unknown, or the state does not fit.
         """
         known = Source.parse(source)
-        for name, reason in cls.card.refuses.items():
-            if known.matches(name):
-                raise ValueError(f"{cls.__name__}: {name} is another mechanism: {reason}")
+        if refusal := cls.refusal(source):
+            there = [n for n in cls.card.references if n.startswith(f"{known.repo}:")]
+            if there and not known.name:
+                raise ValueError(f"{cls.__name__}: name the class: {' or '.join(there)}")
+            raise ValueError(f"{cls.__name__}: {refusal[0]} is another mechanism: {refusal[1]}")
         if not any(known.matches(name) for name in cls.card.references):
             names = ", ".join(cls.card.references) or "none"
             raise ValueError(f"{cls.__name__}: no reference {source!r}; known: {names}")
@@ -113,6 +115,13 @@ class Mechanism(nn.Module, ABC):
             return fill(*cls.translate(known, kwargs, state))
         except KeyError as e:
             raise ValueError(f"{cls.__name__}: {known.repo} needs the entry {e}") from None
+
+    @final
+    @classmethod
+    def refusal(cls, source: str) -> tuple[str, str] | None:
+        """Which of the sources that the card refuses this is, and why; None if it is none."""
+        known = Source.parse(source)
+        return next((why for why in cls.card.refuses.items() if known.matches(why[0])), None)
 
     @classmethod
     @abstractmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -47,6 +48,30 @@ class Source:
     def is_class(self, name: str) -> bool:
         """Whether the class is called so, wherever in the repository it stands."""
         return self.name.rpartition(":")[2].split(" ")[0] == name
+
+
+def only(who: str, given: Mapping[str, Any], **known: Any) -> None:
+    """Refuse arguments of another implementation that are given otherwise than here.
+
+    A layer is known by its name, whether its class, an instance or the name itself is given.
+
+    >>> only("ECA", {"gate_layer": nn.Sigmoid}, gate_layer="sigmoid", use_mlp=False)
+    >>> only("ECA", {"use_mlp": True}, gate_layer="sigmoid", use_mlp=False)
+    Traceback (most recent call last):
+    ValueError: ECA: use_mlp must be False to be loaded, got True
+    """
+    for name, want in known.items():
+        if name in given and _called(given[name]) != want:
+            raise ValueError(f"{who}: {name} must be {want!r} to be loaded, got {given[name]!r}")
+
+
+def _called(layer: Any) -> Any:
+    if isinstance(layer, partial) and not layer.args and layer.keywords.keys() <= {"inplace"}:
+        layer = layer.func
+    if isinstance(layer, nn.Module):
+        layer = type(layer)
+    name = getattr(layer, "__name__", layer)
+    return name.lower().replace("_", "") if isinstance(name, str) else name
 
 
 def rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

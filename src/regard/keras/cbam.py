@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from ..core.check import odd, one_of, reduced
+from ..core.check import odd, one_of, positive, reduced
 from . import parts
 from .attention import Attention, Shape
 
@@ -30,10 +30,13 @@ class CBAM(Attention):
         *,
         kernel_size: int = 7,
         pools: Sequence[str] = ("mean", "max"),
+        hidden: int | None = None,
         bias: bool = True,
+        spatial_bias: bool = False,
         norm: bool = True,
         planes: Literal["max-mean", "mean-max"] = "max-mean",
         spatial: bool = True,
+        residual: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -45,7 +48,9 @@ class CBAM(Attention):
         for pool in pools:
             one_of(tuple(POOLS), pools=pool)
         self.reduction, self.kernel_size, self.pools = reduction, kernel_size, tuple(pools)
-        self.bias, self.planes, self.spatial = bias, planes, spatial
+        positive(hidden=1 if hidden is None else hidden)
+        self.hidden, self.bias, self.spatial_bias = hidden, bias, spatial_bias
+        self.planes, self.spatial, self.residual = planes, spatial, residual
         self.norm: Any = norm  # the layer itself, once it is built
 
     def get_config(self) -> dict[str, Any]:
@@ -54,11 +59,11 @@ class CBAM(Attention):
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction)
+        hidden = reduced(channels, self.reduction, self.hidden)
         self.squeeze = parts.dense(channels, hidden, bias=self.bias, **made)
         self.excite = parts.dense(hidden, channels, bias=self.bias, **made)
         if self.spatial:
-            self.look = parts.conv(2, 1, self.kernel_size, bias=False, **made)
+            self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **made)
             self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **made)
 
     def channel_gate(self, x: Any) -> Any:
@@ -77,4 +82,4 @@ class CBAM(Attention):
         return a * self.spatial_gate(x * a) if self.spatial else a
 
     def combine(self, a: Any, x: Any) -> Any:
-        return x * a
+        return x + x * a if self.residual else x * a

@@ -29,6 +29,7 @@ class SelectiveKernel(Attention):
         floor: int = 32,
         hidden: int | None = None,
         dilate: bool = True,
+        norm: bool = True,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -43,6 +44,11 @@ class SelectiveKernel(Attention):
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.reduction, self.floor, self.hidden = reduction, floor, hidden
         self.dilate = dilate
+        self.norm: Any = norm  # the layer itself, once it is built
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "norm": bool(self.norm)}
 
     def construct(self, shape: Shape) -> None:
         channels = shape[-1]
@@ -58,9 +64,10 @@ class SelectiveKernel(Attention):
             return [convolution, parts.batch_norm(out, **made)]
 
         self.branches = [branch(kernel) for kernel in self.kernels]
-        self.squeeze = parts.dense(out, hidden, bias=False, **made)
-        self.norm = parts.batch_norm(hidden, **made)
-        self.select = parts.dense(hidden, len(self.kernels) * out, bias=False, **made)
+        biased = {"bias": not self.norm, **made}
+        self.squeeze = parts.dense(out, hidden, **biased)
+        self.norm = self.norm and parts.batch_norm(hidden, **made)
+        self.select = parts.dense(hidden, len(self.kernels) * out, **biased)
 
     def field(self, kernel: int) -> tuple[int, int]:
         """The size and the dilation by which a branch covers so many positions."""
@@ -77,8 +84,8 @@ class SelectiveKernel(Attention):
         return us  # k times b h w o
 
     def attention(self, x: list[Any]) -> Any:
-        z = sum(ops.mean(u, space(u), keepdims=True) for u in x)  # b 1 1 o
-        z = self.select(ops.relu(self.norm(self.squeeze(z))))
+        z = self.squeeze(sum(ops.mean(u, space(u), keepdims=True) for u in x))  # b 1 1 d
+        z = self.select(ops.relu(self.norm(z)) if self.norm else z)
         return parts.softmax(ops.reshape(z, (-1, len(x), 1, 1, x[0].shape[-1])), 1)
 
     def combine(self, a: Any, x: list[Any]) -> Any:

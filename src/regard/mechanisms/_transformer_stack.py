@@ -191,7 +191,8 @@ class TransformerStack(Mechanism):
         layer = kwargs.get("encoder_layer", kwargs.get("decoder_layer"))
         if layer is not None:
             kwargs = {**kwargs, **described(layer)}
-        if not any(name.startswith("layers.") for name in state):  # torch's layer by itself
+        alone = not any(name.startswith("layers.") for name in state)  # torch's layer by itself
+        if alone:
             state = {f"layers.0.{name}": tensor for name, tensor in state.items()}
         norm = kwargs.get("norm")
         if isinstance(norm, nn.Module) and not isinstance(norm, nn.LayerNorm):
@@ -204,11 +205,11 @@ class TransformerStack(Mechanism):
             layers=len({name.split(".")[1] for name in state if name.startswith("layers.")}),
             final_norm=final_norm,
             causal=kwargs.get("causal", False),
-            **options(kwargs),
+            **options(kwargs, forgets=cls.crossed and not alone),
         )
-        if final_norm:  # made by itself there, with an eps and a bias of its own
-            eps = getattr(norm, "eps", 1e-5)
-            module.final_norm = nn.LayerNorm(width, eps, bias="norm.bias" in state)
+        if final_norm:  # made by itself there, with an eps, weights and a bias of its own
+            eps, weights = getattr(norm, "eps", 1e-5), getattr(norm, "elementwise_affine", True)
+            module.final_norm = nn.LayerNorm(width, eps, weights, bias="norm.bias" in state)
         return module, renamed(state)
 
 
@@ -228,13 +229,20 @@ def described(layer: Any) -> dict[str, Any]:
     }
 
 
-def options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that all of torch's classes share, as ours."""
+def options(kwargs: Mapping[str, Any], *, forgets: bool = False) -> dict[str, Any]:
+    """The arguments that all of torch's classes share, as ours.
+
+    A decoder there ``forgets`` an activation that is a module when it copies its layer.
+    """
     given = kwargs.get("activation", "relu")  # a name, a function or a module
     name = given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
     exact = getattr(given, "approximate", "none") == "none"
     if name.lower() not in ACTIVATIONS or not exact:
         raise ValueError(f"activation: {' and '.join(ACTIVATIONS)} can be loaded, got {given}")
+    if forgets and isinstance(given, nn.Module) and not isinstance(given, nn.ReLU):
+        raise ValueError(
+            f"activation: a decoder of torch drops {given}, a module, and rectifies: say 'relu'"
+        )
     return {
         "hidden": kwargs.get("dim_feedforward", 2048),
         "activation": name.lower(),

@@ -78,7 +78,8 @@ class BAM(Attention):
         },
         refuses={
             "xmu-xiaoma666/External-Attention-pytorch": (
-                "its dilated convolutions shrink the map to one position, and it has three of them"
+                "its branches are deeper, and dilate without padding for it, so that only 7 x 7 "
+                "maps survive, and then as 1 x 1"
             )
         },
         example=dict(channels=16, reduction=2),

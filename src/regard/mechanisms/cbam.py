@@ -13,7 +13,7 @@ from ..core import grid
 from ..core.attention import Attention, Tap
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(2),
@@ -40,10 +40,13 @@ class CBAM(Attention):
         kernel_size: Side of the spatial kernel, odd.
         pools: What the channel gate sees: some of ``mean``, ``max``, ``l2`` (square root of the sum
             of squares) and ``logsumexp``.
+        hidden: The hidden channels themselves, instead of ``reduction``.
         bias: Give the channel gate's layers biases.
+        spatial_bias: Give the spatial kernel a bias.
         norm: Normalise the spatial scores by a batch norm.
         planes: Order of the two planes that the spatial kernel reads: ``max-mean`` or ``mean-max``.
         spatial: Weigh the positions too; if not, the channels only.
+        residual: Add x to the result, as some other libraries do.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -82,12 +85,19 @@ class CBAM(Attention):
             "maximum before the mean and has biases in the shared layers; the paper's equations "
             "have none of it (norm=False, planes='mean-max', bias=False).",
         ),
-        references={"Jongchan/attention-module": "channel: b c, spatial: b 1 h w"},
-        refuses={"xmu-xiaoma666/External-Attention-pytorch": "it adds its input to the output"},
+        references={
+            "Jongchan/attention-module": "channel: b c, spatial: b 1 h w",
+            "timm:CbamModule": "channel: b c 1 1, spatial: b 1 h w",
+            "xmu-xiaoma666/External-Attention-pytorch": "channel: b c 1 1, spatial: b 1 h w",
+        },
+        refuses={
+            "timm:LightCbamModule": "it reads one average of both pools, and one of both planes"
+        },
         example=dict(channels=16, reduction=4),
         variants=(
             dict(norm=False, planes="mean-max", bias=False),
-            dict(kernel_size=3),
+            dict(kernel_size=3, hidden=3),
+            dict(residual=True, spatial_bias=True, norm=False),
             dict(pools=("mean", "max", "l2", "logsumexp")),
             dict(spatial=False),
         ),
@@ -100,15 +110,18 @@ class CBAM(Attention):
         *,
         kernel_size: int = 7,
         pools: Sequence[str] = ("mean", "max"),
+        hidden: int | None = None,
         bias: bool = True,
+        spatial_bias: bool = False,
         norm: bool = True,
         planes: Literal["max-mean", "mean-max"] = "max-mean",
         spatial: bool = True,
+        residual: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden = reduced(channels, reduction, hidden)
         odd(kernel_size=kernel_size)
         one_of(("max-mean", "mean-max"), planes=planes)
         if isinstance(pools, str) or not pools:
@@ -121,6 +134,7 @@ class CBAM(Attention):
         self.excite = nn.Linear(hidden, channels, bias, device, dtype)
         self.tap_channel = Tap()
         self.spatial = spatial
+        self.residual = residual
         if not spatial:
             self.card = replace(
                 self.card,
@@ -133,7 +147,8 @@ class CBAM(Attention):
             return
         self.card = replace(self.card, train_differs=norm)
         factory = {"device": device, "dtype": dtype}
-        self.look = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, **factory)
+        how = {"padding": kernel_size // 2, "bias": spatial_bias}
+        self.look = nn.Conv2d(2, 1, kernel_size, **how, **factory)
         self.norm = nn.BatchNorm2d(1, momentum=0.01, **factory) if norm else nn.Identity()
         self.tap_spatial = Tap()
 
@@ -152,16 +167,23 @@ class CBAM(Attention):
         return a * self.spatial_gate(x * a) if self.spatial else a
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return x * a
+        return self.add(x, x, a)
 
     def fused(self, x: Tensor) -> Tensor:
-        x = x * self.channel_gate(x)
-        return x * self.spatial_gate(x) if self.spatial else x
+        if not self.spatial:
+            return self.add(x, x, self.channel_gate(x))
+        z = x * self.channel_gate(x)
+        return self.add(x, z, self.spatial_gate(z))
+
+    def add(self, x: Tensor, z: Tensor, a: Tensor) -> Tensor:
+        return torch.addcmul(x, z, a) if self.residual else z * a
 
     @classmethod
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[CBAM, Mapping[str, Tensor]]:
+        if source.repo != "Jongchan/attention-module":
+            return cls._from_others(source, kwargs, state)
         pools = {"avg": "mean", "max": "max", "lp": "l2", "lse": "logsumexp"}
         module = cls(
             kwargs["gate_channels"],
@@ -176,3 +198,28 @@ class CBAM(Attention):
             "SpatialGate.spatial.bn": "norm",
         }
         return module, rename(state, names)
+
+    @classmethod
+    def _from_others(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[CBAM, Mapping[str, Tensor]]:
+        only("CBAM", kwargs, act_layer="relu", gate_layer="sigmoid")
+        timm = source.repo == "timm"
+        names = {"ca.se.0": "squeeze", "ca.se.2": "excite", "sa.conv": "look"}
+        names |= {"channel.fc1": "squeeze", "channel.fc2": "excite"}
+        names |= {"spatial.conv.conv": "look", "spatial.conv.bn": "norm"}
+        state = rename(state, names)
+        hidden, channels = state["squeeze.weight"].shape[:2]
+        module = cls(
+            channels,
+            kernel_size=state["look.weight"].shape[-1],
+            hidden=hidden,
+            bias="squeeze.bias" in state,
+            spatial_bias="look.bias" in state,
+            norm=timm,
+            planes="mean-max" if timm else "max-mean",
+            residual=not timm,
+        )
+        if isinstance(module.norm, nn.BatchNorm2d):
+            module.norm.momentum = 0.1
+        return module, state

@@ -171,7 +171,7 @@ class ClassResidual(Attention):
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[ClassResidual, Mapping[str, Tensor]]:
         if "input_dim" not in kwargs:
-            sizes = kwargs["channel"], kwargs.get("num_class", 1000)
+            sizes = kwargs.get("channel", 512), kwargs.get("num_class", 1000)
             residual = kwargs.get("la", 0.2)
             module = cls(*sizes, residual=residual, temperatures=("max",), normalize=False)
             return module, rename(state, {"fc": "classify"})

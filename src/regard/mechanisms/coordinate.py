@@ -12,7 +12,7 @@ from torch.nn.functional import hardswish
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 class Coordinate(Attention):
@@ -64,10 +64,17 @@ class Coordinate(Attention):
         differs=(
             "The paper leaves the activation open and shows the batch norm in a figure only; both "
             "are the authors' code's.",
+            "timm's layer has no biases unless it is told to; what it lacks is loaded as zeros.",
         ),
         references={
             "houqb/CoordAttention": "h: b c h 1, w: b c 1 w",
             "xmu-xiaoma666/External-Attention-pytorch": "h: b c h 1, w: b c 1 w",
+            "timm:CoordAttn": "h: b c h 1, w: b c 1 w",
+        },
+        refuses={
+            "timm:SimpleCoordAttn": (
+                "it has no norm, and one gate for the sum of the row's and the column's score"
+            )
         },
         example=dict(channels=16, reduction=4),
         variants=(dict(reduction=1), dict(floor=3)),
@@ -105,10 +112,19 @@ class Coordinate(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[Coordinate, Mapping[str, Tensor]]:
+        names = {"conv1": "shared", "bn1": "norm", "conv_h": "height", "conv_w": "width"}
+        state = rename(state, names)
+        if source.repo == "timm":
+            only("Coordinate", kwargs, act_layer="hardswish", gate_layer="sigmoid", has_skip=False)
+            only("Coordinate", kwargs, norm_layer="batchnorm2d")
+            for name in ("shared", "height", "width"):
+                weight = state[f"{name}.weight"]
+                state.setdefault(f"{name}.bias", weight.new_zeros(len(weight)))
+            channels, hidden = kwargs["channels"], len(state["shared.weight"])
+            return cls(channels, channels, floor=hidden), state
         if kwargs["oup"] != kwargs["inp"]:
             raise ValueError(
                 f"Coordinate: oup ({kwargs['oup']}) must equal inp ({kwargs['inp']}): "
                 "the gates multiply the input"
             )
-        names = {"conv1": "shared", "bn1": "norm", "conv_h": "height", "conv_w": "width"}
-        return cls(kwargs["inp"], kwargs.get("reduction", 32)), rename(state, names)
+        return cls(kwargs["inp"], kwargs.get("reduction", 32)), state

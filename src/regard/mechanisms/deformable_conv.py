@@ -19,6 +19,9 @@ from ..core.check import divides, one_of, per_axis, positive
 from ..core.mixed_conv import Padding
 from ..core.reference import Source, rename
 
+# Where the kernel is the reference's own: its layers of the offsets, of the logits, or of both.
+PLACES = {"open-mmlab/mmcv": ("conv_offset",), "torchvision": ("offset", "mask")}
+
 
 @cache
 def _kernel() -> Callable[..., Tensor] | None:
@@ -135,8 +138,13 @@ class DeformableConv(Attention):
     where :math:`p_k` are the taps of a plain kernel, and x is bilinear between its pixels and zero
     outside; equation 1 of the paper, and without :math:`m` equations 2 to 4 of the first
     version (Dai and others, Deformable Convolutional Networks, ICCV 2017). Offsets and logits start
-    at zero. The paper trains W at a tenth of the learning rate of the rest. The weights of a
-    `torchvision.ops.DeformConv2d`, which gets its offsets from elsewhere, fit ``conv``.
+    at zero. The paper trains W at a tenth of the learning rate of the rest.
+
+    A `torchvision.ops.DeformConv2d` gets offsets and modulators from elsewhere. It is loaded with
+    offsets that start at zero, and without modulators; or with what the layer of its offsets
+    saved, among its own entries, as ``offset.weight`` and ``offset.bias``, and that of the logits
+    as ``mask.weight`` and ``mask.bias``, unless one layer gives both, the offsets first. Their
+    ``offset_groups`` and ``modulator`` may stand among its arguments.
 
     Args:
         in_channels: Channels of x.
@@ -195,6 +203,7 @@ class DeformableConv(Attention):
         ),
         references={
             "open-mmlab/mmcv": "",
+            "torchvision:DeformConv2d": "",
             "developer0hye/PyTorch-Deformable-Convolution-v2": "",
             "equations": "",
         },
@@ -286,37 +295,31 @@ class DeformableConv(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[DeformableConv, Mapping[str, Tensor]]:
-        pack = "conv_offset.weight" in state
-        kernel = state["weight" if pack else "regular_conv.weight"].shape
+        places = PLACES.get(source.repo, ("offset_conv", "modulator_conv"))
+        weight = state["weight" if source.repo in PLACES else "regular_conv.weight"]
+        kernel, channels = weight.shape[2:], kwargs["in_channels"]
         groups = kwargs.get("deform_groups", kwargs.get("offset_groups", 1))
-        modulator = None
-        if pack:
-            taps = groups * math.prod(kernel[2:])
-            modulator = "sigmoid" if len(state["conv_offset.weight"]) == 3 * taps else None
-            names = {"conv_offset": "place", "weight": "conv.weight", "bias": "conv.bias"}
-            state = rename(state, names)
-        else:
-            places = ("offset_conv", "modulator_conv")
-            if "modulator_conv.weight" in state:
-                modulator = "sigmoid" if source.repo == "equations" else "doubled"
-            stacked = {
-                f"place.{what}": torch.cat(
-                    [state[f"{n}.{what}"] for n in places if f"{n}.{what}" in state]
-                )
-                for what in ("weight", "bias")
-            }
-            rest = {n: t for n, t in state.items() if n.partition(".")[0] not in places}
-            state = rename(rest, {"regular_conv": "conv"}) | stacked
+        taps, state = groups * math.prod(kernel), dict(state)
+        if source.repo == "torchvision" and not any(f"{n}.weight" in state for n in places):
+            state["offset.weight"] = weight.new_zeros(2 * taps, channels, *kernel)
+            state["offset.bias"] = weight.new_zeros(2 * taps)
+        layers = [n for n in places if n == places[0] or f"{n}.weight" in state]
+        for kind in ("weight", "bias"):
+            state[f"place.{kind}"] = torch.cat([state.pop(f"{n}.{kind}") for n in layers])
+        usual = "doubled" if source.repo.startswith("developer0hye/") else "sigmoid"
+        modulated = len(state["place.bias"]) == 3 * taps
+        names = {"regular_conv": "conv", "weight": "conv.weight", "bias": "conv.bias"}
+        state = rename(state, names)
         module = cls(
-            kwargs["in_channels"],
+            channels,
             kwargs["out_channels"],
-            kernel[2:],
+            kernel,
             stride=kwargs.get("stride", 1),
-            padding=kwargs.get("padding", 0 if pack else 1),
+            padding=kwargs.get("padding", 0 if source.repo in PLACES else 1),
             dilation=kwargs.get("dilation", 1),
             groups=kwargs.get("groups", 1),
             offset_groups=groups,
-            modulator=modulator,
+            modulator=kwargs.get("modulator", usual) if modulated else None,
             bias="conv.bias" in state,
         )
         return module, state

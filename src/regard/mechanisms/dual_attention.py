@@ -84,6 +84,12 @@ class DualAttention(Attention):
             "junfu1115/DANet:CAM_Module": "b c c",
             "junfu1115/DANet:DANetHead": "0: b n n, 1: b c c",
         },
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "it has 512 channels and 7 x 7 maps whatever it is told, no gamma nor residual, "
+                "and an output layer over the positions"
+            )
+        },
         example=dict(channels=16, reduction=4),
         variants=(dict(energy="like"),),
         inert={"position.key.bias": "a constant added to a query's scores cancels in the softmax"},

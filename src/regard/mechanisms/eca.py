@@ -14,7 +14,7 @@ from ..core import grid
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import odd, positive
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
@@ -39,7 +39,7 @@ class ECA(Attention):
     :math:`k = |\log_2 C / 2 + 1/2|_{odd}` taps for all; equations 9 and 12 of the paper.
 
     Args:
-        channels: :math:`C`.
+        channels: :math:`C`; none for any number, where the ``kernel_size`` is given.
         kernel_size: :math:`k`, odd; from ``channels`` by the paper's rule if not given.
         bias: Give the correlation a bias, as some other libraries do.
         device: Where to put the parameters.
@@ -49,7 +49,7 @@ class ECA(Attention):
         x ``b c *`` (one to three axes of space and time), map ``b c 1*``, y as x.
 
     Raises:
-        ValueError: ``channels`` is not positive, or ``kernel_size`` is even.
+        ValueError: ``channels`` is not positive, ``kernel_size`` is even, or neither is given.
 
     >>> ECA(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -85,11 +85,16 @@ class ECA(Attention):
         aliases=("eca", "ecanet", "eca_net", "efficient_channel"),
         differs=(
             "The authors' code takes the kernel size from the command line; the rule that finds "
-            "it from the channels is in the paper only.",
+            "it from the channels is in the paper only; timm's, from the channels, is never one.",
         ),
         references={
             "BangguWu/ECANet": "b c 1*",
             "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
+            "timm:EcaModule": "b c 1*",
+            "timm:EfficientChannelAttn": "b c 1*",
+        },
+        refuses={
+            "timm:CecaModule": "it bends the channels to a ring, on which the last is by the first"
         },
         example=dict(channels=16),
         variants=(dict(kernel_size=5), dict(bias=True)),
@@ -97,16 +102,19 @@ class ECA(Attention):
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None,
         kernel_size: int | None = None,
         *,
         bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels)
-        k = adaptive_kernel(channels) if kernel_size is None else kernel_size
-        positive(channels=channels)
+        super().__init__(**({} if channels is None else {"c": channels}))
+        if channels is not None:
+            positive(channels=channels)
+        elif kernel_size is None:
+            raise ValueError("kernel_size must be given where channels are not")
+        k = adaptive_kernel(channels or 1) if kernel_size is None else kernel_size
         odd(kernel_size=k)
         self.mix = nn.Conv1d(1, 1, k, padding=k // 2, bias=bias, device=device, dtype=dtype)
 
@@ -124,9 +132,7 @@ class ECA(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[ECA, Mapping[str, Tensor]]:
-        if source.repo == "BangguWu/ECANet":
-            module = cls(kwargs["channel"], kwargs.get("k_size", 3))
-        else:
-            module = cls(1, kwargs.get("kernel_size", 3), bias=True)
-            module.sizes = {}  # theirs is not told the channels, and takes any number
+        only("ECA", kwargs, use_mlp=False, gate_layer="sigmoid")
+        channels = kwargs.get("channel" if source.repo == "BangguWu/ECANet" else "channels")
+        module = cls(channels, state["conv.weight"].shape[2], bias="conv.bias" in state)
         return module, rename(state, {"conv": "mix"})

@@ -13,7 +13,7 @@ from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import above_zero, one_of, reduced
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 class GlobalContext(Attention):
@@ -185,10 +185,7 @@ class GlobalContext(Attention):
     def _from_timm(
         cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[GlobalContext, Mapping[str, Tensor]]:
-        for name, known in (("act_layer", "relu"), ("gate_layer", "sigmoid")):
-            given = kwargs.get(name, known)
-            if getattr(given, "__name__", str(given)).lower() != known:
-                raise ValueError(f"GlobalContext: {name} must be {known!r}, got {given!r}")
+        only("GlobalContext", kwargs, act_layer="relu", gate_layer="sigmoid")
         fusion = cls._fusion(kwargs.get("fuse_add", False), kwargs.get("fuse_scale", True))
         module = cls(
             kwargs["channels"],

@@ -77,7 +77,8 @@ class PyramidSplit(Attention):
         references={"murufeng/EPSANet": "b k d 1 1"},
         refuses={
             "xmu-xiaoma666/External-Attention-pytorch": (
-                "its convolutions see a part of the channels each, and are in no state dict"
+                "its convolutions, each of a part of the channels, are no parameters and write "
+                "into its input"
             )
         },
         example=dict(in_channels=16, kernels=(3, 5), kernel_groups=(1, 4), reduction=2),

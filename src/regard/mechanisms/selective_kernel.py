@@ -12,7 +12,7 @@ from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 class SelectiveKernel(Attention):
@@ -20,7 +20,7 @@ class SelectiveKernel(Attention):
 
     .. math::
         U_k = \delta(\mathrm{BN}(F_k * x)), \quad
-        z = \delta\big(\mathrm{BN}(W\, \overline{\textstyle\sum_k U_k})\big), \quad
+        s = \overline{\textstyle\sum_k U_k}, \quad z = \delta\big(\mathrm{BN}(W s)\big), \quad
         a = \operatorname{softmax}_k(V_k z), \quad y = \textstyle\sum_k a_k \odot U_k
 
     where the bar averages over positions and :math:`\delta` is ReLU; equations 1 to 6 of the
@@ -38,6 +38,8 @@ class SelectiveKernel(Attention):
         hidden: The rows of :math:`W` themselves, instead of ``reduction`` and ``floor``.
         dilate: Make a :math:`5 \times 5` kernel of a :math:`3 \times 3` one of dilation 2, and so
             on, as the authors do.
+        norm: Normalise and rectify the hidden layer; without it :math:`z = W s`, and both layers
+            have biases.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -72,11 +74,10 @@ class SelectiveKernel(Attention):
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sk", "sknet"),
-        references={"implus/SKNet": "b k o 1 1", "timm": "b k o 1 1"},
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "its branches have biases, and its hidden layer neither norm nor ReLU"
-            )
+        references={
+            "implus/SKNet": "b k o 1 1",
+            "timm": "b k o 1 1",
+            "xmu-xiaoma666/External-Attention-pytorch": "k b o 1 1",
         },
         example=dict(in_channels=16, groups=4, floor=8),
         variants=(
@@ -84,6 +85,7 @@ class SelectiveKernel(Attention):
             dict(kernels=(1, 3), dilation=2),
             dict(dilate=False, hidden=5),
             dict(reduction=1),
+            dict(norm=False),
         ),
     )
 
@@ -100,6 +102,7 @@ class SelectiveKernel(Attention):
         floor: int = 32,
         hidden: int | None = None,
         dilate: bool = True,
+        norm: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -134,17 +137,17 @@ class SelectiveKernel(Attention):
             return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, **factory), nn.ReLU())
 
         self.branches = nn.ModuleList(branch(kernel) for kernel in kernels)
-        self.squeeze = nn.Conv2d(out_channels, hidden, 1, bias=False, **factory)
-        self.norm = nn.BatchNorm2d(hidden, **factory)
-        self.select = nn.Conv2d(hidden, len(kernels) * out_channels, 1, bias=False, **factory)
+        self.squeeze = nn.Conv2d(out_channels, hidden, 1, bias=not norm, **factory)
+        self.norm = nn.BatchNorm2d(hidden, **factory) if norm else None
+        self.select = nn.Conv2d(hidden, len(kernels) * out_channels, 1, bias=not norm, **factory)
 
     def embed(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b o h w
 
     def attention(self, x: list[Tensor]) -> Tensor:
-        z = sum(u.mean((2, 3), keepdim=True) for u in x)  # b o 1 1
-        z = grid.several(self.squeeze(z), type(self).__name__, self.training)
-        z = self.norm(z).relu()
+        z = self.squeeze(sum(u.mean((2, 3), keepdim=True) for u in x))  # b d 1 1
+        if self.norm is not None:
+            z = self.norm(grid.several(z, type(self).__name__, self.training)).relu()
         return precision.softmax(self.select(z).unflatten(1, (len(x), -1)), 1)
 
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
@@ -154,23 +157,54 @@ class SelectiveKernel(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[SelectiveKernel, Mapping[str, Tensor]]:
+        if source.repo.startswith("xmu-"):
+            return cls._from_xmu(kwargs, state)
         if kwargs.get("split_input", True):
             raise ValueError(
                 "SelectiveKernel: timm's split_input=True gives each branch a part of the "
                 "channels, which is not the paper's mechanism; only split_input=False can be loaded"
             )
-        kernels = kwargs.get("kernel_size") or (3, 5)
+        only("SelectiveKernel", kwargs, act_layer="relu", norm_layer="batchnorm2d", drop_layer=None)
+        if (stride := kwargs.get("stride", 1)) > 1:
+            only("SelectiveKernel", kwargs, aa_layer=None)
+        if stride > 2:
+            raise ValueError(f"SelectiveKernel: timm pads more for a stride of {stride}, above 2")
+        kernels = kwargs.get("kernel_size") or [3, 5]
+        if isinstance(kernels, tuple):
+            raise ValueError(f"SelectiveKernel: a tuple is one kernel in timm, no list: {kernels}")
+        out_channels = kwargs.get("out_channels") or kwargs["in_channels"]
         module = cls(
             kwargs["in_channels"],
-            kwargs.get("out_channels"),
+            out_channels,
             kernels=[kernels] * 2 if isinstance(kernels, int) else kernels,
-            stride=kwargs.get("stride", 1),
+            stride=stride,
             dilation=kwargs.get("dilation", 1),
-            groups=kwargs.get("groups", 1),
+            groups=min(kwargs.get("groups", 1), out_channels),
             hidden=state["attn.fc_reduce.weight"].shape[0],
             dilate=kwargs.get("keep_3x3", True),
         )
         names = {"attn.fc_reduce": "squeeze", "attn.bn": "norm", "attn.fc_select": "select"}
         for i in range(len(module.kernels)):
             names |= {f"paths.{i}.conv": f"branches.{i}.0", f"paths.{i}.bn": f"branches.{i}.1"}
+        return module, rename(state, names)
+
+    @classmethod
+    def _from_xmu(
+        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[SelectiveKernel, Mapping[str, Tensor]]:
+        module = cls(
+            kwargs.get("channel", 512),
+            kernels=kwargs.get("kernels", (1, 3, 5, 7)),
+            groups=kwargs.get("group", 1),
+            hidden=len(state["fc.weight"]),
+            dilate=False,
+            norm=False,
+        )
+        branches, names, state = range(len(module.kernels)), {"fc": "squeeze"}, dict(state)
+        for i in branches:
+            mean = f"convs.{i}.bn.running_mean"  # from which a norm takes off a bias before it
+            state[mean] = state[mean] - state.pop(f"convs.{i}.conv.bias")
+            names |= {f"convs.{i}.conv": f"branches.{i}.0", f"convs.{i}.bn": f"branches.{i}.1"}
+        for kind in ("weight", "bias"):
+            state[f"select.{kind}"] = torch.cat([state.pop(f"fcs.{i}.{kind}") for i in branches])
         return module, rename(state, names)

@@ -161,4 +161,4 @@ class ShuffleAttention(Attention):
         groups = (
             kwargs.get("groups", 64) if source.repo == "wofmanaf/SA-Net" else kwargs.get("G", 8)
         )
-        return cls(kwargs["channel"], groups), rename(state, names)
+        return cls(kwargs.get("channel", 512), groups), rename(state, names)

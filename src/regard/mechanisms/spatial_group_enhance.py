@@ -25,7 +25,7 @@ class SpatialGroupEnhance(Attention):
     :math:`c_g` over them; equations 1 to 5 of the paper.
 
     Args:
-        channels: :math:`C`; no weight depends on it.
+        channels: :math:`C`; none for any number that the groups divide, as no weight depends on it.
         groups: Groups of neighbouring channels, each with its own :math:`\gamma` and :math:`\beta`.
         eps: :math:`\epsilon`.
         unbiased: Let the variance divide by the number of positions less one, as the authors' code
@@ -81,7 +81,7 @@ class SpatialGroupEnhance(Attention):
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None = None,
         groups: int = 64,
         *,
         eps: float = 1e-5,
@@ -89,10 +89,11 @@ class SpatialGroupEnhance(Attention):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels)
-        divides(channels=channels, groups=groups)
+        super().__init__(**({} if channels is None else {"c": channels}))
+        divides(channels=groups if channels is None else channels, groups=groups)
         above_zero(eps=eps)
         self.groups = groups
+        self.multiples = {"c": groups} if channels is None else {}
         self.eps = eps
         self.unbiased = unbiased
         self.weight = nn.Parameter(torch.zeros(groups, 1, device=device, dtype=dtype))
@@ -122,7 +123,4 @@ class SpatialGroupEnhance(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[SpatialGroupEnhance, Mapping[str, Tensor]]:
-        groups = kwargs.get("groups", 64)
-        module = cls(groups, groups)
-        module.sizes = {}  # theirs is not told the channels, and takes any that the groups divide
-        return module, state
+        return cls(groups=kwargs.get("groups", 64)), state  # theirs is not told the channels

@@ -12,7 +12,7 @@ from ..core import grid
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import reduced
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 class SqueezeExcitation(Attention):
@@ -71,8 +71,11 @@ class SqueezeExcitation(Attention):
         references={
             "moskomule/senet.pytorch": "b c",
             "torchvision": "b c 1*",
+            "timm:SEModule": "b c 1*",
+            "timm:SqueezeExcite": "b c 1*",
             "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
         },
+        refuses={"timm:EffectiveSEModule": "it has one layer, as wide as its input"},
         example=dict(channels=16, reduction=4),
         variants=(dict(bias=True), dict(hidden=3)),
     )
@@ -103,8 +106,12 @@ class SqueezeExcitation(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[SqueezeExcitation, Mapping[str, Tensor]]:
-        if source.repo == "torchvision":
-            module = cls(kwargs["input_channels"], hidden=kwargs["squeeze_channels"], bias=True)
+        if source.repo in ("timm", "torchvision"):
+            only("SqueezeExcitation", kwargs, act_layer="relu", gate_layer="sigmoid")
+            only("SqueezeExcitation", kwargs, norm_layer=None, add_maxpool=False)
+            only("SqueezeExcitation", kwargs, activation="relu", scale_activation="sigmoid")
+            channels = kwargs["channels" if source.repo == "timm" else "input_channels"]
+            module = cls(channels, hidden=len(state["fc1.weight"]), bias="fc1.bias" in state)
             return module, rename(state, {"fc1": "squeeze", "fc2": "excite"})
-        module = cls(kwargs["channel"], kwargs.get("reduction", 16))
+        module = cls(kwargs.get("channel", 512), kwargs.get("reduction", 16))
         return module, rename(state, {"fc.0": "squeeze", "fc.2": "excite"})

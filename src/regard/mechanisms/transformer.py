@@ -177,18 +177,18 @@ class Transformer(Mechanism):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[Mechanism, Mapping[str, Tensor]]:
+        if any(kwargs.get(name) is not None for name in ("custom_encoder", "custom_decoder")):
+            raise ValueError("Transformer: no custom_encoder or custom_decoder can be loaded")
         if not any(name.startswith("encoder.") for name in state):
             part = TransformerDecoder if "multihead_attn" in " ".join(state) else TransformerEncoder
             return part.translate(source, kwargs, state)
-        if any(kwargs.get(name) is not None for name in ("custom_encoder", "custom_decoder")):
-            raise ValueError("Transformer: no custom_encoder or custom_decoder can be loaded")
         module = cls(
             kwargs.get("d_model", 512),
             kwargs.get("nhead", 8),
             encoder_layers=kwargs.get("num_encoder_layers", 6),
             decoder_layers=kwargs.get("num_decoder_layers", 6),
             causal=kwargs.get("causal", False),
-            **options(kwargs),
+            **options(kwargs, forgets=True),
         )
         return module, renamed(state)
 

@@ -1,0 +1,71 @@
+"""``regard convert``: an old checkpoint under the names of regard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..compat import checkpoint
+from ..compat.table import SOURCE
+from . import weights
+from .screen import plain_table, screen, show_text
+
+MAP = "--map"
+
+
+def convert(
+    old: Annotated[Path, typer.Argument(help="A file that torch saved, or safetensors.")],
+    new: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    map_: Annotated[
+        list[str],
+        typer.Option(
+            MAP,
+            metavar="PREFIX=NAME",
+            help="What stands under a prefix: a mechanism, or an old class with its arguments.",
+        ),
+    ],
+    source: Annotated[
+        str, typer.Option("--from", metavar="SOURCE", help="Whose modules they are.")
+    ] = SOURCE,
+) -> None:
+    """Rename the attention modules in the checkpoint of a whole model.
+
+    As in --map "layer*.se=squeeze_excitation" --map "neck=EMSA(512, 64, 64, 8)".
+
+    A * stands for one name; arguments are needed where the weights hide them.
+
+    Pickles are read as weights only.
+    """
+    if new.suffix != ".safetensors":
+        raise ValueError(f"{new}: expected a name that ends in .safetensors")
+    places = read_places(map_)
+    state = weights.read(old)
+    table = plain_table("prefix", "entries", "is", numbers=("entries",))
+    for place in checkpoint.find(state, places, source=source):
+        entries = sum(bool(place.own(name)) for name in state)
+        table.add_row(place.prefix, str(entries), place.code)
+    weights.write(checkpoint.convert(state, places, source=source), new)
+    show_text(table, screen())
+
+
+def read_places(given: Sequence[str]) -> dict[str, str]:
+    """What stands under which prefix.
+
+    >>> read_places(["layer*.se=squeeze_excitation", "neck=EMSA(512, 64, 64, h=8)"])
+    {'layer*.se': 'squeeze_excitation', 'neck': 'EMSA(512, 64, 64, h=8)'}
+    >>> read_places(["layer1.se"])
+    Traceback (most recent call last):
+    ValueError: --map takes prefix=name, got "layer1.se"
+    """
+    read: dict[str, str] = {}
+    for pair in given:
+        prefix, equals, name = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f'{MAP} takes prefix=name, got "{pair}"')
+        if prefix in read:
+            raise ValueError(f'{MAP} has the prefix "{prefix}" twice')
+        read[prefix] = name
+    return read

@@ -1,0 +1,67 @@
+"""Old scripts keep working: the classes of two well-known libraries, with the right mathematics.
+
+``python -m regard.compat script.py`` runs a script that was written against
+xmu-xiaoma666/External-Attention-pytorch, ``fightingcv-attention`` or
+ccfco-Ivan/External-Attention-tensorflow; `install` makes their modules importable in a program:
+
+>>> import regard.compat
+>>> regard.compat.install()
+>>> from model.attention.SEAttention import SEAttention
+>>> SEAttention(channel=64, reduction=8)
+SEAttention(
+  channel=64, reduction=8
+  (tap): Tap()
+  (squeeze): Linear(in_features=64, out_features=8, bias=False)
+  (excite): Linear(in_features=8, out_features=64, bias=False)
+)
+>>> regard.compat.uninstall()
+
+An object is a mechanism like any other: it gives its map, can be measured and saved, and loads what
+the old class saved. Where that class did something else, making one warns once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .checkpoint import convert as convert
+from .importing import Finder, Lookup, packages, rows
+from .old import Changed as Changed
+from .old import Framework
+from .settings import settings
+
+_FINDER = Finder()
+
+
+def install(*, framework: Framework | None = None, as_before: bool = False) -> None:
+    """Make ``attention.X``, ``model.attention.X``, ``fightingcv_attention.attention.X`` importable.
+
+    So are their ``conv.X``. A copy of the old code that stands somewhere is passed over.
+
+    Args:
+        framework: Whose classes ``attention.X`` has: ``torch`` or ``keras``; by default Keras'
+            where the script imports TensorFlow.
+        as_before: Have classes do what the old ones did, where the mechanism has an option for it.
+
+    Raises:
+        ValueError: the framework is unknown.
+    """
+    if framework not in (None, "torch", "keras"):
+        raise ValueError(f'framework must be "torch" or "keras", got {framework!r}')
+    uninstall()
+    settings.framework, settings.as_before = framework, as_before
+    sys.meta_path.insert(0, _FINDER)
+
+
+def uninstall() -> None:
+    """Take back what `install` did; objects that were made go on working."""
+    if _FINDER in sys.meta_path:
+        sys.meta_path.remove(_FINDER)
+    for name in (*rows(), *packages()):
+        module = sys.modules.get(name)
+        ours = isinstance(getattr(getattr(module, "__spec__", None), "loader", None), Lookup)
+        if module is not None and (ours or name in rows()):
+            del sys.modules[name]
+            parent, _, leaf = name.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(leaf, None)

@@ -1,0 +1,134 @@
+"""Old classes in TensorFlow: each is a twin, made and called as it used to be, channels last."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+import regard.keras
+
+from ..catalog import homes, show
+from ..core.card import Card
+from ..keras.attention import Form, Shape
+from .old import Old
+from .settings import settings
+
+LAYER = ("name", "dtype", "trainable")  # what every layer takes
+
+
+class Carried(Form):
+    """What every old class has: its arguments, under which it is saved."""
+
+    old: ClassVar[Old]
+    new: ClassVar[type[Form]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        own = [name for name in inspect.signature(self.new).parameters if name != "kwargs"]
+        before = settings.as_before
+        given, options = self.old.call_of(
+            args, kwargs, (*own, *LAYER), framework="keras", as_before=before
+        )
+        settings.tell(self.new, self.old.tell("keras", options))
+        if "data_format" in own:
+            options = {"data_format": "channels_last", **options}
+        super().__init__(**options)
+        further = {name: value for name, value in kwargs.items() if name not in LAYER}
+        self.given = {**(self.old.before if before else {}), **further, **given}
+
+    @property
+    def card(self) -> Card:
+        """The facts about the mechanism, from the catalogue."""
+        return show(homes()[self.old.new]).card
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**self.given, **keras.layers.Layer.get_config(self)}
+
+
+class Queries(Form):
+    """Called with queries, keys and values, and with a mask that is True where it is closed."""
+
+    def build(
+        self, queries_shape: Shape, keys_shape: Any = None, values_shape: Any = None, **others: Any
+    ) -> None:
+        """Make the weights."""
+        super().build(queries_shape, keys_shape, values_shape)
+
+    def call(
+        self,
+        queries: Any,
+        keys: Any = None,
+        values: Any = None,
+        attention_mask: Any = None,
+        attention_weights: Any = None,
+    ) -> Any:
+        """Run the mechanism."""
+        return self.see(queries, keys, values, attention_mask, attention_weights)[0]
+
+    def see(
+        self,
+        queries: Any,
+        keys: Any = None,
+        values: Any = None,
+        attention_mask: Any = None,
+        attention_weights: Any = None,
+    ) -> tuple[Any, Any]:
+        """The output and the map."""
+        mask = None if attention_mask is None else ops.logical_not(attention_mask)
+        return super().see(queries, keys, values, mask, attention_weights)
+
+    def compute_output_shape(self, queries_shape: Shape, **others: Any) -> Shape:
+        """The shape of the output: that of the queries."""
+        return queries_shape
+
+
+class ImageTokens(Form):
+    """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
+
+    given: dict[str, Any]
+
+    def __call__(self, queries: Any, keys: Any = None, values: Any = None, **options: Any) -> Any:
+        """Run the mechanism; keys and values must be the queries."""
+        if any(x is not None and x is not queries for x in (keys, values)):
+            raise ValueError(f"{type(self).__name__}: keys and values must be the queries")
+        return super().__call__(queries, **options)
+
+    def build(self, queries_shape: Shape) -> None:
+        """Make the weights."""
+        super().build((queries_shape[0], self.given["H"], self.given["W"], queries_shape[2]))
+
+    def call(self, queries: Any) -> Any:
+        """Run the mechanism."""
+        return self.see(queries)[0]
+
+    def see(self, queries: Any) -> tuple[Any, Any]:
+        """The output and the map."""
+        h, w, (_, n, c) = self.given["H"], self.given["W"], queries.shape
+        if n not in (None, h * w):
+            raise ValueError(
+                f"{type(self).__name__}: expected (b {h * w} c) for H, W = {(h, w)}, "
+                f"got {tuple(queries.shape)}"
+            )
+        y, a = super().see(ops.reshape(queries, (-1, h, w, c)))
+        return ops.reshape(y, (-1, h * w, c)), a
+
+    def compute_output_shape(self, queries_shape: Shape) -> Shape:
+        """The shape of the output: that of the queries."""
+        return queries_shape
+
+
+CALLS = {call.__name__: call for call in (Queries, ImageTokens)}
+
+
+@cache
+def layer(old: Old) -> type[Carried]:
+    """The class that takes the place of an old one."""
+    new = getattr(regard.keras, old.new)
+    calls = (CALLS[old.call],) if old.call else ()
+    body = {"old": old, "new": new, "__module__": old.module, "__doc__": new.__doc__}
+    made = type(old.name, (*calls, Carried, new), body)
+    return keras.saving.register_keras_serializable("regard.compat")(made)

@@ -1,0 +1,190 @@
+"""Attention-free layer: a learnt bias for each pair of places stands in for queries times keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import positive
+from ..core.reference import Source, rename
+
+
+class AttentionFree(Attention):
+    r"""Averages the values by weights of each channel's keys and of the places, and gates the sum.
+
+    .. math::
+        a_{cts} = \operatorname{softmax}_s(K_{sc} + w_{ts}), \quad
+        y_{tc} = \sigma(Q_{tc}) \textstyle\sum_s a_{cts} V_{sc}
+
+    with linear queries Q, keys K and values V: equation 2 of the paper, AFT-full. Without a
+    ``length``, :math:`w = 0` and every place gets the same average: AFT-simple. With a ``window``,
+    :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, though place s is still read:
+    AFT-local.
+
+    Args:
+        width: Channels of a token.
+        length: Tokens of the input, which w has a row and a column for; None for no w.
+        hidden: Channels of queries, keys and values, which a last layer brings back to ``width``;
+            if None they have ``width``, and there is no such layer.
+        window: Distance from which on w is zero.
+        rank: Make w the product of two matrices of so many columns and rows.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b n c``, map ``b e n m`` for each of the e channels of the keys, y as x. Without a
+        length, n may be any and the map is ``b e 1 m``.
+
+    Raises:
+        ValueError: a size is not positive, or there is a window or a rank without a length.
+
+    >>> AttentionFree(64)(torch.randn(2, 63, 64)).shape
+    torch.Size([2, 63, 64])
+    >>> AttentionFree(64, length=63, window=8)(torch.randn(2, 63, 64)).shape
+    torch.Size([2, 63, 64])
+    """
+
+    card = Card(
+        title="Attention Free Transformer",
+        paper="An Attention Free Transformer",
+        authors=(
+            "Shuangfei Zhai",
+            "Walter Talbott",
+            "Nitish Srivastava",
+            "Chen Huang",
+            "Hanlin Goh",
+            "Ruixiang Zhang",
+            "Josh Susskind",
+        ),
+        venue="arXiv",
+        year=2021,
+        url="https://arxiv.org/abs/2105.14103",
+        domain="sequence",
+        computes="fc",
+        applies="matmul+gate",
+        kind="sequence",
+        input="b n c",
+        map="b e 1 m",
+        output="b n c",
+        range="softmax",
+        equivariant=("pixels",),
+        inert={"key.bias": "a constant added to all keys of a channel cancels in the softmax"},
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("aft", "aft_full", "aft_simple", "aft_local"),
+        differs=(
+            "The default is AFT-simple, which reads any number of tokens; the paper's general "
+            "form has a table of biases for one number of them (length).",
+            "The paper's models learn w as the product of two factors (rank); the "
+            "re-implementations, and the default here, learn the table itself.",
+            "The projections have biases, as in the re-implementations; the paper's have none.",
+            "The paper's equation ends with the gate; one of the re-implementations puts a layer "
+            "behind it, and lets queries, keys and values have another width (hidden).",
+            "That one reads fewer tokens with a corner of its table; here there are as many as "
+            "the length says.",
+            "The convolutional form of the paper, whose biases depend on the offset alone, is not "
+            "offered.",
+        ),
+        references={
+            "rish-16/aft-pytorch:AFTFull": "",
+            "rish-16/aft-pytorch:AFTSimple": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "",
+        },
+        example=dict(width=16),
+        variants=(
+            dict(length=11),
+            dict(hidden=24),
+            dict(length=11, window=3, hidden=16),
+            dict(length=11, rank=4),
+        ),
+    )
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        length: int | None = None,
+        hidden: int | None = None,
+        window: int | None = None,
+        rank: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=width)
+        inner = width if hidden is None else hidden
+        positive(width=width, hidden=inner)
+        for name, size in {"length": length, "window": window, "rank": rank}.items():
+            if size is None:
+                continue
+            positive(**{name: size})
+            if length is None:
+                raise ValueError(f"{name} ({size}) needs a length: without it there is no w")
+        self.length, self.window, self.rank = length, window, rank
+        factory = {"device": device, "dtype": dtype}
+        self.query = nn.Linear(width, inner, **factory)
+        self.key = nn.Linear(width, inner, **factory)
+        self.value = nn.Linear(width, inner, **factory)
+        self.out = nn.Identity() if hidden is None else nn.Linear(inner, width, **factory)
+        if length is not None:
+            self.sizes["n"] = length
+            cost = dict(time="n^2 c + n c^2", memory="n^2 + n c")
+            self.card = replace(self.card, map="b e n m", equivariant=(), cost=cost)
+            self.rows = nn.Parameter(torch.empty(length, rank or length, **factory))
+            if rank is not None:
+                self.columns = nn.Parameter(torch.empty(rank, length, **factory))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new projections, and a w so small that the layer starts close to AFT-simple."""
+        super().reset_parameters()
+        for parameter in self.parameters(recurse=False):
+            nn.init.normal_(parameter, std=0.01)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query(x).sigmoid(), self.key(x), self.value(x)  # b n e
+
+    def table(self) -> Tensor:
+        """w, whose row t belongs to the place that reads, ``n m``."""
+        w = self.rows if self.rank is None else self.rows @ self.columns
+        if self.window is None:
+            return w
+        place = torch.arange(self.length, device=w.device)
+        return w * ((place[:, None] - place).abs() < self.window)
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        scores = x[1].mT.unsqueeze(2)  # b e 1 m
+        return precision.softmax(scores if self.length is None else scores + self.table(), 3)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        gate, _, v = x
+        return self.out(gate * (a @ v.mT.unsqueeze(3)).squeeze(3).mT)
+
+    def fused(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        gate, k, v = x
+        a = precision.softmax(k, 1)  # b m e
+        if self.length is None:
+            return self.out(gate * (a * v).sum(1, keepdim=True))
+        # exp(K + w) is a product, so two products of matrices do what the map does. Normalised
+        # like this it neither overflows nor, unless keys and w both spread over 80, vanishes.
+        w = precision.softmax(self.table(), 1)
+        return self.out(gate * ((w @ (a * v)) / (w @ a)))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[AttentionFree, Mapping[str, Tensor]]:
+        if source.repo == "rish-16/aft-pytorch":
+            length = kwargs["max_seqlen"] if "wbias" in state else None
+            module = cls(kwargs["dim"], length=length, hidden=len(state["to_q.weight"]))
+            names = {f"to_{name[0]}": name for name in ("query", "key", "value")}
+            return module, rename(state, {**names, "project": "out", "wbias": "rows"})
+        length = None if kwargs.get("simple", False) else kwargs.get("n", 49)
+        names = {f"fc_{name[0]}": name for name in ("query", "key", "value")}
+        module = cls(kwargs["d_model"], length=length)
+        return module, rename(state, {**names, "position_biases": "rows"})

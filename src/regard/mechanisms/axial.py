@@ -1,0 +1,546 @@
+"""Axial attention: every position reads those that differ from it along a single axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..core import pairwise, precision
+from ..core.attention import Attention, Mechanism
+from ..core.card import Card
+from ..core.check import divides, one_of, per_axis, positive
+from ..core.reference import Source, rename
+from ..core.shapes import GRIDS
+
+
+class Axial(Attention):
+    r"""Gives each axis of space and time a multi-head attention of its own.
+
+    .. math::
+        y = \textstyle\sum_a \mathrm{MHA}_a(x), \quad \mathrm{MHA}_a(x)_i = W_a
+        \textstyle\sum_{j \in a(i)} \operatorname{softmax}_j\big(d^{-1/2} q_i^\top k_j\big)\, v_j
+
+    where :math:`a(i)` are the positions that differ from i along the axis a alone, with linear
+    queries, keys and values; section 3 of the paper. Or one after the other:
+    :math:`y = \mathrm{MHA}_w(\mathrm{MHA}_h(x))`. `PositionSensitiveAxial` is the layer of
+    Axial-DeepLab, along one axis; `AxialTransformer` is a network for images.
+
+    Args:
+        channels: :math:`C`.
+        heads: Heads of each attention.
+        dims: Axes of space and time: 1, 2 or 3.
+        head_channels: :math:`d`; by default a head's share of the channels.
+        compose: Take the ``sum`` of what the axes have read, or let them read in a ``chain``, the
+            first axis first.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c l``, ``b c h w`` or ``b c t h w``, y as x; a map for each axis: ``b heads l l``,
+        ``b w heads h h`` and ``b h heads w w``, or ``b w h heads t t``, ``b t w heads h h`` and
+        ``b t h heads w w``.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the channels that they share, or
+            a choice is unknown.
+
+    >>> Axial(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Axial attention",
+        paper="Axial Attention in Multidimensional Transformers",
+        authors=("Jonathan Ho", "Nal Kalchbrenner", "Dirk Weissenborn", "Tim Salimans"),
+        venue="arXiv",
+        year=2019,
+        url="https://arxiv.org/abs/1912.12180",
+        code="https://github.com/lucidrains/axial-attention",
+        licence="MIT",
+        domain="spatial",
+        computes="fc+matmul",
+        applies="matmul",
+        kind="relation",
+        map="h: b w heads h h, w: b h heads w w",
+        range="softmax",
+        cost=dict(time="n h c + n w c + n c^2", memory="n c"),
+        aliases=("axial_attention", "axial_transformer", "axial_deeplab"),
+        differs=(
+            "The paper alternates layers along the rows and the columns, each with a norm and a "
+            "residual connection, as `AxialTransformer` does; the code that the field takes for "
+            "the layer adds up all axes, and that is the default.",
+            "Channels are the second axis; the code in PyTorch is told where they are (dim_index) "
+            "and takes the last by default.",
+        ),
+        references={
+            "lucidrains/axial-attention": "",
+            "csrhddlam/axial-deeplab": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "",
+        },
+        example=dict(channels=16, heads=4),
+        variants=(
+            dict(heads=3, head_channels=5, compose="chain"),
+            dict(dims=1),
+            dict(dims=3, compose="chain"),
+        ),
+        exempt={
+            "cost_grows_with_the_positions_as_the_card_says": (
+                "it grows with n (h + w), which is no whole power of n"
+            )
+        },
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        *,
+        dims: Literal[1, 2, 3] = 2,
+        head_channels: int | None = None,
+        compose: Literal["sum", "chain"] = "sum",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels, heads=heads)
+        one_of((1, 2, 3), dims=dims)
+        one_of(("sum", "chain"), compose=compose)
+        if head_channels is None:
+            divides(channels=channels, heads=heads)
+            head_channels = channels // heads
+        positive(channels=channels, heads=heads, head_channels=head_channels)
+        self.chained = compose == "chain"
+        axes = GRIDS[dims].split()
+        self.card = replace(
+            self.card,
+            input=f"b c {GRIDS[dims]}",
+            map=", ".join(_axes_of_the_map(axes, axis) for axis in axes),
+            output=f"b c {GRIDS[dims]}",
+            domain="spatial+temporal" if dims == 3 else "spatial",
+            equivariant={1: ("pixels",), 2: (), 3: ("frames",)}[dims],
+        )
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.along = nn.ModuleList(
+            _Along(1 + i, channels, heads, head_channels, **factory) for i in range(dims)
+        )
+
+    def embed(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1)  # b * c
+
+    def attention(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = []
+        for i, along in enumerate(self.along):
+            maps.append(along.weigh(x))
+            if self.chained and i + 1 < len(self.along):
+                x = along.read(x, maps[-1])
+        return tuple(maps)
+
+    def combine(self, a: Sequence[Tensor | None], x: Tensor) -> Tensor:
+        y = x
+        for i, along in enumerate(self.along):
+            y = along.read(y, a[i]) if self.chained or i == 0 else y + along.read(x, a[i])
+        return y.movedim(-1, 1)
+
+    def fused(self, x: Tensor) -> Tensor:
+        return self.combine([None] * len(self.along), x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        if source.repo == "csrhddlam/axial-deeplab":
+            return PositionSensitiveAxial.translate(source, kwargs, state)
+        if "depth" in kwargs:
+            return AxialTransformer.translate(source, kwargs, state)
+        module = cls(
+            kwargs["dim"],
+            kwargs.get("heads", 8),
+            dims=kwargs.get("num_dimensions", 2),
+            head_channels=kwargs.get("dim_heads"),
+            compose="sum" if kwargs.get("sum_axial_out", True) else "chain",
+        )
+        names = {f"axial_attentions.{i}.fn": f"along.{i}" for i in range(len(module.along))}
+        return module, rename(_layers(state), names)
+
+
+class PositionSensitiveAxial(Attention):
+    r"""Lets each position read its column, or its row, and where in it the others stand.
+
+    .. math::
+        y_i = \textstyle\sum_j a_{ij}\,(v_j + r^v_{i-j}), \quad a_{ij} = \operatorname{softmax}_j
+        \big(q_i^\top k_j + q_i^\top r^q_{i-j} + k_j^\top r^k_{j-i}\big)
+
+    with linear q, k and v, and learnt embeddings r of the distance, which all heads share;
+    equations 3 and 4 of Axial-DeepLab. Behind the linear layer, behind each of the three products
+    and behind each of the two sums stands a batch norm, as in the authors' code.
+
+    Args:
+        channels: Channels of the input.
+        heads: Heads; queries and keys of a head have half as many channels as its values.
+        size: Length of the axis.
+        axis: Read along the height, ``h``, or the width, ``w``.
+        out_channels: Channels of the output; by default those of the input.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b w heads h h`` or ``b h heads w w``, y ``b c h w`` or ``b o h w``.
+
+    Raises:
+        ValueError: a size is not positive, twice the heads do not divide the channels of the
+            output, or the axis is unknown.
+
+    >>> PositionSensitiveAxial(64, size=9)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = replace(
+        Axial.card,
+        title="Position-sensitive axial attention (Axial-DeepLab)",
+        paper="Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation",
+        authors=(
+            "Huiyu Wang",
+            "Yukun Zhu",
+            "Bradley Green",
+            "Hartwig Adam",
+            "Alan Yuille",
+            "Liang-Chieh Chen",
+        ),
+        venue="ECCV",
+        year=2020,
+        url="https://arxiv.org/abs/2003.07853",
+        code="https://github.com/csrhddlam/axial-deeplab",
+        licence="Apache-2.0",
+        computes="conv+matmul",
+        map="b w heads h h",
+        train_differs=True,
+        inert={"norm_scores.bias": "a constant added to all scores of a query cancels"},
+        cost=dict(time="n h c + n c^2", memory="n h + n c"),
+        differs=(
+            "The paper's equations have no norms; the authors' code, and this class, has three.",
+            "The authors' layer can end in an average pool (stride); that is a layer of its own.",
+        ),
+        references={"csrhddlam/axial-deeplab": ""},
+        example=dict(channels=12, heads=2, size=11),
+        variants=(dict(axis="w", size=7, out_channels=16), dict(heads=3)),
+        exempt={
+            "cost_grows_with_the_positions_as_the_card_says": (
+                "the length of one axis is fixed, so that n cannot grow along both"
+            )
+        },
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        *,
+        size: int = 56,
+        axis: Literal["h", "w"] = "h",
+        out_channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        one_of(("h", "w"), axis=axis)
+        super().__init__(c=channels, heads=heads, **{axis: size})
+        out_channels = channels if out_channels is None else out_channels
+        positive(channels=channels, heads=heads, size=size)
+        divides(out_channels=out_channels, twice_the_heads=2 * heads)
+        self.heads, self.size, self.axis = heads, size, axis
+        self.card = replace(
+            self.card,
+            map=_axes_of_the_map(["h", "w"], axis).partition(": ")[2],
+            output=self.card.output if out_channels == channels else "b o h w",
+        )
+        width = out_channels // heads
+        self.widths = [width // 2, width // 2, width]
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.qkv = nn.Conv2d(channels, 2 * out_channels, 1, bias=False, **factory)
+        self.norm_qkv = nn.BatchNorm2d(2 * out_channels, **factory)
+        self.positions = nn.Parameter(torch.empty(2 * width, 2 * size - 1, **factory))
+        self.norm_scores = nn.BatchNorm2d(3 * heads, **factory)
+        self.norm_sums = nn.BatchNorm2d(2 * out_channels, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters as the authors do, whose deviations are those of a unit sum."""
+        super().reset_parameters()
+        nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
+        nn.init.normal_(self.positions, std=self.widths[2] ** -0.5)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1))  # b heads 2d h w
+        x = x.permute(0, 4, 1, 3, 2) if self.axis == "h" else x.permute(0, 3, 1, 4, 2)
+        q, k, v = x.split(self.widths, 4)
+        return q, k, v  # b p heads n d
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        q, k, _ = x
+        to_q, to_k, _ = self.embeddings()
+        products = [
+            q @ k.mT,
+            torch.einsum("bphid,dij->bphij", q, to_q),
+            torch.einsum("bphjd,dji->bphij", k, to_k),
+        ]
+        scores = self.norm_scores(torch.cat(products, 2).flatten(0, 1))  # (b p) (3 heads) n n
+        a = precision.softmax(scores.unflatten(1, (3, self.heads)).sum(1), -1)
+        return a.unflatten(0, (q.shape[0], -1))
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        sums = [a @ x[2], torch.einsum("bphij,dij->bphid", a, self.embeddings()[2])]
+        y = torch.stack(sums, -1)  # b p heads n d 2
+        y = y.permute(0, 3, 1, 2, 4, 5) if self.axis == "h" else y.permute(0, 1, 3, 2, 4, 5)
+        y = self.norm_sums(y.flatten(3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # b h w (o 2)
+        return y.unflatten(3, (-1, 2)).sum(4).permute(0, 3, 1, 2)
+
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For each two places on the axis those of queries, of keys and of values, ``d n n``."""
+        i = torch.arange(self.size, device=self.positions.device)
+        q, k, v = self.positions[:, i[:, None] - i + self.size - 1].split(self.widths)
+        return q, k, v
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[PositionSensitiveAxial, Mapping[str, Tensor]]:
+        if (stride := kwargs.get("stride", 1)) != 1:
+            raise ValueError(
+                f"{cls.__name__}: stride is an average pool behind the layer: load with stride=1, "
+                f"and put torch.nn.AvgPool2d({stride}) behind it"
+            )
+        module = cls(
+            kwargs["in_planes"],
+            kwargs.get("groups", 8),
+            size=kwargs.get("kernel_size", 56),
+            axis="w" if kwargs.get("width", False) else "h",
+            out_channels=kwargs["out_planes"],
+        )
+        names = {"qkv_transform": "qkv", "relative": "positions", "bn_qkv": "norm_qkv"}
+        names |= {"bn_similarity": "norm_scores", "bn_output": "norm_sums"}
+        state = {name: t for name, t in state.items() if name != "flatten_index"}
+        return module, rename(state, names)
+
+
+class AxialTransformer(Mechanism):
+    r"""Alternates attention along the columns and the rows with convolutions, reversibly.
+
+    .. math::
+        u \leftarrow u + f(w), \quad w \leftarrow w + g(u)
+
+    beginning with :math:`u = w = x + p_h + p_w` and ending with :math:`y = (u + w) / 2`; f and g
+    are `Axial` along the height and along the width, and in the next layer two stacks of two
+    convolutions, each of the four behind a norm. The form of the layers follows section 3 of the
+    paper, the two streams those of reversible networks.
+
+    Args:
+        channels: :math:`C`.
+        depth: How often there are two attentions and two stacks.
+        heads: Heads of each attention.
+        head_channels: Channels of a head; by default its share.
+        size: Height and width, to give each row and each column a learnt embedding.
+        reversible: Keep two streams; if not, f and g are added to a single one in turn.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, y as x; each attention has a tap of its own.
+
+    Raises:
+        ValueError: a size is not positive, or the heads do not divide the channels that they share.
+
+    >>> AxialTransformer(64, 2)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = replace(
+        Axial.card,
+        title="Axial transformer for images",
+        computes="conv+fc+matmul",
+        kind="network",
+        map="",
+        differs=(
+            "The code whose weights can be loaded computes activations again on the way back, and "
+            "gives the parameters no gradients where the input needs none; here they are kept.",
+            "The norm of the convolutions divides by the deviation plus 1e-5, as in that code.",
+        ),
+        references={"xmu-xiaoma666/External-Attention-pytorch": ""},
+        example=dict(channels=8, depth=1, heads=2),
+        variants=(
+            dict(depth=2, heads=3, head_channels=4, size=(11, 7)),
+            dict(reversible=False),
+        ),
+        plug=False,
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        depth: int,
+        heads: int = 8,
+        *,
+        head_channels: int | None = None,
+        size: tuple[int, int] | None = None,
+        reversible: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        sizes = {} if size is None else dict(zip("hw", per_axis(2, 1, size=size), strict=True))
+        super().__init__(c=channels, **sizes)
+        positive(channels=channels, depth=depth)
+        self.reversible = reversible
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.rows = self.columns = None
+        if size is not None:
+            self.rows = nn.Parameter(torch.empty(channels, sizes["h"], 1, **factory))
+            self.columns = nn.Parameter(torch.empty(channels, 1, sizes["w"], **factory))
+
+        def convolve() -> nn.Sequential:
+            return nn.Sequential(
+                _ChannelNorm(channels, **factory),
+                nn.Conv2d(channels, 4 * channels, 3, padding=1, **factory),
+                nn.LeakyReLU(),
+                nn.Conv2d(4 * channels, channels, 3, padding=1, **factory),
+            )
+
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            attend = [_Attend(a, channels, heads, head_channels, **factory) for a in (2, 3)]
+            self.layers.extend([*attend, convolve(), convolve()])
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; the embeddings of rows and columns are normal."""
+        super().reset_parameters()
+        if self.rows is not None and self.columns is not None:
+            nn.init.normal_(self.rows)
+            nn.init.normal_(self.columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        self.check(x)
+        if self.rows is not None:
+            x = x + self.rows + self.columns
+        other = x
+        for layer in self.layers:
+            if self.reversible:  # the streams take turns, the one that was read is next
+                x, other = other, x + layer(other)
+            else:
+                x = x + layer(x)
+        return (x + other) / 2 if self.reversible else x
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[AxialTransformer, Mapping[str, Tensor]]:
+        if source.repo != "xmu-xiaoma666/External-Attention-pytorch":
+            raise ValueError(f"{cls.__name__}: the network of {source.repo} is not known here")
+        reversible = kwargs.get("reversible", True)
+        module = cls(
+            kwargs["dim"],
+            kwargs["depth"],
+            kwargs.get("heads", 8),
+            head_channels=kwargs.get("dim_heads"),
+            size=kwargs.get("axial_pos_emb_shape"),
+            reversible=reversible,
+        )
+        names = {"pos_emb.param_0": "rows", "pos_emb.param_1": "columns"}
+        for i in range(len(module.layers)):
+            part = ("f.net", "g.net")[i % 2] if reversible else str(i % 2)
+            theirs, ours = f"layers.blocks.{i // 2}.{part}", f"layers.{i}"
+            if i % 4 < 2:
+                names[f"{theirs}.fn.norm"] = f"{ours}.norm"
+                names[f"{theirs}.fn.fn"] = f"{ours}.axial.along.0"
+            else:
+                names[theirs] = ours
+                names[f"{theirs}.0.g"] = f"{ours}.0.weight"
+                names[f"{theirs}.0.b"] = f"{ours}.0.bias"
+        return module, rename(_layers(state), names)
+
+
+class _Along(nn.Module):
+    """Multi-head attention along one axis of ``b * c``."""
+
+    def __init__(self, axis: int, channels: int, heads: int, width: int, **factory: Any) -> None:
+        super().__init__()
+        self.axis, self.heads = axis, heads
+        self.scale = width**-0.5
+        self.qkv = nn.Linear(channels, 3 * heads * width, bias=False, **factory)
+        self.out = nn.Linear(heads * width, channels, **factory)
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, ``b … heads n d`` each."""
+        x = self.qkv(x.transpose(self.axis, -2)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = x.transpose(-4, -2).unbind(-3)
+        return q, k, v
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """The map, ``b … heads n n``."""
+        q, k, _ = self.heads_of(x)
+        return pairwise.weigh(q, k, scale=self.scale)
+
+    def read(self, x: Tensor, a: Tensor | None) -> Tensor:
+        """What is read through the map, or without it."""
+        q, k, v = self.heads_of(x)
+        y = _attend(q, k, v, self.scale) if a is None else a @ v
+        return self.out(y.transpose(-3, -2).transpose(self.axis, -3).flatten(-2))
+
+
+class _Attend(nn.Module):
+    """`Axial` along one axis of an image, behind a norm."""
+
+    def __init__(
+        self, axis: int, channels: int, heads: int, width: int | None, **factory: Any
+    ) -> None:
+        super().__init__()
+        self.axis = axis
+        self.norm = nn.LayerNorm(channels, **factory)
+        self.axial = Axial(channels, heads, dims=1, head_channels=width, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.norm(x.permute(0, 2, 3, 1) if self.axis == 3 else x.permute(0, 3, 2, 1))
+        y = self.axial(z.flatten(0, 1).mT).mT.unflatten(0, (x.shape[0], -1))  # b p n c
+        return y.permute(0, 3, 1, 2) if self.axis == 3 else y.permute(0, 3, 2, 1)
+
+
+class _ChannelNorm(nn.Module):
+    """Norm of the channels at each position, with the eps beside the deviation."""
+
+    def __init__(self, channels: int, **factory: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1, **factory))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1, **factory))
+
+    def reset_parameters(self) -> None:
+        """Start as a plain norm."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+        return (x - mean) / (variance.sqrt() + 1e-5) * self.weight + self.bias
+
+
+@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The sum over the values; the fused kernels want a single axis before the heads."""
+    y = pairwise.attend(*(t.flatten(0, -4) for t in (q, k, v)), scale=scale)
+    return y.reshape(q.shape[:-1] + y.shape[-1:])
+
+
+def _axes_of_the_map(axes: Sequence[str], axis: str) -> str:
+    """The axes of the map of one axis, which changes places with the last, behind its name."""
+    others = [axes[-1] if name == axis else name for name in axes[:-1]]
+    return " ".join([f"{axis}:", "b", *others, "heads", axis, axis])
+
+
+def _layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layers of other code as `_Along` has them: queries, keys and values in one."""
+    found = {name.replace("to_out.", "out."): t for name, t in state.items()}
+    for name in state:
+        if name.endswith("to_q.weight"):
+            both = [found.pop(name), found.pop(name.replace("to_q", "to_kv"))]
+            found[name.replace("to_q", "qkv")] = torch.cat(both)
+    return found

@@ -1,0 +1,182 @@
+"""Contextual transformer: kernels made from a convolved neighbourhood weigh the neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, silu
+
+from ..core import grid, precision
+from ..core.attention import Attention, Tap
+from ..core.card import Card
+from ..core.check import divides, odd, positive
+from ..core.reference import Source, rename
+
+
+class ContextualTransformer(Attention):
+    r"""Convolves, weighs each position's neighbours by what that says, and chooses among both.
+
+    .. math::
+        k^1 = \delta(\mathrm{BN}(K * x)), \quad
+        k^2_{c,p} = \textstyle\sum_j w_{g(c),\,j,\,p}\, v_{c,\,p+j}, \quad
+        w = \mathrm{GN}\big(W_\delta\, \delta(\mathrm{BN}(W_\theta [x; k^1]))\big), \quad
+        y = a_1 \odot \kappa + a_2 \odot k^1
+
+    where :math:`v = \mathrm{BN}(W_v x)`, j runs over the neighbours of position p, s channels share
+    the kernel g(c) = c mod C/s, :math:`\kappa = \mathrm{SiLU}(\mathrm{BN}(k^2))`, :math:`\delta` is
+    ReLU, and
+    :math:`a = \operatorname{softmax}(U_2\,\delta(\mathrm{BN}(U_1\, \overline{\kappa + k^1})))` is
+    over the two for each channel; section 3.2 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        kernel_size: Side of the neighbourhoods, odd.
+        hidden: Rows of :math:`U_1`; by default half of the channels, and 32 at least.
+        groups: Groups of the convolution by K.
+        share: s, the channels that share a kernel; every :math:`C/s`-th channel has the same.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b k c 1 1`` over :math:`\kappa` and :math:`k^1`, y as x; the part
+        ``tap_local`` ``b g j h w``: g kernels of j neighbours for each position.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, the channels are odd, or groups or
+            share do not divide them; or a single image in training, whose norm behind the average
+            has no variance.
+
+    >>> ContextualTransformer(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Contextual Transformer",
+        paper="Contextual Transformer Networks for Visual Recognition",
+        authors=("Yehao Li", "Ting Yao", "Yingwei Pan", "Tao Mei"),
+        venue="TPAMI",
+        year=2022,
+        url="https://arxiv.org/abs/2107.12292",
+        code="https://github.com/JDAI-CV/CoTNet",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="conv+pool+fc",
+        applies="matmul+select",
+        kind="relation",
+        map="b k c 1 1",
+        parts=dict(local="b g j h w"),
+        range="softmax k",
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("cot", "cotnet", "cot_attention"),
+        differs=(
+            "The norms, the SiLU, the sharing of kernels among channels and the form of the last "
+            "choice are those of the authors' code; the paper names none of them but the choice.",
+            "No softmax is taken of the kernels, in the paper as in the code.",
+        ),
+        references={"JDAI-CV/CoTNet": "b c k"},
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "it averages each position's kernel, takes a softmax over all positions and weighs "
+                "no neighbours"
+            )
+        },
+        example=dict(channels=16),
+        variants=(dict(kernel_size=5, hidden=6, groups=2, share=4),),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        *,
+        hidden: int | None = None,
+        groups: int = 4,
+        share: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        odd(kernel_size=kernel_size)
+        divides(channels=channels, groups=groups)
+        divides(channels=channels, share=share)
+        divides(channels=channels, half=2)
+        hidden = max(channels // 2, 32) if hidden is None else hidden
+        positive(hidden=hidden)
+        self.kernel_size, self.groups, self.share = kernel_size, groups, share
+        kernels, half = channels // share, channels // 2
+        area = kernel_size**2
+        factory = {"device": device, "dtype": dtype}
+        around = {"padding": kernel_size // 2, "groups": groups, "bias": False}
+        self.near = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size, **around, **factory),
+            nn.BatchNorm2d(channels, **factory),
+            nn.ReLU(),
+        )
+        self.look = nn.Sequential(
+            nn.Conv2d(2 * channels, half, 1, bias=False, **factory),
+            nn.BatchNorm2d(half, **factory),
+            nn.ReLU(),
+            nn.Conv2d(half, kernels * area, 1, **factory),
+            nn.GroupNorm(kernels, kernels * area, **factory),
+        )
+        self.value = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False, **factory),
+            nn.BatchNorm2d(channels, **factory),
+        )
+        self.norm = nn.BatchNorm2d(channels, **factory)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
+        self.squeeze_norm = nn.BatchNorm2d(hidden, **factory)
+        self.select = nn.Conv2d(hidden, 2 * channels, 1, **factory)
+        self.tap_local = Tap()
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        near = self.near(x)
+        w = self.look(torch.cat([x, near], 1)).unflatten(1, (-1, self.kernel_size**2))
+        far = self.gather(self.tap_local(w), self.value(x))
+        return silu(self.norm(far)), near  # b c h w, twice
+
+    def gather(self, w: Tensor, v: Tensor) -> Tensor:
+        """Sum over each position's neighbours, in ``v``, as ``w`` (``b g j h w``) weighs them."""
+        (h, width), k = v.shape[2:], self.kernel_size
+        v = pad(v, [k // 2] * 4).unflatten(1, (self.share, -1))  # b s g h w
+        # One neighbour at a time: unfolded, the values would be k * k times as many.
+        y = w[:, None, :, 0] * v[..., :h, :width]
+        for j in range(1, k * k):
+            row, column = j // k, j % k
+            near = v[..., row : row + h, column : column + width]
+            y = torch.addcmul(y, w[:, None, :, j], near)
+        return y.flatten(1, 2)
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        z = (x[0] + x[1]).mean((2, 3), keepdim=True)  # b c 1 1
+        z = grid.several(self.squeeze(z), type(self).__name__, self.training)
+        z = self.select(self.squeeze_norm(z).relu())
+        # There, the scores of a channel stand side by side.
+        return precision.softmax(z.unflatten(1, (-1, 2)).transpose(1, 2), 1)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
+        return a[:, 0] * x[0] + a[:, 1] * x[1]
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[ContextualTransformer, Mapping[str, Tensor]]:
+        if source.is_class("CoXtLayer"):
+            raise ValueError("ContextualTransformer: the layer of CoTNeXt splits the channels")
+        channels = kwargs["dim"]
+        groups = channels // state["key_embed.0.weight"].shape[1]
+        module = cls(channels, kwargs["kernel_size"], groups=groups)
+        names = {
+            "key_embed": "near",
+            "embed": "look",
+            "conv1x1": "value",
+            "bn": "norm",
+            "se.0": "squeeze",
+            "se.1": "squeeze_norm",
+            "se.3": "select",
+        }
+        return module, rename(state, names)

@@ -1,0 +1,194 @@
+"""Double attention: all positions are gathered into a few descriptors, and these handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import positive, reduced
+from ..core.reference import Source, rename
+
+
+class DoubleAttention(Attention):
+    r"""Gathers the whole image into a few descriptors, and hands to each position what it needs.
+
+    .. math::
+        y = x + W_e\, G\, D, \quad
+        G = \phi(x)\, \operatorname{softmax}_{\text{positions}}(\theta(x))^\top, \quad
+        D = \operatorname{softmax}_{\text{descriptors}}(\rho(x))
+
+    where :math:`\phi` has m channels, :math:`\theta` and :math:`\rho` have one for each descriptor,
+    and all three are linear; equations 2 to 6 and figure 2 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; there are :math:`\lfloor C/r \rfloor` descriptors of as many channels.
+        hidden: m, the channels of a descriptor, instead of ``reduction``.
+        descriptors: The number of descriptors, instead of ``reduction``.
+        expand: Give y as many channels as x by :math:`W_e`; if not, y has m.
+        residual: Add x.
+        frames: Take so many images one after another as the frames of one video, which share their
+            descriptors; 1 leaves each image, or each video with an axis for its frames, alone.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c *`` (one to three axes of space and time), maps ``b k n`` (gather) and ``b n k``
+        (distribute) for k descriptors and n positions, y as x, or ``b m *`` without ``expand``.
+
+    Raises:
+        ValueError: a size is not positive, the reduction leaves no channel, or x shall be added to
+            a y of other channels.
+
+    >>> DoubleAttention(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Double Attention",
+        paper="A^2-Nets: Double Attention Networks",
+        authors=(
+            "Yunpeng Chen",
+            "Yannis Kalantidis",
+            "Jianshu Li",
+            "Shuicheng Yan",
+            "Jiashi Feng",
+        ),
+        venue="NeurIPS",
+        year=2018,
+        url="https://arxiv.org/abs/1810.11579",
+        domain="spatial",
+        computes="conv+matmul",
+        applies="matmul",
+        kind="relation",
+        input="b c *",
+        map="gather: b k n, distribute: b n k",
+        output="b c *",
+        range="softmax",
+        equivariant=("pixels",),
+        inert={"gather.bias": "a constant added to a descriptor's scores cancels in the softmax"},
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("a2", "a2_net", "a2_nets", "a2_attention"),
+        differs=(
+            "The authors have released no code. The best-known re-implementation gives the m "
+            "channels as they are (expand=False, residual=False) and takes frames as images one "
+            "after another (frames=8, say).",
+            "Both maps sum to one, so the layers before and behind them act on the descriptors and "
+            "not on the positions: the numbers are those of the equations, for less work.",
+        ),
+        references={
+            "equations": "0: b k n, 1: b k n",
+            "gjylt/DoubleAttentionNet": "0: b_k n, 1: b_n k",
+        },
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "it takes both softmaxes over the images of the batch"
+            )
+        },
+        example=dict(channels=16),
+        variants=(
+            dict(hidden=6, descriptors=5, residual=False),
+            dict(reduction=2, expand=False, residual=False),
+            dict(frames=2),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 4,
+        *,
+        hidden: int | None = None,
+        descriptors: int | None = None,
+        expand: bool = True,
+        residual: bool = True,
+        frames: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(frames=frames)
+        if hidden is None or descriptors is None:
+            width = reduced(channels, reduction)
+            hidden = width if hidden is None else hidden
+            descriptors = width if descriptors is None else descriptors
+        positive(channels=channels, reduction=reduction, hidden=hidden, descriptors=descriptors)
+        if residual and not expand and hidden != channels:
+            raise ValueError(
+                f"residual must be False for a y of {hidden} channels, which cannot be added to "
+                f"x of {channels}, unless expand is True"
+            )
+        self.residual, self.frames = residual, frames
+        if not expand:
+            self.card = replace(self.card, output="b o *")
+        if frames > 1:
+            self.multiples = {"s": frames}
+            self.card = replace(
+                self.card,
+                input="s c *",
+                map="gather: b k p, distribute: b p k",
+                output="s c *" if expand else "s o *",
+                exempt={"images_are_independent": "an image is a frame that sees its video"},
+            )
+        factory = {"device": device, "dtype": dtype}
+        self.gather = nn.Linear(channels, descriptors, **factory)
+        self.distribute = nn.Linear(channels, descriptors, **factory)
+        self.value = nn.Linear(channels, hidden, **factory)
+        self.expand = nn.Linear(hidden, channels, **factory) if expand else nn.Identity()
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.frames == 1:
+            return x, x.flatten(2)
+        return x, x.unflatten(0, (-1, self.frames)).transpose(1, 2).flatten(2)  # b c (t *)
+
+    def attention(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        z = x[1]
+        gather = precision.softmax(_each(self.gather, z), 2)
+        return gather, precision.softmax(_each(self.distribute, z), 1).mT  # b k n, b n k
+
+    def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> Tensor:
+        whole, z = x
+        gather, distribute = a
+        g = self.expand(self.value(gather @ z.mT))  # b k c
+        # Laid out as x is, or, where x does not say how, channels last, as it can be.
+        y = g.mT @ distribute.mT if self.residual else (distribute @ g).mT  # b c n
+        if self.frames > 1:
+            y = y.unflatten(2, (self.frames, -1)).transpose(1, 2).flatten(0, 1)
+        y = y.unflatten(2, whole.shape[2:])
+        return whole + y if self.residual else y
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[DoubleAttention, Mapping[str, Tensor]]:
+        if "c_m" in kwargs:
+            module = cls(
+                kwargs["in_channels"],
+                hidden=kwargs["c_m"],
+                descriptors=kwargs["c_n"],
+                expand=False,
+                residual=False,
+                frames=kwargs.get("k", 1),
+            )
+            names = {"convA": "value", "convB": "gather", "convV": "distribute"}
+            return module, rename(state, names)
+        module = cls(  # written from the equations
+            kwargs["c"],
+            hidden=kwargs["m"],
+            descriptors=kwargs["n"],
+            expand=kwargs.get("expand", True),
+            residual=kwargs.get("residual", True),
+        )
+        return module, rename(state, {"phi": "value", "theta": "gather", "rho": "distribute"})
+
+
+def _each(layer: nn.Linear, z: Tensor) -> Tensor:
+    """A layer at each position of ``b c n``; as a convolution, channels last would be copied."""
+    return layer.weight.expand(z.shape[0], -1, -1) @ z + layer.bias.unsqueeze(1)

@@ -1,0 +1,153 @@
+"""GAM: a gate per channel and position, without any pool, then another that sees around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.attention import Attention, Tap
+from ..core.card import Card
+from ..core.check import divides, odd, reduced
+from ..core.reference import Source, rename
+
+
+class GAM(Attention):
+    r"""Weighs each channel of each position by all its channels, then by all that is around it.
+
+    .. math::
+        a^c = W_2\,\delta(W_1 x), \quad x' = a^c \odot x, \quad
+        a^s = \sigma\big(\mathrm{BN}(K_2 * \delta(\mathrm{BN}(K_1 * x')))\big), \quad
+        y = a^s \odot x'
+
+    where :math:`\delta` is ReLU, :math:`W_1` and :math:`W_2` act on each position by itself, and
+    :math:`K_1` and :math:`K_2` are :math:`7 \times 7` kernels over all channels; equations 1 and 2
+    and figures 2 and 3 of the paper.
+
+    Args:
+        channels: :math:`C`.
+        reduction: :math:`r`; between the layers of either gate are :math:`\lfloor C/r \rfloor`
+            channels.
+        kernel_size: Side of the kernels, odd.
+        sigmoid: Squash the first gate, as figure 2 of the paper does.
+        groups: Groups of both kernels, whose channels take turns in between.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b c h w``, the product of the parts ``tap_channel`` and
+        ``tap_spatial``, both ``b c h w``, y as x.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, the reduction leaves no hidden
+            channel, or the groups do not divide the channels or the hidden ones.
+
+    >>> GAM(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Global Attention Mechanism",
+        paper=(
+            "Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions"
+        ),
+        authors=("Yichao Liu", "Zongru Shao", "Nico Hoffmann"),
+        venue="arXiv",
+        year=2021,
+        url="https://arxiv.org/abs/2112.05561",
+        domain="channel+spatial",
+        computes="fc+conv",
+        applies="gate",
+        kind="gate",
+        parts=dict(channel="b c h w", spatial="b c h w"),
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("global_attention",),
+        differs=(
+            "The code in circulation, and the default here, multiplies by the first gate as the "
+            "layers give it; the paper's figure has a sigmoid there (sigmoid=True).",
+            "The kernels have most of the parameters; in its larger network the paper groups them "
+            "and shuffles the channels, but does not say where: here it is between the two.",
+        ),
+        references={"northBeggar/Plug-and-Play": "channel: b c h w, spatial: b c h w"},
+        example=dict(channels=16),
+        variants=(
+            dict(sigmoid=True),
+            dict(reduction=2, groups=4, kernel_size=3),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 4,
+        *,
+        kernel_size: int = 7,
+        sigmoid: bool = False,
+        groups: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        odd(kernel_size=kernel_size)
+        divides(channels=channels, groups=groups)
+        divides(hidden=hidden, groups=groups)
+        self.sigmoid, self.groups = sigmoid, groups
+        self.card = replace(self.card, range="unit" if sigmoid else "real")
+        factory = {"device": device, "dtype": dtype}
+        how = {"padding": kernel_size // 2, "groups": groups, **factory}
+        self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
+        self.excite = nn.Conv2d(hidden, channels, 1, **factory)
+        self.narrow = nn.Conv2d(channels, hidden, kernel_size, **how)
+        self.narrow_norm = nn.BatchNorm2d(hidden, **factory)
+        self.widen = nn.Conv2d(hidden, channels, kernel_size, **how)
+        self.widen_norm = nn.BatchNorm2d(channels, **factory)
+        self.tap_channel = Tap()
+        self.tap_spatial = Tap()
+
+    def channel_gate(self, x: Tensor) -> Tensor:
+        a = self.excite(self.squeeze(x).relu())
+        return self.tap_channel(a.sigmoid() if self.sigmoid else a)
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        z = self.narrow_norm(self.narrow(x)).relu()
+        if self.groups > 1:
+            z = z.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        return self.tap_spatial(self.widen_norm(self.widen(z)).sigmoid())
+
+    def attention(self, x: Tensor) -> Tensor:
+        a = self.channel_gate(x)
+        return a * self.spatial_gate(x * a)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a
+
+    def fused(self, x: Tensor) -> Tensor:
+        x = x * self.channel_gate(x)
+        return x * self.spatial_gate(x)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[GAM, Mapping[str, Tensor]]:
+        channels = kwargs["in_channels"]
+        if kwargs["out_channels"] != channels:
+            raise ValueError(
+                f"GAM: out_channels ({kwargs['out_channels']}) must equal in_channels "
+                f"({channels}): the gates multiply the input"
+            )
+        # The weights do not tell the paper's gate from that of the code.
+        module = cls(channels, kwargs.get("rate", 4), sigmoid="sigmoid" in source.name)
+        names = {
+            "channel_attention.0": "squeeze",
+            "channel_attention.2": "excite",
+            "spatial_attention.0": "narrow",
+            "spatial_attention.1": "narrow_norm",
+            "spatial_attention.3": "widen",
+            "spatial_attention.4": "widen_norm",
+        }
+        return module, rename(state, names)

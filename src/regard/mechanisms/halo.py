@@ -1,0 +1,272 @@
+"""Halo attention: each block of the image reads itself and a rim around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..core import pairwise
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, positive
+from ..core.reference import Source, rename
+
+
+class Halo(Attention):
+    r"""Lets the positions of a block read one window: the block and the halo around it.
+
+    .. math::
+        y_{ij} = \textstyle\sum_{uv} \operatorname{softmax}_{uv}\big(
+        d^{-1/2}\, q_{ij}^\top k_{uv} + q_{ij}^\top (r^h_{u-i} + r^w_{v-j})\big)\, v_{uv}
+
+    for the :math:`(s + 2h)^2` positions :math:`uv` in the window of :math:`ij`, with linear q, k
+    and v, and learnt embeddings r of how many rows and columns lie between; section 2 and figure 1
+    of the paper. Around the image stand zeros.
+
+    Args:
+        channels: :math:`C`.
+        heads: Heads, which share the embeddings.
+        block_size: :math:`s`, the side of a block; height and width are multiples of it.
+        halo_size: :math:`h`, by how many positions a window is larger than its block on each side.
+        key_channels: :math:`d`, channels of the queries and keys of a head; by default its share.
+        value_channels: Channels of the values of a head; by default its share.
+        stride: Ask only for every so many-th row and column: the paper's way to halve an image.
+        bias: Give queries, keys and values biases.
+        scale_positions: Multiply the scores of the positions by :math:`d^{-1/2}` too.
+        mask: Leave the zeros around the image out of the softmax.
+        project: Put a linear layer with a bias, of ``channels``, behind the heads.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b g heads q k`` for g blocks row by row, q positions in a block and k
+        in its window, y as x; with a stride, y is smaller by it. Without ``project``, y has the
+        channels of all values.
+
+    Raises:
+        ValueError: a size is not positive, the heads do not divide the channels that they share, or
+            the stride does not divide the block.
+
+    >>> Halo(64)(torch.randn(2, 64, 16, 8)).shape
+    torch.Size([2, 64, 16, 8])
+    """
+
+    card = Card(
+        title="Halo attention",
+        paper="Scaling Local Self-Attention for Parameter Efficient Visual Backbones",
+        authors=(
+            "Ashish Vaswani",
+            "Prajit Ramachandran",
+            "Aravind Srinivas",
+            "Niki Parmar",
+            "Blake Hechtman",
+            "Jonathon Shlens",
+        ),
+        venue="CVPR",
+        year=2021,
+        url="https://arxiv.org/abs/2103.12731",
+        code="https://github.com/huggingface/pytorch-image-models",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="conv+matmul",
+        applies="matmul",
+        kind="relation",
+        map="b g heads q k",
+        range="softmax",
+        cost=dict(time="n k c + n c^2", memory="n k + n c"),
+        aliases=("halonet", "halo_attention", "haloattn", "blocked_local_attention"),
+        differs=(
+            "The authors have published no code; the default is timm's, the closest to the paper, "
+            "with the products of queries and keys divided by the root of d.",
+            "The best-known re-implementation divides the scores of the positions as well, leaves "
+            "the zeros around the image out of the softmax and projects the heads "
+            "(scale_positions=True, mask=True, project=True).",
+            "As in all code, the embeddings have a row for each distance within a window, of which "
+            "those that lie behind its block are never asked for, and with a stride the distance "
+            "counts queries against positions.",
+            "Height and width must be multiples of the block, as in all code.",
+        ),
+        references={
+            "huggingface/pytorch-image-models": "",
+            "timm": "",
+            "lucidrains/halonet-pytorch": "",
+        },
+        refuses={
+            "xmu-xiaoma666/External-Attention-pytorch": (
+                "it masks the image and keeps the padding, so that blocks within the image average "
+                "their values"
+            )
+        },
+        example=dict(channels=16, heads=2, block_size=4, halo_size=1),
+        variants=(
+            dict(block_size=2, halo_size=3, key_channels=5, bias=True, scale_positions=True),
+            dict(heads=3, key_channels=4, value_channels=6, mask=True, project=True),
+            dict(stride=2, value_channels=12),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        *,
+        block_size: int = 8,
+        halo_size: int = 3,
+        key_channels: int | None = None,
+        value_channels: int | None = None,
+        stride: int = 1,
+        bias: bool = False,
+        scale_positions: bool = False,
+        mask: bool = False,
+        project: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels, heads=heads)
+        positive(channels=channels, heads=heads, halo_size=halo_size)
+        divides(block_size=block_size, stride=stride)
+        if key_channels is None or value_channels is None:
+            divides(channels=channels, heads=heads)
+        keys = channels // heads if key_channels is None else key_channels
+        values = channels // heads if value_channels is None else value_channels
+        positive(key_channels=keys)
+        positive(value_channels=values)
+        self.multiples = {"h": block_size, "w": block_size}
+        self.heads, self.stride = heads, stride
+        self.block_size, self.halo_size = block_size, halo_size
+        self.scale = keys**-0.5
+        self.scale_positions, self.mask = scale_positions, mask
+        self.widths = [heads * keys, heads * values]
+        width = "c" if project or heads * values == channels else "o"
+        self.card = replace(self.card, output=f"b {width} h w" if stride == 1 else f"b {width} y x")
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.query = nn.Conv2d(channels, heads * keys, 1, stride, bias=bias, **factory)
+        self.key_value = nn.Conv2d(channels, sum(self.widths), 1, bias=bias, **factory)
+        distances = 2 * (block_size + 2 * halo_size) - 1
+        self.rows = nn.Parameter(torch.empty(distances, keys, **factory))
+        self.columns = nn.Parameter(torch.empty(distances, keys, **factory))
+        self.out = nn.Conv2d(heads * values, channels, 1, **factory) if project else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; an embedding has a norm of about one."""
+        super().reset_parameters()
+        nn.init.normal_(self.rows, std=self.scale)
+        nn.init.normal_(self.columns, std=self.scale)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        side = self.block_size // self.stride
+        q = self.query(x).unflatten(3, (-1, side)).unflatten(2, (-1, side))
+        q = self.by_head(q.permute(0, 2, 4, 3, 5, 1))
+        win, halo = self.block_size + 2 * self.halo_size, [self.halo_size] * 4
+        kv = pad(self.key_value(x), halo)
+        kv = kv.unfold(2, win, self.block_size).unfold(3, win, self.block_size)
+        k, v = kv.permute(0, 2, 3, 4, 5, 1).split(self.widths, 5)  # b y x u v c
+        return x, q, self.by_head(k), self.by_head(v)
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """The channels of each head in each window: ``b y x i j c`` to ``(b g) heads q d``."""
+        x = x.unflatten(5, (self.heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
+        return x.flatten(4, 5).flatten(0, 2)
+
+    def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        image, q, k, _ = x
+        a = pairwise.weigh(q, k, scale=self.scale, mask=self.positions(q, image))
+        return a.unflatten(0, (image.shape[0], -1))
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return self.join(a.flatten(0, 1) @ x[3], x[0])
+
+    def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        image, q, k, v = x
+        y = pairwise.attend(q, k, v, scale=self.scale, mask=self.positions(q, image))
+        return self.join(y, image)
+
+    def positions(self, q: Tensor, x: Tensor) -> Tensor:
+        """The scores of the positions of the window, ``(b g) heads q k``."""
+        win, side = self.block_size + 2 * self.halo_size, self.block_size // self.stride
+        window = torch.arange(win, device=x.device)
+        apart = window - torch.arange(side, device=x.device)[:, None] + win - 1
+        if self.scale_positions:
+            q = q * self.scale
+        q = q.unflatten(2, (side, side))
+        down = torch.einsum("ghijd,iud->ghiju", q, self.rows[apart])
+        right = torch.einsum("ghijd,jvd->ghijv", q, self.columns[apart])
+        scores = (down.unsqueeze(5) + right.unsqueeze(4)).flatten(4).flatten(2, 3)
+        if not self.mask:
+            return scores
+        return _within(scores, x, window - self.halo_size, self.block_size)
+
+    def join(self, y: Tensor, x: Tensor) -> Tensor:
+        """The image of what the blocks have read."""
+        side = self.block_size // self.stride
+        across = x.shape[3] // self.block_size
+        y = y.unflatten(2, (side, side)).unflatten(0, (x.shape[0], -1, across))
+        y = y.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)  # b h w c
+        return self.out(y.permute(0, 3, 1, 2))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Halo, Mapping[str, Tensor]]:
+        if source.repo == "lucidrains/halonet-pytorch":
+            width = kwargs.get("dim_head", 64)
+            module = cls(
+                kwargs["dim"],
+                kwargs.get("heads", 8),
+                block_size=kwargs["block_size"],
+                halo_size=kwargs["halo_size"],
+                key_channels=width,
+                value_channels=width,
+                scale_positions=True,
+                mask=True,
+                project=True,
+            )
+            names = {"to_q": "query", "to_kv": "key_value", "to_out": "out"}
+            names |= {"rel_pos_emb.rel_height": "rows", "rel_pos_emb.rel_width": "columns"}
+            return module, rename(state, names)
+        heads, stride = kwargs.get("num_heads", 8), kwargs.get("stride", 1)
+        block = kwargs.get("block_size", 8)
+        if stride > 1 and (kwargs.get("avg_down", False) or block % stride):
+            raise ValueError(
+                "Halo: timm averages what all queries have read when avg_down is set or the stride "
+                "does not divide the block; here the stride is that of the queries: load with "
+                "stride=1, and put torch.nn.AvgPool2d(2) behind it"
+            )
+        keys = len(state["q.weight"]) // heads
+        module = cls(
+            kwargs["dim"],
+            heads,
+            block_size=block,
+            halo_size=kwargs.get("halo_size", 3),
+            key_channels=keys,
+            value_channels=(kwargs.get("dim_out") or kwargs["dim"]) // heads,
+            stride=stride,
+            bias=kwargs.get("qkv_bias", False),
+            scale_positions=kwargs.get("scale_pos_embed", False),
+        )
+        names = {"q": "query", "kv": "key_value"}
+        names |= {"pos_embed.height_rel": "rows", "pos_embed.width_rel": "columns"}
+        state = rename(state, names)
+        for name in ("key_value.weight", "key_value.bias"):
+            if name in state:  # there keys and values take turns, head by head
+                by_head = state[name].unflatten(0, (heads, -1))
+                state[name] = torch.cat([t.flatten(0, 1) for t in by_head.tensor_split([keys], 1)])
+        return module, state
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
+def _within(scores: Tensor, x: Tensor, window: Tensor, block: int) -> Tensor:
+    """Close what a window, here the places in it counted from its block, holds beside the image."""
+    down, right = (
+        torch.arange(0, n, block, device=x.device)[:, None] + window for n in x.shape[2:]
+    )
+    down, right = (down >= 0) & (down < x.shape[2]), (right >= 0) & (right < x.shape[3])
+    inside = down[:, None, :, None] & right[None, :, None, :]  # y x u v
+    inside = inside.flatten(2).flatten(0, 1)[:, None, None]  # g 1 1 k
+    return scores.unflatten(0, (x.shape[0], -1)).masked_fill(~inside, -torch.inf).flatten(0, 1)

@@ -1,0 +1,145 @@
+"""Involution: every position makes the kernel that it is convolved with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import grid
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, odd, positive, reduced
+from ..core.reference import Source, rename
+from . import _neighbours
+
+
+class Involution(Attention):
+    r"""Weighs the neighbours of each position by a kernel that is made from that position.
+
+    .. math::
+        y_{c,p} = \textstyle\sum_{k} a_{g(c),k,p}\, x_{c,p+k}, \quad
+        a_p = W_1\, \delta\big(\mathrm{BN}(W_0\, x_p)\big)
+
+    where k runs over a :math:`K \times K` window, :math:`g(c)` is the group of the channel and
+    :math:`\delta` is ReLU; section 3 of the paper. With a stride, :math:`x_p` in the kernel is the
+    average of the positions that are stepped over.
+
+    Args:
+        channels: :math:`C`.
+        kernel_size: :math:`K`, odd.
+        stride: Steps between the windows.
+        reduction: The hidden layer has :math:`\lfloor C/r \rfloor` channels.
+        group_width: Consecutive channels that share a kernel.
+        bias: Give the first layer, which a batch norm follows, a bias.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b g k h w`` for g groups and k = :math:`K^2` neighbours, row by row,
+        y as x; with a stride both are smaller by it, rounded up.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, the reduction leaves no hidden
+            channel, or the width of a group does not divide the channels.
+
+    >>> Involution(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Involution",
+        paper="Involution: Inverting the Inherence of Convolution for Visual Recognition",
+        authors=(
+            "Duo Li",
+            "Jie Hu",
+            "Changhu Wang",
+            "Xiangtai Li",
+            "Qi She",
+            "Lei Zhu",
+            "Tong Zhang",
+            "Qifeng Chen",
+        ),
+        venue="CVPR",
+        year=2021,
+        url="https://arxiv.org/abs/2103.06255",
+        code="https://github.com/d-li14/involution",
+        licence="MIT",
+        domain="spatial",
+        computes="conv",
+        applies="matmul",
+        kind="convolution",
+        map="b g k h w",
+        train_differs=True,
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("rednet", "involution_2d"),
+        differs=(
+            "Where the stride does not divide a side, the last kernels are made from the average "
+            "of what is left; the authors' code stops there.",
+        ),
+        references={
+            "d-li14/involution": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "b g 1 k h w",
+        },
+        example=dict(channels=16, kernel_size=3, group_width=8),
+        variants=(dict(stride=2, reduction=2), dict(kernel_size=7, bias=True), dict(kernel_size=1)),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 7,
+        *,
+        stride: int = 1,
+        reduction: int = 4,
+        group_width: int = 16,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        hidden = reduced(channels, reduction)
+        odd(kernel_size=kernel_size)
+        positive(stride=stride)
+        divides(channels=channels, group_width=group_width)
+        self.kernel_size, self.stride = kernel_size, stride
+        self.groups = channels // group_width
+        if stride > 1:
+            self.card = replace(self.card, map="b g k y x", output="b c y x")
+        elif kernel_size == 1:
+            self.card = replace(self.card, equivariant=("pixels",), independent=("pixels",))
+        factory = {"device": device, "dtype": dtype}
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
+        self.norm = nn.BatchNorm2d(hidden, **factory)
+        self.span = nn.Conv2d(hidden, self.groups * kernel_size**2, 1, **factory)
+
+    def attention(self, x: Tensor) -> Tensor:
+        z = grid.several(_neighbours.shrink(x, self.stride), type(self).__name__, self.training)
+        a = self.span(self.norm(self.squeeze(z)).relu())
+        return a.unflatten(1, (self.groups, self.kernel_size**2))  # b g k y x
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return _neighbours.gather(a, x, self.kernel_size, self.stride)
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Involution, Mapping[str, Tensor]]:
+        if source.repo == "d-li14/involution":
+            module = cls(kwargs["channels"], kwargs["kernel_size"], stride=kwargs["stride"])
+            names = {"conv1.conv": "squeeze", "conv1.bn": "norm", "conv2.conv": "span"}
+            return module, rename(state, names)
+        channels, groups = kwargs.get("in_channel", 4), kwargs.get("group", 1)
+        divides(in_channel=channels, group=groups)
+        module = cls(
+            channels,
+            kwargs["kernel_size"],
+            stride=kwargs.get("stride", 1),
+            reduction=kwargs.get("ratio", 4),
+            group_width=channels // groups,
+            bias=True,
+        )
+        return module, rename(state, {"conv1": "squeeze", "bn": "norm", "conv2": "span"})

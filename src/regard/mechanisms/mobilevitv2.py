@@ -1,0 +1,356 @@
+"""MobileViTv2: separable self-attention, one score for a token and one sum for a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from ..core import grid, pairwise
+from ..core.attention import Mechanism, SequenceAttention
+from ..core.card import Card
+from ..core.check import odd, per_axis, positive, probability
+from ..core.reference import Source, rename
+from . import mobilevit
+
+
+class MobileViTv2(SequenceAttention):
+    r"""Sums all tokens by one score for each, and has every token gate the sum.
+
+    .. math::
+        y_i = W_o \big(\delta(W_V x_i) \odot \textstyle\sum_j a_j W_K z_j\big), \quad
+        a = \operatorname{softmax}_j (W_I z_j)
+
+    with :math:`\delta` = ReLU and a single row in :math:`W_I`; section 3.2 of the paper. In
+    self-attention x and z are the same; else x are the queries, and z the keys in the softmax and
+    the values in the sum. `MobileViTv2Block` is the block of the paper's networks, for images.
+
+    Args:
+        width: Channels of queries, keys, values and output.
+        relu: Let no gate be negative.
+        dropout: Rate of dropping weights of the map in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query ``b n d``, key ``b m d``, value ``b m d``, map ``b 1 1 m``, one for all queries, y
+        ``b n d``. With a mask, which is broadcast to ``b 1 n m``, each query has a map of its own;
+        True = may attend, or it is added to the scores.
+
+    Raises:
+        ValueError: the width is not positive, or the dropout is not a rate.
+
+    >>> attention = MobileViTv2(64)
+    >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = Card(
+        title="Separable self-attention (MobileViTv2)",
+        paper="Separable Self-attention for Mobile Vision Transformers",
+        authors=("Sachin Mehta", "Mohammad Rastegari"),
+        venue="TMLR",
+        year=2023,
+        url="https://arxiv.org/abs/2206.02680",
+        code="https://github.com/apple/ml-cvnets",
+        licence="Apple licence",
+        domain="sequence",
+        computes="fc",
+        applies="matmul+gate",
+        kind="sequence",
+        input="query: b n d, key: b m d, value: b m d",
+        map="b 1 1 m",
+        output="b n d",
+        range="softmax",
+        equivariant=("pixels",),
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("mobilevitv2", "mobilevit_v2", "mobilevitv2_attention", "separable_attention"),
+        differs=(
+            "The authors' code stacks the three projections in one layer, and reads images of "
+            "tokens, places in a patch by patches, of which each place is a sequence; here a "
+            "sequence is a sequence, and MobileViTv2Block takes images apart.",
+            "A well-known re-implementation leaves out the ReLU (relu=False).",
+            "The authors round the hidden channels of their block down to a multiple of 16; here "
+            "they are twice the width, or what is given.",
+        ),
+        references={
+            "apple/ml-cvnets:LinearSelfAttention": "",
+            "apple/ml-cvnets:MobileViTBlockv2": "",
+            "xmu-xiaoma666/External-Attention-pytorch": "",
+        },
+        example=dict(width=16),
+        variants=(dict(relu=False), dict(dropout=0.5)),
+        inert={"score.bias": "a constant added to all scores cancels in the softmax"},
+    )
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        relu: bool = True,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width)
+        positive(width=width)
+        probability(dropout=dropout)
+        self.relu = relu
+        self.card = replace(self.card, train_differs=dropout > 0)
+        factory = {"device": device, "dtype": dtype}
+        self.score = nn.Linear(width, 1, **factory)
+        self.key = nn.Linear(width, width, **factory)  # the paper's W_K: of what is summed
+        self.value = nn.Linear(width, width, **factory)  # its W_V: of what gates the sum
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(width, width, **factory)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate = self.value(query)
+        scores = self.score(key).unsqueeze(1)  # b 1 m 1
+        return gate.relu() if self.relu else gate, scores, self.key(value).unsqueeze(1)
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        scores = x[1]
+        query = scores.new_ones(1, 1, 1, 1)  # all share it
+        return pairwise.weigh(query, scores, mask=mask, weights=weights)
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        gate, _, z = x
+        return self.out(gate * (self.drop(a) @ z).squeeze(1))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
+        if source.repo != "apple/ml-cvnets":
+            names = {"fc_i": "score", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
+            return cls(kwargs["d_model"], relu=False), rename(state, names)
+        if source.is_class("MobileViTBlockv2"):
+            return MobileViTv2Block.translate(source, kwargs, state)
+        if not source.is_class("LinearSelfAttention"):
+            raise ValueError(
+                f"MobileViTv2: {source.repo} has several classes; name LinearSelfAttention or "
+                f"MobileViTBlockv2, as in {source.repo}:LinearSelfAttention"
+            )
+        if not kwargs.get("bias", True):
+            raise ValueError("MobileViTv2: bias must be True: the layers have biases here")
+        module = cls(kwargs["embed_dim"], dropout=kwargs.get("attn_dropout", 0.0))
+        return module, rename(unrolled(state), {"out_proj.block.conv": "out"})
+
+
+class MobileViTv2Block(Mechanism):
+    r"""Lets each pixel of a patch read a sum over the pixels at the same place in all patches.
+
+    .. math::
+        y = P\, \mathrm{fold}(\mathrm{GN}(z_L)), \quad
+        z_0 = \mathrm{unfold}(W (K * x)), \quad z_l = z'_l + \mathrm{MLP}(\mathrm{GN}(z'_l)), \quad
+        z'_l = z_{l-1} + \mathrm{SSA}(\mathrm{GN}(z_{l-1}))
+
+    where SSA is `MobileViTv2`, GN normalises an image as a whole, K is depthwise with a batch norm
+    and a SiLU behind it, P has a batch norm, and a SiLU stands between the two layers of the MLP.
+    Section 3.3 of the paper; nothing of x is added or joined, as in `MobileViT`. Each layer has a
+    tap: ``layers.0.attention.tap`` and so on.
+
+    Args:
+        channels: :math:`C`.
+        width: Channels of a token; half of ``channels`` by default.
+        layers: :math:`L`.
+        hidden: Channels between the two layers of the MLP; twice ``width`` by default.
+        patch: Height and width of a patch, or one number for both. An image that they do not divide
+            is enlarged first.
+        kernel_size: Side of the kernels of K, odd.
+        dilation: Steps between the taps of K.
+        dropout: Rate of dropping what attention and MLP add, in training.
+        attention_dropout: Rate of dropping weights of the maps.
+        hidden_dropout: Rate of dropping numbers inside the MLP.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, y ``b c h' w'``: the next multiples of the patch's sides. The map of each
+        layer is ``b 1 1 m`` for the m patches, in a batch of all places in the patches of all
+        images, those of the first image first.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, or a dropout is not a rate.
+
+    >>> MobileViTv2Block(64)(torch.randn(2, 64, 10, 8)).shape
+    torch.Size([2, 64, 10, 8])
+    """
+
+    card = replace(
+        MobileViTv2.card,
+        domain="spatial",
+        kind="relation",
+        computes="conv+fc",
+        input="b c h w",
+        output="b c y x",
+        equivariant=(),
+        train_differs=True,
+        example=dict(channels=8, width=12),
+        variants=(
+            dict(width=None, hidden=10, layers=1, patch=(3, 2)),
+            dict(kernel_size=5, dilation=2, layers=1),
+            dict(dropout=0.5, attention_dropout=0.25, hidden_dropout=0.1),
+        ),
+        inert={"layers.*.attention.score.bias": "a constant added to all scores cancels"},
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        width: int | None = None,
+        *,
+        layers: int = 2,
+        hidden: int | None = None,
+        patch: int | Sequence[int] = 2,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(c=channels)
+        positive(channels=channels, layers=layers, dilation=dilation)
+        odd(kernel_size=kernel_size)
+        width = max(channels // 2, 1) if width is None else width
+        hidden = 2 * width if hidden is None else hidden
+        positive(width=width, hidden=hidden)
+        probability(dropout=dropout, hidden_dropout=hidden_dropout)
+        self.patch = per_axis(2, 1, patch=patch)
+        places = self.patch[0] * self.patch[1]
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        how = {"padding": dilation * (kernel_size // 2), "dilation": dilation, "bias": False}
+        self.local = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size, groups=channels, **how, **factory),
+            nn.BatchNorm2d(channels, **factory),
+            nn.SiLU(),
+        )
+        self.widen = nn.Conv2d(channels, width, 1, bias=False, **factory)
+        rates = dropout, attention_dropout, hidden_dropout
+        self.layers = nn.Sequential(
+            *(_Layer(width, hidden, places, *rates, **factory) for _ in range(layers))
+        )
+        self.norm = _Norm(width, places, **factory)
+        self.project = nn.Sequential(
+            nn.Conv2d(width, channels, 1, bias=False, **factory),
+            nn.BatchNorm2d(channels, **factory),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block."""
+        self.check(x)
+        x = mobilevit.stretch(x, self.patch, align_corners=True)
+        x = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
+        z = self.norm(self.layers(mobilevit.unfold(x, self.patch)))
+        return self.project(mobilevit.fold(z, x, self.patch))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[MobileViTv2Block, Mapping[str, Tensor]]:
+        norm = kwargs.get("attn_norm_layer", "layer_norm_2d")
+        if norm != "layer_norm_2d":
+            raise ValueError(f"MobileViTv2: attn_norm_layer must be layer_norm_2d, got {norm!r}")
+        layers = kwargs.get("n_attn_blocks", 2)
+        stems = [f"global_rep.{i}.pre_norm" for i in range(layers)]
+        widths = {len(state[f"{stem}_ffn.1.block.conv.weight"]) for stem in stems}
+        if len(widths) > 1:
+            raise ValueError(
+                f"MobileViTv2: ffn_multiplier must be one number, got {kwargs['ffn_multiplier']}: "
+                "the layers are equally wide here"
+            )
+        module = cls(
+            kwargs["in_channels"],
+            kwargs["attn_unit_dim"],
+            layers=layers,
+            hidden=widths.pop(),
+            patch=(kwargs.get("patch_h", 8), kwargs.get("patch_w", 8)),
+            kernel_size=kwargs.get("conv_ksize", 3),
+            dilation=kwargs.get("dilation", 1),
+            dropout=kwargs.get("dropout", 0.0),
+            attention_dropout=kwargs.get("attn_dropout", 0.0),
+            hidden_dropout=kwargs.get("ffn_dropout", 0.0),
+        )
+        names = {"local_rep.1.block.conv": "widen", f"global_rep.{layers}": "norm"}
+        for there, here in (("local_rep.0", "local"), ("conv_proj", "project")):
+            names |= {f"{there}.block.conv": f"{here}.0", f"{there}.block.norm": f"{here}.1"}
+        for i, stem in enumerate(stems):
+            here = f"layers.{i}"
+            names |= {f"{stem}_attn.0": f"{here}.attention_norm"}
+            names |= {f"{stem}_attn.1": f"{here}.attention"}
+            names |= {f"{stem}_attn.1.out_proj.block.conv": f"{here}.attention.out"}
+            names |= {f"{stem}_ffn.0": f"{here}.feed_norm"}
+            names |= {f"{stem}_ffn.1.block.conv": f"{here}.feed.0"}
+            names |= {f"{stem}_ffn.3.block.conv": f"{here}.feed.3"}
+        return module, rename(unrolled(state), names)
+
+
+def unrolled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' state with the layer of 1 + 2 d rows taken apart."""
+    found = {}
+    for name, entry in state.items():
+        stem, there, kind = name.rpartition("qkv_proj.block.conv.")
+        if there:
+            d = len(entry) // 2
+            parts = zip(("score", "key", "value"), entry.split([1, d, d]), strict=True)
+            found |= {f"{stem}{part}.{kind}": rows for part, rows in parts}
+        else:
+            found[name] = entry
+    return found
+
+
+class _Layer(nn.Module):
+    """Attention and two linear layers, each behind a norm and added to what it reads."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        places: int,
+        dropout: float,
+        attention_dropout: float,
+        hidden_dropout: float,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = _Norm(width, places, **factory)
+        self.attention = MobileViTv2(width, dropout=attention_dropout, **factory)
+        self.feed_norm = _Norm(width, places, **factory)
+        self.feed = nn.Sequential(
+            nn.Linear(width, hidden, **factory),
+            nn.SiLU(),
+            nn.Dropout(hidden_dropout),
+            nn.Linear(hidden, width, **factory),
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attention(self.attention_norm(x)))
+        return x + self.drop(self.feed(self.feed_norm(x)))
+
+
+class _Norm(nn.GroupNorm):
+    """Over all channels of all tokens of an image, whose sequences follow one another."""
+
+    def __init__(self, width: int, places: int, **factory: Any) -> None:
+        super().__init__(1, width, **factory)
+        self.places = places
+
+    def forward(self, x: Tensor) -> Tensor:
+        return standardise(x, self.places, self.eps) * self.weight + self.bias
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+def standardise(x: Tensor, places: int, eps: float) -> Tensor:
+    """Mean 0 and variance 1 for each so many sequences, which are one image."""
+    x = x.unflatten(0, (-1, places))
+    return layer_norm(x, x.shape[1:], eps=eps).flatten(0, 1)

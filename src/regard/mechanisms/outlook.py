@@ -1,0 +1,193 @@
+"""Outlook attention: every position says how its neighbours read one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import precision
+from ..core.attention import Attention
+from ..core.card import Card
+from ..core.check import divides, odd, positive, probability
+from ..core.reference import Source, rename
+from . import _neighbours
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
+def overlay(a: Tensor, side: int, stride: int, x: Tensor) -> Tensor:
+    """Add up, for each position and each distance, what all windows say of them.
+
+    So the values are read once for each distance, and not once for each window and pair in it.
+
+    Args:
+        a: Maps of windows, ``b heads k j y x``.
+        side: Side of the windows.
+        stride: Steps between them.
+        x: The image that they lie on, ``b c h w``.
+
+    Returns:
+        Weights ``b heads d h w`` of the (2 side - 1)² neighbours, row by row.
+    """
+    b, heads, _, _, rows, columns = a.shape
+    h, w = x.shape[2:]
+    reach, across = side // 2, 2 * side - 1
+    total = a.new_zeros(b, heads, across, across, h + 2 * reach, w + 2 * reach)
+    for i in range(side**2):  # the place in the windows that is written to
+        top, left = divmod(i, side)
+        total[
+            :,
+            :,
+            side - 1 - top : across - top,
+            side - 1 - left : across - left,
+            top : top + (rows - 1) * stride + 1 : stride,
+            left : left + (columns - 1) * stride + 1 : stride,
+        ] += a[:, :, i].unflatten(2, (side, side))
+    return total.flatten(2, 3)[..., reach : reach + h, reach : reach + w]
+
+
+class Outlook(Attention):
+    r"""Lets each position say how the positions of its window read one another.
+
+    .. math::
+        y = W_o \sum_p \operatorname{fold}_p(a_p\, V_p), \quad
+        a_p = \operatorname{softmax}_j\big(W_a x_p / \sqrt d\big), \quad
+        V_p = \operatorname{unfold}_p(W_v x)
+
+    where :math:`V_p` holds the values of the :math:`K^2` positions around p, :math:`a_p` is a
+    :math:`K^2 \times K^2` map for each head of d channels, and fold adds its rows to the positions
+    that they stand for; section 3.1 of the paper. With a stride there is a window for as many
+    positions only, whose map is made from their average; y is as large as x.
+
+    Args:
+        channels: :math:`C`.
+        heads: Heads, which have a map each.
+        kernel_size: :math:`K`, odd.
+        stride: Steps between the windows.
+        bias: Give the values a bias.
+        scale: Divide the scores by :math:`\sqrt d`.
+        dropout: Rate of dropping weights of the map in training.
+        out_dropout: Rate of dropping numbers of the output in training.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        x ``b c h w``, map ``b heads k j y x``: in the window at y, x, how the position k of
+        :math:`K^2`, row by row, reads the position j; y as x.
+
+    Raises:
+        ValueError: a size is not positive, the kernel is even, the heads do not divide the
+            channels, or a dropout is not a rate.
+
+    >>> Outlook(64)(torch.randn(2, 64, 9, 7)).shape
+    torch.Size([2, 64, 9, 7])
+    """
+
+    card = Card(
+        title="Outlook attention",
+        paper="VOLO: Vision Outlooker for Visual Recognition",
+        authors=("Li Yuan", "Qibin Hou", "Zihang Jiang", "Jiashi Feng", "Shuicheng Yan"),
+        venue="TPAMI",
+        year=2022,
+        url="https://arxiv.org/abs/2106.13112",
+        code="https://github.com/sail-sg/volo",
+        licence="Apache-2.0",
+        domain="spatial",
+        computes="fc",
+        applies="matmul",
+        kind="relation",
+        map="b heads k j y x",
+        range="softmax j",
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("outlook", "outlook_attention", "outlooker", "volo"),
+        differs=(
+            "The authors' code, and the default here, divides the scores by the root of a head's "
+            "width; the paper's equations do not (scale=False).",
+            "The authors' networks make maps at every second position (stride=2); their class, "
+            "and the default here, at all.",
+            "The windows are always centred; the authors' code has a padding, of which no other "
+            "value works at every size.",
+        ),
+        references={
+            "sail-sg/volo": "b heads y_x k j",
+            "timm": "b heads y_x k j",
+            "xmu-xiaoma666/External-Attention-pytorch": "b heads y_x k j",
+        },
+        example=dict(channels=16, heads=4),
+        variants=(
+            dict(stride=2, bias=True),
+            dict(kernel_size=5, heads=2, scale=False),
+            dict(dropout=0.5),
+            dict(out_dropout=0.5, stride=3),
+        ),
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        bias: bool = False,
+        scale: bool = True,
+        dropout: float = 0.0,
+        out_dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        divides(channels=channels, heads=heads)
+        super().__init__(c=channels, heads=heads)
+        odd(kernel_size=kernel_size)
+        positive(stride=stride)
+        probability(dropout=dropout, out_dropout=out_dropout)
+        self.heads, self.kernel_size, self.stride = heads, kernel_size, stride
+        self.scale = (channels // heads) ** -0.5 if scale else 1.0
+        self.card = replace(self.card, train_differs=dropout > 0 or out_dropout > 0)
+        factory = {"device": device, "dtype": dtype}
+        self.score = nn.Conv2d(channels, heads * kernel_size**4, 1, **factory)
+        self.value = nn.Conv2d(channels, channels, 1, bias=bias, **factory)
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Conv2d(channels, channels, 1, **factory)
+        self.drop_out = nn.Dropout(out_dropout)
+
+    def attention(self, x: Tensor) -> Tensor:
+        scores = self.score(_neighbours.shrink(x, self.stride)) * self.scale
+        size = (self.heads, self.kernel_size**2, self.kernel_size**2)
+        return precision.softmax(scores.unflatten(1, size), 3)  # b heads k j y x
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        a = overlay(self.drop(a), self.kernel_size, self.stride, x)
+        return self.drop_out(
+            self.out(_neighbours.gather(a, self.value(x), 2 * self.kernel_size - 1))
+        )
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[Outlook, Mapping[str, Tensor]]:
+        xmu = source.repo == "xmu-xiaoma666/External-Attention-pytorch"
+        kernel_size, stride = kwargs.get("kernel_size", 3), kwargs.get("stride", 1)
+        padding, rate = kwargs.get("padding", 1), 0.1 if xmu else 0.0
+        if padding != kernel_size // 2:
+            raise ValueError(f"Outlook: padding ({padding}) must be kernel_size // 2")
+        if xmu and (kernel_size, stride) != (3, 1):
+            raise ValueError(
+                "Outlook: kernel_size must be 3 and stride 1: others are read there as a dilation"
+            )
+        if kwargs.get("qk_scale"):
+            raise ValueError("Outlook: qk_scale has no place here")
+        module = cls(
+            kwargs["dim"],
+            kwargs.get("num_heads", 1),
+            kernel_size=kernel_size,
+            stride=stride,
+            bias=kwargs.get("qkv_bias", False),
+            dropout=kwargs.get("attn_drop", rate),
+            out_dropout=kwargs.get("attn_drop" if xmu else "proj_drop", rate),
+        )
+        names = {"v": "value", "v_pj": "value", "attn": "score", "proj": "out"}
+        return module, rename(state, names)

@@ -1,0 +1,173 @@
+"""UFO: attention without softmax, whose cost grows with the tokens and not with their pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import pairwise
+from ..core.attention import SequenceAttention
+from ..core.card import Card
+from ..core.check import divides, positive
+from ..core.reference import Source, rename
+
+TINY = 1e-12
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+def openness(mask: Tensor | None, weights: Tensor | None, k: Tensor) -> Tensor | None:
+    """How far each key is open to each query; a bias counts by its exponential, as in a softmax."""
+    if mask is None:
+        return weights
+    w = mask.to(k.dtype) if mask.dtype == torch.bool else mask.exp().to(k.dtype)
+    return w if weights is None else w * weights
+
+
+class UFO(SequenceAttention):
+    r"""Sums keys times values over all tokens, normalises the sums, and has queries read them.
+
+    .. math::
+        y = W_o [y_1; \dots; y_H], \quad
+        y_h = \mathrm{XN}(Q_h)\, \mathrm{XN}(K_h^\top V_h), \quad
+        \mathrm{XN}(u) = \gamma_h \frac{u}{\lVert u \rVert_2}
+
+    with the norms of the rows, those of a query and of a channel of the keys; section 3 of the
+    paper. Written out, the map is :math:`a_{ij} = \mathrm{XN}(q_i)^\top D k_j`, where the diagonal
+    D holds what the norm multiplies each row of :math:`K^\top V` by.
+
+    Args:
+        width: Channels of queries, keys, values and output.
+        heads: :math:`H`.
+        head_width: Channels of a head's queries and keys; ``width / heads`` if none.
+        value_head_width: Channels of a head's values; ``head_width`` by default.
+        bias: Give the projections biases.
+        device: Where to put the parameters.
+        dtype: Their type.
+
+    Shape:
+        query ``b n d``, key ``b m d``, value ``b m d``, map ``b heads n m``, y ``b n d``. The mask
+        is broadcast to the map; True = may attend. A key that is closed to a query is not in the
+        sums that it reads, and a bias multiplies the key there by its exponential.
+
+    Raises:
+        ValueError: a size is not positive, or the heads do not divide the width.
+
+    >>> attention = UFO(64, heads=4)
+    >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
+    torch.Size([2, 9, 64])
+    """
+
+    card = Card(
+        title="UFO attention",
+        paper="UFO-ViT: High Performance Linear Vision Transformer without Softmax",
+        authors=("Jeong-geun Song",),
+        venue="arXiv",
+        year=2021,
+        url="https://arxiv.org/abs/2109.14382",
+        code="https://github.com/xmu-xiaoma666/External-Attention-pytorch",
+        licence="MIT",
+        domain="sequence",
+        computes="fc+matmul",
+        applies="matmul",
+        kind="sequence",
+        input="query: b n d, key: b m d, value: b m d",
+        map="b heads n m",
+        output="b n d",
+        range="real",
+        equivariant=("pixels",),
+        cost=dict(time="n c^2", memory="n c"),
+        aliases=("ufo", "ufo_vit", "ufo_attention"),
+        differs=(
+            "No code of the author's is known. The paper can be read to normalise the columns of "
+            "the sums; here it is their rows, and one scale for each head serves both norms, as "
+            "in the re-implementation that people know it from.",
+            "A row of zeros stays one; that re-implementation divides by zero there.",
+            "The paper has no mask, and no weights of single keys; a query here reads what it "
+            "would read if the keys that are closed to it did not exist.",
+        ),
+        references={"xmu-xiaoma666/External-Attention-pytorch": ""},
+        example=dict(width=16, heads=4),
+        variants=(dict(head_width=6, value_head_width=3), dict(bias=False)),
+    )
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        *,
+        head_width: int | None = None,
+        value_head_width: int | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(d=width, heads=heads)
+        positive(width=width, heads=heads)
+        if head_width is None:
+            divides(width=width, heads=heads)
+            head_width = width // heads
+        value_head_width = head_width if value_head_width is None else value_head_width
+        positive(head_width=head_width, value_head_width=value_head_width)
+        self.heads = heads
+        factory = {"device": device, "dtype": dtype}
+        self.query = nn.Linear(width, heads * head_width, bias, **factory)
+        self.key = nn.Linear(width, heads * head_width, bias, **factory)
+        self.value = nn.Linear(width, heads * value_head_width, bias, **factory)
+        self.gamma = nn.Parameter(torch.ones(heads, 1, 1, **factory))
+        self.out = nn.Linear(heads * value_head_width, width, bias, **factory)
+
+    def reset_parameters(self) -> None:
+        """Draw new projections; the scales start at one."""
+        super().reset_parameters()
+        nn.init.ones_(self.gamma)
+
+    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        projected = self.query(query), self.key(key), self.value(value)
+        q, k, v = (pairwise.divide(x, self.heads) for x in projected)  # b heads n d
+        # Both scales at once: a factor for each query is cheaper than one for each number.
+        return q * (self.gamma**2 / lengths(q).unsqueeze(-1)), k, v
+
+    def attention(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        q, k, v = x
+        w = openness(mask, weights, k)
+        if w is None:
+            return (q / lengths(k.mT @ v).unsqueeze(-2)) @ k.mT
+        pairs = (k.unsqueeze(-1) * v.unsqueeze(-2)).flatten(3)  # b heads m (d e)
+        sums = (w.expand(*w.shape[:-1], k.shape[2]) @ pairs).unflatten(3, (k.shape[3], -1))
+        return (q / lengths(sums)) @ k.mT * w
+
+    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return self.out(pairwise.join(a @ x[2]))
+
+    def fused(
+        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor | None:
+        if mask is not None or weights is not None:
+            return None
+        q, k, v = x
+        sums = k.mT @ v  # b heads d e
+        return self.out(pairwise.join(q @ (sums / lengths(sums).unsqueeze(-1))))
+
+    @classmethod
+    def translate(
+        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> tuple[UFO, Mapping[str, Tensor]]:
+        # The dropout of that class is never applied.
+        module = cls(
+            kwargs["d_model"],
+            kwargs["h"],
+            head_width=kwargs["d_k"],
+            value_head_width=kwargs["d_v"],
+        )
+        names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
+        return module, rename(state, names)
+
+
+def lengths(x: Tensor) -> Tensor:
+    """The norms of the rows, none of them zero."""
+    return torch.linalg.vector_norm(x, dim=-1).clamp_min(TINY)

@@ -1,0 +1,659 @@
+"""Old scripts and old checkpoints: every class of the two libraries that this one takes over."""
+
+from __future__ import annotations
+
+import copy
+import html
+import importlib
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import regard
+from cases import randomise
+from closeness import assert_same
+from regard import cli, compat
+from regard.catalog import homes
+from regard.compat.importing import ROOTS, imports
+from regard.compat.old import Changed, Old
+from regard.compat.settings import settings
+from regard.compat.table import OLD, SOURCE
+from regard.factory import load_reference
+
+SEEDS = Path(__file__).parents[2] / "shared" / "seeds"  # where they are at hand
+CARRIED = [old for old in OLD if not old.refused]
+REFUSED = [old for old in OLD if old.refused]
+TOKENS = ("Queries", "ImageTokens")
+FIXED = ("DAModule", "S2Attention")  # ran with 512 channels only
+
+# Module, class, arguments, input, output as the documents print it; queries are keys and values.
+PRINTED = (
+    ("ExternalAttention", "ExternalAttention", "d_model=512,S=8", (50, 49, 512), (50, 49, 512)),
+    (
+        "SelfAttention",
+        "ScaledDotProductAttention",
+        "d_model=512, d_k=512, d_v=512, h=8",
+        (50, 49, 512),
+        (50, 49, 512),
+    ),
+    (
+        "SimplifiedSelfAttention",
+        "SimplifiedScaledDotProductAttention",
+        "d_model=512, h=8",
+        (50, 49, 512),
+        (50, 49, 512),
+    ),
+    ("SEAttention", "SEAttention", "channel=512,reduction=8", (50, 512, 7, 7), (50, 512, 7, 7)),
+    ("SKAttention", "SKAttention", "channel=512,reduction=8", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "CBAM",
+        "CBAMBlock",
+        "channel=512,reduction=16,kernel_size=input.shape[2]",
+        (50, 512, 7, 7),
+        (50, 512, 7, 7),
+    ),
+    (
+        "BAM",
+        "BAMBlock",
+        "channel=512,reduction=16,dia_val=2",
+        (50, 512, 7, 7),
+        (50, 512, 7, 7),
+    ),
+    ("ECAAttention", "ECAAttention", "kernel_size=3", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "DANet",
+        "DAModule",
+        "d_model=512,kernel_size=3,H=7,W=7",
+        (50, 512, 7, 7),
+        (50, 512, 7, 7),
+    ),
+    ("PSA", "PSA", "channel=512,reduction=8", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "EMSA",
+        "EMSA",
+        "d_model=512, d_k=512, d_v=512, h=8,H=8,W=8,ratio=2,apply_transform=True",
+        (50, 64, 512),
+        (50, 64, 512),
+    ),
+    ("ShuffleAttention", "ShuffleAttention", "channel=512,G=8", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "MUSEAttention",
+        "MUSEAttention",
+        "d_model=512, d_k=512, d_v=512, h=8",
+        (50, 49, 512),
+        (50, 49, 512),
+    ),
+    ("SGE", "SpatialGroupEnhance", "groups=8", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "ResidualAttention",
+        "ResidualAttention",
+        "channel=512,num_class=1000,la=0.2",
+        (50, 512, 7, 7),
+        (50, 1000),
+    ),
+    ("TripletAttention", "TripletAttention", "", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "CoordAttention",
+        "CoordAtt",
+        "inp=96, oup=96, reduction=32",
+        (2, 96, 56, 56),
+        (2, 96, 56, 56),
+    ),
+    ("SimAM", "SimAM", "", (3, 64, 7, 7), (3, 64, 7, 7)),
+    ("CrissCrossAttention", "CrissCrossAttention", "64", (3, 64, 7, 7), (3, 64, 7, 7)),
+    (
+        "A2Atttention",
+        "DoubleAttention",
+        "512,128,128,True",
+        (50, 512, 7, 7),
+        (50, 512, 7, 7),
+    ),
+    ("AFT", "AFT_FULL", "d_model=512, n=49", (50, 49, 512), (50, 49, 512)),
+    ("OutlookAttention", "OutlookAttention", "dim=512", (50, 28, 28, 512), (50, 28, 28, 512)),
+    ("ViP", "WeightedPermuteMLP", "512,8", (64, 8, 8, 512), (64, 8, 8, 512)),
+    (
+        "HaloAttention",
+        "HaloAttention",
+        "dim=512,block_size=2,halo_size=1,",
+        (1, 512, 8, 8),
+        (1, 512, 8, 8),
+    ),
+    (
+        "PolarizedSelfAttention",
+        "SequentialPolarizedSelfAttention",
+        "channel=512",
+        (1, 512, 7, 7),
+        (1, 512, 7, 7),
+    ),
+    (
+        "PolarizedSelfAttention",
+        "ParallelPolarizedSelfAttention",
+        "channel=512",
+        (1, 512, 7, 7),
+        (1, 512, 7, 7),
+    ),
+    ("CoTAttention", "CoTAttention", "dim=512,kernel_size=3", (50, 512, 7, 7), (50, 512, 7, 7)),
+    ("S2Attention", "S2Attention", "channels=512", (50, 512, 7, 7), (50, 512, 7, 7)),
+    ("MobileViTAttention", "MobileViTAttention", "", (1, 3, 49, 49), (1, 3, 49, 49)),
+    ("ParNetAttention", "ParNetAttention", "channel=512", (50, 512, 7, 7), (50, 512, 7, 7)),
+    (
+        "UFOAttention",
+        "UFOAttention",
+        "d_model=512, d_k=512, d_v=512, h=8",
+        (50, 49, 512),
+        (50, 49, 512),
+    ),
+    ("ACmixAttention", "ACmix", "in_planes=256, out_planes=256", (50, 256, 7, 7), (50, 256, 7, 7)),
+    ("MobileViTv2Attention", "MobileViTv2Attention", "d_model=512", (50, 49, 512), (50, 49, 512)),
+    (
+        "Axial_attention",
+        "AxialAttention",
+        "dim=128, dim_index=1, heads=8, num_dimensions=2",
+        (3, 128, 7, 7),
+        (3, 128, 7, 7),
+    ),
+    (
+        "Axial_attention",
+        "AxialImageTransformer",
+        "dim=128, depth=12, reversible=True",
+        (3, 128, 7, 7),
+        (3, 128, 7, 7),
+    ),
+    (
+        "conv.Involution",
+        "Involution",
+        "kernel_size=3,in_channel=4,stride=2",
+        (1, 4, 64, 64),
+        (1, 4, 32, 32),
+    ),
+    (
+        "conv.CondConv",
+        "CondConv",
+        "in_planes=32,out_planes=64,kernel_size=3,stride=1,padding=1,bias=False",
+        (2, 32, 64, 64),
+        (2, 64, 64, 64),
+    ),
+    (
+        "conv.DynamicConv",
+        "DynamicConv",
+        "in_planes=32,out_planes=64,kernel_size=3,stride=1,padding=1,bias=False",
+        (2, 32, 64, 64),
+        (2, 64, 64, 64),
+    ),
+)
+each_old = pytest.mark.parametrize("old", CARRIED, ids=lambda old: f"{old.module}.{old.name}")
+
+
+@pytest.fixture(autouse=True)
+def installed() -> Iterator[None]:
+    compat.install()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Changed)
+        yield
+    compat.uninstall()
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Double precision for what old classes make in a call, too."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def ours(old: Old, arguments: str | None = None) -> Any:
+    """An object of an old class, as a script makes it."""
+    cls = getattr(importlib.import_module(old.module), old.name)
+    return eval(f"cls({small(old) if arguments is None else arguments})", {"cls": cls})
+
+
+def theirs(old: Old) -> Any:
+    """The same of the library itself."""
+    compat.uninstall()
+    pytest.importorskip("fightingcv_attention")
+    module = importlib.import_module(f"fightingcv_attention.{old.module}")
+    made = eval(f"cls({small(old)})", {"cls": getattr(module, old.name)})
+    compat.install()
+    return made
+
+
+def small(old: Old) -> str:
+    """Arguments as in the documents, with fewer channels; as they are where sizes are fixed."""
+    if old.name in FIXED:
+        return old.usage
+    text = re.sub(r"\b512\b", "32", old.usage).replace("reduction=16", "reduction=8")
+    return re.sub(r"\b1000\b", "10", text)
+
+
+def run(old: Old, module: nn.Module, x: Tensor) -> Any:
+    """Call it as a script does."""
+    return module(x, x, x) if old.call in TOKENS else module(x)
+
+
+def example(old: Old) -> Tensor:
+    """An input for the arguments of `small`."""
+    shape = next(shape for where, name, _, shape, _ in PRINTED if name == old.name)
+    sizes = [2, *(32 if size == 512 and old.name not in FIXED else size for size in shape[1:])]
+    return torch.randn(sizes, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root or "here")
+@pytest.mark.parametrize("block", PRINTED, ids=lambda block: block[1])
+def test_usage_prints_what_the_documents_say(
+    block: tuple, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, name, arguments, given, printed = block
+    where = module if "." in module else f"attention.{module}"
+    batch = 50 if root == "" else 2  # the documents' own once
+    given, printed = (tuple(batch if n == 50 else n for n in sizes) for sizes in (given, printed))
+    old = next(old for old in OLD if old.name == name and old.module == where)
+    inputs = "input,input,input" if old.call in TOKENS else "input"
+    exec(
+        f"from {root}{where} import {name}\nimport torch\n\ninput=torch.randn({given})\n"
+        f"layer = {name}({arguments})\noutput=layer({inputs})\nprint(output.shape)",
+        {},
+    )
+    assert capsys.readouterr().out == f"{torch.Size(printed)}\n"
+
+
+def test_every_class_is_tried() -> None:
+    assert {old.name for old in CARRIED} == {name for _, name, *_ in PRINTED}
+
+
+@each_old
+def test_it_is_the_mechanism(old: Old) -> None:
+    """With the card, the map and the errors of any other."""
+    module = ours(old)
+    new = getattr(regard, old.new)
+    assert isinstance(module, new)
+    assert module.card.title == new.card.title
+    assert type(module).__name__ == old.name
+
+
+@each_old
+def test_numbers_are_as_before_where_an_option_says_so(old: Old, double: None) -> None:
+    """And the old weights go in under their old names; what cannot be had is refused."""
+    before = randomise(theirs(old).eval())
+    state = copy.deepcopy(before.state_dict())  # MUSE changed its own at every call
+    if refused := getattr(regard, old.new).refusal(f"{SOURCE}:{old.name}"):
+        assert old.was
+        assert not old.before
+        given = old.given((), eval(f"dict({small(old)})"))
+        with pytest.raises(ValueError, match=re.escape(refused[1])):
+            load_reference(homes()[old.new], f"{SOURCE}:{old.name}", given, state)
+        return
+    compat.install(as_before=True)
+    module = ours(old).eval()
+    module.load_state_dict(state)
+    x = example(old)
+    want = run(old, before, x)
+    assert_same(run(old, module, x), want)
+    inside = nn.ModuleDict({"block": nn.ModuleList([ours(old).eval()])})
+    inside.load_state_dict({f"block.0.{n}": t for n, t in state.items()})
+    assert_same(run(old, inside["block"][0], x), want)
+
+
+@each_old
+def test_a_difference_is_told_once(old: Old) -> None:
+    settings.told.clear()
+
+    def said() -> list[warnings.WarningMessage]:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always", Changed)
+            ours(old)
+        return [w for w in heard if w.category is Changed]
+
+    first, second = said(), said()
+    assert not second
+    assert len(first) == bool(old.was)
+    for warning in first:
+        text = str(warning.message)
+        assert text.startswith(f"{old.name} {old.was}; regard.{old.new}, which takes its place, ")
+        assert text.endswith(f"does so with {old.as_it_was} only" if old.before else "does not")
+        assert warning.filename == "<string>"  # the script, not the library
+
+
+@pytest.mark.parametrize(
+    "old", [old for old in CARRIED if old.was and old.before], ids=lambda old: old.name
+)
+def test_what_is_as_before_is_not_told(old: Old) -> None:
+    compat.install(as_before=True)
+    settings.told.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Changed)
+        ours(old)
+        compat.install()
+        ours(old, ", ".join(filter(None, (small(old), old.as_it_was))))
+
+
+def test_old_weights_of_what_is_otherwise_now_say_what_to_do() -> None:
+    old = next(old for old in OLD if old.name == "CBAMBlock")
+    state = theirs(old).state_dict()
+    with pytest.raises(ValueError, match=r"added its input.*residual=True.*as_before=True"):
+        ours(old).load_state_dict(state)
+
+
+def test_new_weights_go_in_as_ever() -> None:
+    old = next(old for old in OLD if old.name == "SEAttention")
+    first, second = randomise(ours(old)), ours(old)
+    second.load_state_dict(first.state_dict())
+    assert_same(second.squeeze.weight, first.squeeze.weight)
+    with pytest.raises(RuntimeError, match=r"Missing key.*excite"):
+        second.load_state_dict({"squeeze.weight": first.squeeze.weight})
+
+
+@each_old
+def test_it_is_copied_and_pickled(old: Old) -> None:
+    module = ours(old)
+    again = pickle.loads(pickle.dumps(copy.deepcopy(module)))
+    assert type(again) is type(module)
+    assert again.state_dict().keys() == module.state_dict().keys()
+
+
+def test_classes_can_be_derived_from() -> None:
+    from attention.SEAttention import SEAttention
+
+    class Mine(SEAttention):
+        def __init__(self, channel: int) -> None:
+            super().__init__(channel=channel, reduction=4)
+
+    assert Mine(16)(torch.ones(1, 16, 3, 3)).shape == (1, 16, 3, 3)
+    assert repr(Mine(16)).startswith("Mine(\n  channel=16, reduction=4")
+
+
+def test_masks_are_closed_where_they_are_true() -> None:
+    from attention.SelfAttention import ScaledDotProductAttention as Old
+
+    x, closed = torch.randn(2, 5, 8), torch.zeros(2, 2, 5, 5, dtype=torch.bool)
+    closed[..., 3] = True
+    attention = Old(8, 4, 4, 2, 0.0)
+    seen = attention(x, x, x, attention_mask=closed)
+    other = x.clone()
+    other[:, 3] += 1
+    assert_same(attention(x, other, other, closed), seen, dtype=torch.float32)
+    assert not torch.allclose(attention(x, other, other), seen)
+    weights = torch.zeros(2, 2, 5, 5)
+    even = attention(x, x, x, attention_weights=weights)
+    assert_same(even, even[:, :1].expand_as(even), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda m, x: m(x, x + 1, x), "keys and values must be the queries"),
+        (
+            lambda m, x: m(x, x, x, torch.ones(1, 4, 24, 6).bool()),
+            "takes neither a mask nor weights",
+        ),
+        (lambda m, x: m(x[:, 1:], None, None), r"expected \(b 24 c\) for H, W = \(4, 6\), got"),
+    ],
+    ids=["keys", "mask", "size"],
+)
+def test_tokens_of_an_image_are_checked(call: Any, error: str) -> None:
+    from attention.EMSA import EMSA
+
+    with pytest.raises(ValueError, match=f"EMSA: {error}"):
+        call(EMSA(8, 2, 2, 4, H=4, W=6, ratio=2), torch.randn(1, 24, 8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("64, redution=8", 'SEAttention: no argument "redution"; did you mean "reduction"?'),
+        ("64, 8, 3", "SEAttention(channel=512, reduction=16): too many positional arguments"),
+        ("64, channel=64", "SEAttention(channel=512, reduction=16): multiple values"),
+        ("64, colour=1", 'SEAttention: no argument "colour"; there are channel, reduction'),
+    ],
+)
+def test_bad_arguments_are_named(arguments: str, error: str) -> None:
+    old = next(old for old in OLD if old.name == "SEAttention")
+    with pytest.raises(TypeError, match=re.escape(error)):
+        ours(old, arguments)
+
+
+@pytest.mark.parametrize("old", REFUSED, ids=lambda old: f"{old.module}.{old.name}")
+def test_what_has_no_place_says_why(old: Old) -> None:
+    with pytest.raises(ImportError, match=re.escape(f"{old.module}.{old.name}: {old.refused}")):
+        exec(f"from {old.module} import {old.name}", {})
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"attention\.Nothing"):
+        importlib.import_module("attention.Nothing")
+    with pytest.raises(ImportError, match="Nothing"):
+        exec("from attention.SEAttention import Nothing", {})
+    with pytest.raises(ValueError, match=r'framework must be "torch" or "keras", got'):
+        compat.install(framework="jax")  # type: ignore[arg-type]
+
+
+def test_uninstalling_leaves_nothing() -> None:
+    import attention.SEAttention as ours_there
+
+    compat.uninstall()
+    assert "attention" not in sys.modules
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("attention.SEAttention")
+    assert ours_there.SEAttention(16)(torch.ones(1, 16, 2, 2)).shape == (1, 16, 2, 2)
+
+
+def script(tmp_path: Path, text: str, *args: str, folder: str = ".") -> str:
+    """What a script prints under ``python -m regard.compat``, in a process of its own."""
+    (tmp_path / "script.py").write_text(text)
+    got = subprocess.run(
+        [sys.executable, "-m", "regard.compat", *args],
+        cwd=tmp_path / folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    return f"{got.stdout}{got.stderr}"
+
+
+def test_a_script_is_run_beside_its_own_modules(tmp_path: Path) -> None:
+    """A copy of the old code is passed over; what else stands in that package is found."""
+    old_code = tmp_path / "model" / "attention"
+    old_code.mkdir(parents=True)
+    for name in ("SEAttention", "CBAM"):
+        (old_code / f"{name}.py").write_text("raise ImportError('the old code')")
+    (old_code / "Mine.py").write_text("from model.attention.SEAttention import SEAttention as Mine")
+    (old_code / "CoAtNet.py").write_text("class CoAtNet: pass")  # has no place here
+    text = (
+        "import sys\nfrom model.attention.Mine import Mine\n"
+        "from model.attention.CBAM import CBAMBlock\n"
+        "from model.attention.CoAtNet import CoAtNet\n"
+        "print(__name__, sys.argv[1:], Mine(32).card.title, CoAtNet.__module__)\n"
+        "CBAMBlock(32, kernel_size=7)\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    said = script(tmp_path, text, "../script.py", "--lr", "0.1", folder="elsewhere")
+    assert "__main__ ['--lr', '0.1'] Squeeze-and-Excitation model.attention.CoAtNet" in said
+    assert "script.py:6: Changed: CBAMBlock added its input to its output" in said
+    assert "Changed" not in script(tmp_path, text, "--as-before", "script.py")
+    assert "no such file: none.py" in script(tmp_path, "", "none.py")
+
+
+def test_the_framework_is_that_of_the_script(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text("import tensorflow.keras as k\nfrom torch.nn import functional")
+    assert imports(path) == {"tensorflow", "torch"}
+    path.write_text("this is no Python")
+    assert imports(path) == set()
+
+
+def saved(tmp_path: Path) -> Path:
+    """The checkpoint of a model with old modules inside, as training loops write it."""
+    old = {old.name: old for old in OLD}
+    modules = {
+        "stem": nn.Conv2d(3, 32, 3),
+        "layer1.se": theirs(old["SEAttention"]),
+        "layer2.se": theirs(old["SEAttention"]),
+        "neck": theirs(old["EMSA"]),
+    }
+    state = {f"{at}.{n}": t for at, m in modules.items() for n, t in m.state_dict().items()}
+    torch.save({"model": state, "epoch": 3}, tmp_path / "old.pth")
+    return tmp_path / "old.pth"
+
+
+def test_a_checkpoint_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, new = saved(tmp_path), tmp_path / "new.safetensors"
+    neck = "neck=EMSA(32, 32, 32, 8, ratio=2)"
+    with pytest.raises(SystemExit, match="0"):
+        command("convert", path, new, "--map", "layer*.se=squeeze_excitation", "--map", neck)
+    said = capsys.readouterr().out
+    assert re.search(r"layer2\.se +2  regard\.SqueezeExcitation\(channels=32, reduction=8\)", said)
+    before, after = torch.load(path)["model"], load_file(new)
+    assert_same(after["stem.weight"], before["stem.weight"], dtype=torch.float32)
+    se = regard.SqueezeExcitation(32, 8)
+    se.load_state_dict({n[10:]: t for n, t in after.items() if n.startswith("layer1.se.")})
+    assert_same(se.squeeze.weight, before["layer1.se.fc.0.weight"], dtype=torch.float32)
+    whole = {"layer*.se": "squeeze_excitation", "neck": "EMSA(32, 32, 32, 8, ratio=2)"}
+    again = compat.convert(before, whole)
+    assert again.keys() == after.keys()
+    assert again["stem.weight"] is before["stem.weight"]
+
+
+@pytest.mark.parametrize(
+    ("places", "error"),
+    [
+        ({"layer3.se": "SEAttention"}, "nothing in the state dict stands under 'layer3.se'"),
+        ({"neck": "EMSA(32)"}, "neck: EMSA(d_model, d_k, d_v, h, dropout=0.1, H=7"),
+        ({"neck": "cbam"}, "neck: CBAM: xmu-xiaoma666/External-Attention-pytorch needs the entry"),
+        (
+            {"neck": "BAMBlock"},
+            "neck: BAM: xmu-xiaoma666/External-Attention-pytorch is another mechanism",
+        ),
+        ({"neck": "polarized"}, "polarized may mean SequentialPolarizedSelfAttention or Parallel"),
+        ({"neck": "highway"}, "highway: no old class is this mechanism"),
+        ({"neck": "CoAtNet"}, "CoAtNet: a whole network"),
+        ({"neck": "EMSA(d_model"}, "'EMSA(d_model' is no name with arguments"),
+        ({"layer1.se": "se", "layer*.se": "se"}, "'layer1.se' is converted twice"),
+        ({"layer1": "se", "layer1.se": "se"}, "'layer1.se' is converted twice"),
+    ],
+)
+def test_what_cannot_be_converted_says_why(
+    tmp_path: Path, places: dict[str, str], error: str
+) -> None:
+    state = torch.load(saved(tmp_path))["model"]
+    with pytest.raises((ValueError, TypeError), match=re.escape(error)):
+        compat.convert(state, places)
+
+
+def test_other_sources_are_converted_too() -> None:
+    timm = pytest.importorskip("timm")
+    theirs = timm.layers.SEModule(32, rd_ratio=0.25)
+    state = {f"block.se.{n}": t for n, t in theirs.state_dict().items()}
+    what = "squeeze_excitation(channels=32, rd_ratio=0.25)"
+    new = compat.convert(state, {"block.se": what}, source="timm:SEModule")
+    se = regard.SqueezeExcitation(32, 4, bias=True)
+    se.load_state_dict({n[9:]: t for n, t in new.items()})
+    x = torch.randn(2, 32, 5, 4)
+    assert_same(se(x), theirs(x), dtype=torch.float32)
+    with pytest.raises(ValueError, match="give the arguments of timm:SEModule by name"):
+        compat.convert(state, {"block.se": "se(32)"}, source="timm:SEModule")
+    with pytest.raises(ValueError, match="name the class: timm:SEModule or timm:SqueezeExcite"):
+        compat.convert(state, {"block.se": what}, source="timm")
+
+
+def test_pickles_are_read_as_weights_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code that a file holds is not run."""
+    torch.save({"a": torch.ones(1), "b": Runs()}, tmp_path / "bad.pth")
+    with pytest.raises(SystemExit, match="2"):
+        command("convert", tmp_path / "bad.pth", tmp_path / "new.safetensors", "--map", "a=se")
+    assert "holds objects besides weights, which are not read" in capsys.readouterr().err
+    assert not RAN
+
+
+RAN = []
+
+
+class Runs:
+    def __reduce__(self) -> tuple:
+        return RAN.append, (1,)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["new.pth", "--map", "a=se"], "new.pth: expected a name that ends in .safetensors"),
+        (["new.safetensors", "--map", "a"], '--map takes prefix=name, got "a"'),
+        (["new.safetensors", "--map", "a=se", "--map", "a=eca"], 'has the prefix "a" twice'),
+    ],
+)
+def test_the_command_refuses(
+    given: list[str], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command("convert", tmp_path / "old.pth", *given)
+    assert error in capsys.readouterr().err
+
+
+def command(*words: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["regard", *map(str, words)])
+        cli.main()
+
+
+def blocks(path: Path) -> list[str]:
+    """The Python code in one of the documents."""
+    text = path.read_text("utf-8")
+    if not text.startswith("{"):
+        return re.findall(r"```python\n(.*?)```", text, re.S)
+    found = re.findall(
+        r"<pre[^>]*><code>(.*?)</code></pre>", json.loads(text)["content"]["rendered"], re.S
+    )
+    lines = [html.unescape(code.replace("<br>", "\n")).replace("\xa0", " ") for code in found]
+    # The last two have lost their line breaks.
+    starts = r"(?=import torch|from torch |from torch\.nn |input=|(?<=\))\w+ = |output=|print\()"
+    return [code if "\n" in code else re.sub(starts, "\n", code) for code in lines]
+
+
+def seed(number: str) -> list[str]:
+    """The blocks of one document, or one that is like them where it is not at hand."""
+    found = [code for path in SEEDS.glob(f"{number}_*") for code in blocks(path)]
+    return found or [
+        "from attention.SEAttention import SEAttention\nimport tensorflow as tf\n"
+        "print(SEAttention(channel=512, reduction=8)(tf.ones((50, 7, 7, 512))).shape)\n"
+    ]
+
+
+def documented(code: str, *, channels_last: bool) -> tuple[int, ...]:
+    """What a block should print."""
+    where, name = re.match(r"from\s+attention\.(\w+)\s+import\s+(\w+)", code).groups()
+    shape = next(shape for w, n, _, _, shape in PRINTED if (w, n) == (where, name))
+    b, *sizes = shape
+    return (b, *sizes[1:], sizes[0]) if channels_last and len(sizes) == 3 else shape
+
+
+def test_the_blocks_for_torch_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [code for number in ("002", "003") for code in seed(number) if "torch" in code]
+    assert len(found) == (11 if SEEDS.exists() else 0)
+    for code in found:
+        exec(code, {})
+        want = torch.Size(documented(code, channels_last=False))
+        assert capsys.readouterr().out == f"{want}\n", code
+
+
+def test_the_blocks_for_tensorflow_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one script, which is found to be TensorFlow's by what it imports."""
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    found = [code for code in seed("002") if "tensorflow" in code]
+    assert len(found) == (14 if SEEDS.exists() else 1)
+    printed = script(tmp_path, "".join(found), "script.py").splitlines()
+    wanted = [str(documented(code, channels_last=True)) for code in found]
+    assert [line for line in printed if line.startswith("(")] == wanted
