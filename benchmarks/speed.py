@@ -24,6 +24,8 @@ import timm
 import torch
 from timm import layers
 from timm.layers.cbam import CbamModule
+from timm.layers.halo_attn import HaloAttn
+from timm.models.volo import OutlookAttention
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, SqueezeExcitation
 
@@ -62,6 +64,17 @@ class Self(nn.Module):
         y = self.module(rows, rows, rows, **self.options)
         y = y if isinstance(y, Tensor) else y[0]
         return y.mT.unflatten(2, x.shape[2:]) if x.dim() == 4 else y
+
+
+class ChannelsLast(nn.Module):
+    """A module that wants the channels of an image last."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class Sampled(nn.Module):
@@ -114,6 +127,10 @@ def pairs(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
             lambda: regard.SelectiveKernel(c),
             lambda: layers.SelectiveKernel(c, groups=32, rd_channels=max(r, 32), split_input=False),
         ),
+        ("split_attention", "timm"): (
+            lambda: regard.SplitAttention(c),
+            lambda: layers.SplitAttn(c, norm_layer=nn.BatchNorm2d),
+        ),
     }
     full = {"kernels": (1, 3, 5, 7), "groups": 1, "dilate": False}
     conv = {"kernel_size": 3, "stride": 1, "padding": 1}
@@ -151,6 +168,26 @@ def pairs(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
             lambda: regard.ClassResidual(c, 1000, temperatures=("max",), normalize=False),
             "ResidualAttention",
             {"channel": c, "num_class": 1000},
+        ),
+        "double_attention": (
+            lambda: regard.DoubleAttention(c, residual=False),
+            "A2Atttention:DoubleAttention",
+            {"in_channels": c, "c_m": c // 4, "c_n": c // 4},
+        ),
+        "involution": (
+            lambda: regard.Involution(c, 3, bias=True),
+            "conv.Involution",
+            {"kernel_size": 3, "in_channel": c, "group": c // 16},
+        ),
+        "parnet": (
+            lambda: regard.ParNet(c, norm=False, bias=True),
+            "ParNetAttention",
+            {"channel": c},
+        ),
+        "polarized": (
+            lambda: regard.Polarized(c, softmax="channels", transform="norm", bias=True),
+            "PolarizedSelfAttention:ParallelPolarizedSelfAttention",
+            {"channel": c},
         ),
         "cond_conv": (
             lambda: regard.CondConv(c, experts=4, bias=True),
@@ -202,8 +239,22 @@ def relations(c: int, side: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
             ("efficient_multi_head", regard.EfficientMultiHead, {"transform": False}),
         )
     }
+    if side % 8 == 0:
+        found["halo", "timm"] = (lambda: regard.Halo(c), lambda: HaloAttn(c))
     reduced = {"d_model": c, "d_k": c // 8, "d_v": c // 8, "h": 8, "H": side, "W": side}
     return found | {
+        ("acmix", "fightingcv"): (
+            lambda: regard.ACmix(c),
+            partial(fightingcv, "ACmixAttention:ACmix", in_planes=c, out_planes=c),
+        ),
+        ("axial", "fightingcv"): (
+            lambda: regard.Axial(c),
+            partial(fightingcv, "Axial_attention:AxialAttention", dim=c, dim_index=1),
+        ),
+        ("outlook", "timm"): (
+            lambda: regard.Outlook(c),
+            lambda: ChannelsLast(OutlookAttention(c, 8)),
+        ),
         ("criss_cross", "fightingcv"): (
             lambda: regard.CrissCross(c, recurrence=1),
             partial(fightingcv, "CrissCrossAttention", in_dim=c),
@@ -257,6 +308,14 @@ def sequences(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
         ("muse", "fightingcv"): (
             lambda: regard.MUSE(c, kernels=(1, 3, 5), filters="static"),
             lambda: Self(fightingcv("MUSEAttention", **heads)),
+        ),
+        ("mobilevitv2", "fightingcv"): (
+            lambda: regard.MobileViTv2(c, relu=False),
+            partial(fightingcv, "MobileViTv2Attention", d_model=c),
+        ),
+        ("ufo", "fightingcv"): (
+            lambda: regard.UFO(c),
+            lambda: Self(fightingcv("UFOAttention", **heads)),
         ),
         ("transformer_encoder", "torch.nn"): (
             lambda: regard.TransformerEncoder(c, 8, layers=1, dropout=0.0),

@@ -354,6 +354,27 @@ def test_new_weights_go_in_as_ever() -> None:
         second.load_state_dict({"squeeze.weight": first.squeeze.weight})
 
 
+@pytest.mark.parametrize(
+    "name", ["EMSA", "OutlookAttention", "WeightedPermuteMLP", "AxialAttention"]
+)
+def test_other_layouts_are_understood_by_the_tools(name: str) -> None:
+    """They are explained, measured, compiled and exported like any other."""
+    old = next(old for old in OLD if old.name == name)
+    arguments = small(old).replace("dim_index=1", "dim_index=-1").replace("128", "32")
+    module = ours(old, arguments).eval()
+    x = example(old).float()
+    x = x[:, :32].movedim(1, -1) if name == "AxialAttention" else x
+    model = nn.Sequential(nn.Identity(), module)
+    y = model(x)
+    assert y.shape == x.shape
+    assert {layer.mechanism for layer in regard.explain(model, x).values()} == {name}
+    assert regard.measure(model, x, latency=False).params > 0
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        assert_same(compiled(x), y, dtype=torch.float32)
+    assert_same(torch.export.export(model, (x,)).module()(x), y, dtype=torch.float32)
+
+
 @each_old
 def test_it_is_copied_and_pickled(old: Old) -> None:
     module = ours(old)
@@ -371,6 +392,19 @@ def test_classes_can_be_derived_from() -> None:
 
     assert Mine(16)(torch.ones(1, 16, 3, 3)).shape == (1, 16, 3, 3)
     assert repr(Mine(16)).startswith("Mine(\n  channel=16, reduction=4")
+
+
+def test_kernels_are_annealed() -> None:
+    from model.conv.DynamicConv import DynamicConv
+
+    conv, x = randomise(DynamicConv(16, 8, 3, 1, 1, temprature=3)), torch.randn(1, 16, 5, 4)
+    seen = [conv(x)]
+    for _ in range(3):
+        conv.update_temprature()
+        seen.append(conv(x))
+    assert conv.temperature == 1
+    assert not torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[3])
 
 
 def test_masks_are_closed_where_they_are_true() -> None:
@@ -397,7 +431,7 @@ def test_masks_are_closed_where_they_are_true() -> None:
             lambda m, x: m(x, x, x, torch.ones(1, 4, 24, 6).bool()),
             "takes neither a mask nor weights",
         ),
-        (lambda m, x: m(x[:, 1:], None, None), r"expected \(b 24 c\) for H, W = \(4, 6\), got"),
+        (lambda m, x: m(x[:, 1:], None, None), r"expected axis n = 24 in \(b n c\), got 23"),
     ],
     ids=["keys", "mask", "size"],
 )
@@ -552,18 +586,35 @@ def test_what_cannot_be_converted_says_why(
 
 def test_other_sources_are_converted_too() -> None:
     timm = pytest.importorskip("timm")
-    theirs = timm.layers.SEModule(32, rd_ratio=0.25)
-    state = {f"block.se.{n}": t for n, t in theirs.state_dict().items()}
-    what = "squeeze_excitation(channels=32, rd_ratio=0.25)"
-    new = compat.convert(state, {"block.se": what}, source="timm:SEModule")
-    se = regard.SqueezeExcitation(32, 4, bias=True)
-    se.load_state_dict({n[9:]: t for n, t in new.items()})
-    x = torch.randn(2, 32, 5, 4)
-    assert_same(se(x), theirs(x), dtype=torch.float32)
-    with pytest.raises(ValueError, match="give the arguments of timm:SEModule by name"):
-        compat.convert(state, {"block.se": "se(32)"}, source="timm:SEModule")
-    with pytest.raises(ValueError, match="name the class: timm:SEModule or timm:SqueezeExcite"):
-        compat.convert(state, {"block.se": what}, source="timm")
+    theirs = timm.create_model("seresnet50")
+    new = compat.convert(
+        theirs.state_dict(), {"layer*.*.se": "squeeze_excitation"}, source="timm:SEModule"
+    )
+    for name, block in theirs.named_modules():
+        if name.endswith(".se"):
+            channels, hidden = block.fc1.in_channels, block.fc1.out_channels
+            se = regard.SqueezeExcitation(channels, hidden=hidden, bias=True)
+            start = len(name) + 1
+            se.load_state_dict({n[start:]: t for n, t in new.items() if n.startswith(f"{name}.")})
+            x = torch.randn(2, channels, 5, 4)
+            assert_same(se(x), block(x), dtype=torch.float32)
+    assert not any(".fc1." in name for name in new)
+    assert "fc.weight" in new
+
+
+@pytest.mark.parametrize(
+    ("what", "source", "error"),
+    [
+        ("se(32)", "timm:SEModule", "give the arguments of timm:SEModule by name"),
+        ("se", "timm", "name the class: timm:SEModule or timm:SqueezeExcite"),
+        ("se(gate_layer='tanh')", "timm:SEModule", "gate_layer must be 'sigmoid'"),
+        ("se", "nobody/nothing", "no reference 'nobody/nothing'"),
+    ],
+)
+def test_other_sources_are_refused(what: str, source: str, error: str) -> None:
+    state = {"a.fc1.weight": torch.ones(4, 32, 1, 1), "a.fc2.weight": torch.ones(32, 4, 1, 1)}
+    with pytest.raises(ValueError, match=re.escape(error)):
+        compat.convert(state, {"a": what}, source=source)
 
 
 def test_pickles_are_read_as_weights_only(
@@ -632,8 +683,8 @@ def seed(number: str) -> list[str]:
 
 def documented(code: str, *, channels_last: bool) -> tuple[int, ...]:
     """What a block should print."""
-    where, name = re.match(r"from\s+attention\.(\w+)\s+import\s+(\w+)", code).groups()
-    shape = next(shape for w, n, _, _, shape in PRINTED if (w, n) == (where, name))
+    [imported] = re.findall(r"from\s+attention\.(\w+)\s+import\s+(\w+)", code)
+    shape = next(shape for where, name, _, _, shape in PRINTED if (where, name) == imported)
     b, *sizes = shape
     return (b, *sizes[1:], sizes[0]) if channels_last and len(sizes) == 3 else shape
 
@@ -654,6 +705,8 @@ def test_the_blocks_for_tensorflow_run_as_they_stand(
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     found = [code for code in seed("002") if "tensorflow" in code]
     assert len(found) == (14 if SEEDS.exists() else 1)
-    printed = script(tmp_path, "".join(found), "script.py").splitlines()
+    light = "import sys\nprint('torch' in sys.modules)\n"
+    printed = script(tmp_path, "".join([*found, light]), "script.py").splitlines()
+    assert "False" in printed  # it is not needed, and may not be there
     wanted = [str(documented(code, channels_last=True)) for code in found]
     assert [line for line in printed if line.startswith("(")] == wanted

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,8 +46,9 @@ class Finder(MetaPathFinder):
         if name not in packages() and name not in rows():
             return None
         if name in packages() or all(old.refused for old in rows()[name].values()):
-            there = PathFinder.find_spec(name, path, target)
-            if there is not None:
+            others = [finder for finder in sys.meta_path if finder is not self]
+            found = (finder.find_spec(name, path, target) for finder in others)
+            if there := next(filter(None, found), None):
                 return there
         return ModuleSpec(name, Lookup(), is_package=name in packages())
 

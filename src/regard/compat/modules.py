@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 import regard
 
-from ..core.attention import Mechanism
+from ..core.attention import Attention, Mechanism
 from .old import Old
 from .settings import settings
 from .table import SOURCE
@@ -28,6 +29,10 @@ class Carried(Mechanism):
         settings.tell(self.new, self.old.tell("torch", options))
         super().__init__(**options)
         self.given = given
+        self.settle()
+
+    def settle(self) -> None:
+        """What is left to do once the mechanism is made."""
 
     def extra_repr(self) -> str:
         """Show the arguments as they were given."""
@@ -68,12 +73,56 @@ class Queries:
         return super().forward(queries, keys, values, mask, attention_weights)  # type: ignore[misc]
 
 
-class ImageTokens:
-    """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
+class Annealed:
+    """Made colder step by step, by a method whose name was misspelt."""
+
+    temperature: float
+
+    def update_temprature(self) -> None:
+        """Lower the temperature by one, as long as it is above one."""
+        if self.temperature > 1:
+            self.temperature -= 1
+
+
+class Turned(Attention):
+    """Called with an image of another layout, which is turned at the border."""
 
     given: dict[str, Any]
 
-    def forward(
+    def inward(self, x: Tensor) -> Tensor:
+        """The image as the mechanism wants it."""
+        raise NotImplementedError
+
+    def outward(self, y: Tensor) -> Tensor:
+        """The output as the script wants it."""
+        raise NotImplementedError
+
+    def embed(self, x: Tensor) -> Any:
+        return super().embed(self.inward(x))
+
+    def combine(self, a: Any, x: Any) -> Tensor:
+        return self.outward(super().combine(a, x))
+
+    def fused(self, x: Any) -> Tensor | None:
+        y = super().fused(x)
+        return None if y is None else self.outward(y)
+
+
+class ImageTokens(Turned):
+    """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
+
+    def settle(self) -> None:
+        """Say on the card what is wanted."""
+        self.card = replace(self.card, input="b n c", output="b n c")
+        self.sizes |= {"n": self.given["H"] * self.given["W"]}
+
+    def inward(self, x: Tensor) -> Tensor:
+        return x.mT.unflatten(2, (self.given["H"], self.given["W"]))
+
+    def outward(self, y: Tensor) -> Tensor:
+        return y.flatten(2).mT
+
+    def forward(  # type: ignore[override]
         self,
         queries: Tensor,
         keys: Tensor | None = None,
@@ -82,39 +131,44 @@ class ImageTokens:
         attention_weights: Tensor | None = None,
     ) -> Tensor:
         """Run the mechanism."""
-        who, h, w = type(self).__name__, self.given["H"], self.given["W"]
         if any(x is not None and x is not queries for x in (keys, values)):
-            raise ValueError(f"{who}: keys and values must be the queries")
+            raise ValueError(f"{type(self).__name__}: keys and values must be the queries")
         if attention_mask is not None or attention_weights is not None:
-            raise ValueError(f"{who}: takes neither a mask nor weights")
-        if queries.dim() != 3 or queries.shape[1] != h * w:
-            raise ValueError(
-                f"{who}: expected (b {h * w} c) for H, W = {(h, w)}, got {tuple(queries.shape)}"
-            )
-        image = queries.mT.unflatten(2, (h, w))
-        return super().forward(image).flatten(2).mT  # type: ignore[misc]
+            raise ValueError(f"{type(self).__name__}: takes neither a mask nor weights")
+        return super().forward(queries)
 
 
-class ChannelsLast:
-    """Called with an image whose channels are last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the mechanism."""
-        return super().forward(x.movedim(-1, 1)).movedim(1, -1)  # type: ignore[misc]
-
-
-class DimIndex:
+class DimIndex(Turned):
     """Called with an image whose channels are on the axis that an argument tells."""
 
-    given: dict[str, Any]
+    @property
+    def axis(self) -> int:
+        """Where the channels are."""
+        return self.given["dim_index"]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the mechanism."""
-        axis = self.given["dim_index"]
-        return super().forward(x.movedim(axis, 1)).movedim(1, axis)  # type: ignore[misc]
+    def settle(self) -> None:
+        """Say on the card what is wanted."""
+        axes = self.card.input.split()
+        axes.insert(self.axis % len(axes), axes.pop(1))
+        self.card = replace(self.card, input=" ".join(axes), output=" ".join(axes))
+
+    def inward(self, x: Tensor) -> Tensor:
+        return x.movedim(self.axis, 1)
+
+    def outward(self, y: Tensor) -> Tensor:
+        return y.movedim(1, self.axis)
 
 
-CALLS = {call.__name__: call for call in (Queries, ImageTokens, ChannelsLast, DimIndex)}
+class ChannelsLast(DimIndex):
+    """Called with an image whose channels are last."""
+
+    @property
+    def axis(self) -> int:
+        """The last."""
+        return -1
+
+
+CALLS = {call.__name__: call for call in (Queries, Annealed, ImageTokens, DimIndex, ChannelsLast)}
 
 
 @cache

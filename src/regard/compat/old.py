@@ -41,8 +41,8 @@ class Old:
         arguments: A function with the old arguments, their order and defaults, that returns the
             new ones.
         usage: Arguments as a script would give them.
-        call: How it is called, where that is not how the new class is called: the name of a class
-            of `regard.compat.modules` and of `regard.compat.layers`.
+        call: The class of `regard.compat.modules` and of `regard.compat.layers` that says how it
+            is called, where that is not how the new class is called.
         was: What it did that the new class does not, as a clause behind its name.
         before: Options under which the new class does that too.
         sizes: The arguments that can be read off the shapes of its state dict.

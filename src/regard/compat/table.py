@@ -135,6 +135,8 @@ def _axial_transformer(
     reversible: bool = True,
     axial_pos_emb_shape: tuple[int, int] | None = None,
 ) -> Options:
+    if dim_index != 1:  # nor could its convolutions run
+        raise ValueError(f"AxialImageTransformer: dim_index must be 1, got {dim_index}")
     return dict(
         channels=dim,
         depth=depth,
@@ -615,7 +617,6 @@ OLD = (
         "AxialTransformer",
         _axial_transformer,
         "dim=128, depth=12, reversible=True",
-        call="DimIndex",
     ),
     Old(
         "conv.CondConv",
@@ -630,6 +631,7 @@ OLD = (
         "DynamicConv",
         _dynamic_conv,
         "in_planes=32, out_planes=64, kernel_size=3, stride=1, padding=1, bias=False",
+        call="Annealed",
     ),
     Old(
         "conv.Involution",

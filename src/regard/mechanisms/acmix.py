@@ -13,7 +13,7 @@ from ..core import precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.reference import Source, rename
+from ..core.reference import Source, only, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes and type
@@ -216,12 +216,8 @@ class ACmix(Attention):
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[ACmix, Mapping[str, Tensor]]:
-        for name, only in (("kernel_conv", 3), ("dilation", 1)):
-            if kwargs.get(name, only) != only:
-                raise ValueError(
-                    f"ACmix: {name} must be {only}, got {kwargs[name]}: that code pads for "
-                    f"{only} and stops at any other"
-                )
+        # That code pads for these alone, and stops at any other.
+        only("ACmix", kwargs, kernel_conv=3, dilation=1)
         module = cls(
             kwargs["in_planes"],
             kwargs["out_planes"],

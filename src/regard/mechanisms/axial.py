@@ -138,14 +138,18 @@ class Axial(Attention):
                 x = along.read(x, maps[-1])
         return tuple(maps)
 
-    def combine(self, a: Sequence[Tensor | None], x: Tensor) -> Tensor:
+    def combine(self, a: Sequence[Tensor], x: Tensor) -> Tensor:
+        return self.read(a, x)
+
+    def fused(self, x: Tensor) -> Tensor:
+        return self.read([None] * len(self.along), x)
+
+    def read(self, a: Sequence[Tensor | None], x: Tensor) -> Tensor:
+        """What the axes have read, through their maps or without."""
         y = x
         for i, along in enumerate(self.along):
             y = along.read(y, a[i]) if self.chained or i == 0 else y + along.read(x, a[i])
         return y.movedim(-1, 1)
-
-    def fused(self, x: Tensor) -> Tensor:
-        return self.combine([None] * len(self.along), x)
 
     @classmethod
     def translate(

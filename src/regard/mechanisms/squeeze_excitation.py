@@ -110,8 +110,9 @@ class SqueezeExcitation(Attention):
             only("SqueezeExcitation", kwargs, act_layer="relu", gate_layer="sigmoid")
             only("SqueezeExcitation", kwargs, norm_layer=None, add_maxpool=False)
             only("SqueezeExcitation", kwargs, activation="relu", scale_activation="sigmoid")
-            channels = kwargs["channels" if source.repo == "timm" else "input_channels"]
-            module = cls(channels, hidden=len(state["fc1.weight"]), bias="fc1.bias" in state)
+            name = "channels" if source.repo == "timm" else "input_channels"
+            hidden, channels = state["fc1.weight"].shape[:2]
+            module = cls(kwargs.get(name, channels), hidden=hidden, bias="fc1.bias" in state)
             return module, rename(state, {"fc1": "squeeze", "fc2": "excite"})
         module = cls(kwargs.get("channel", 512), kwargs.get("reduction", 16))
         return module, rename(state, {"fc.0": "squeeze", "fc.2": "excite"})
