@@ -6,258 +6,12 @@ PyPI is a copy, and ccfco-Ivan/External-Attention-tensorflow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import gcd
-
-from .old import Keras, Old, Options
+from . import arguments
+from .old import Keras, Old
 
 # The choices that polarized self-attention has in its paper.
 PAPER = dict(softmax="channels", transform="norm", bias=True)
 SOURCE = "xmu-xiaoma666/External-Attention-pytorch"
-
-
-def _selective_kernel(
-    channel: int = 512,
-    kernels: Sequence[int] = (1, 3, 5, 7),
-    reduction: int = 16,
-    group: int = 1,
-    L: int = 32,
-) -> Options:
-    return dict(
-        in_channels=channel,
-        kernels=tuple(kernels),
-        groups=group,
-        reduction=reduction,
-        floor=L,
-        dilate=False,
-    )
-
-
-def _pyramid_split(channel: int = 512, reduction: int = 4, S: int = 4) -> Options:
-    kernels = tuple(2 * i + 3 for i in range(S))
-    # The authors' groups, 1 4 8 16, as far as they divide the share of a kernel.
-    groups = tuple(gcd(2 ** (i + 1), channel // S) if i else 1 for i in range(S))
-    return dict(in_channels=channel, kernels=kernels, kernel_groups=groups, reduction=reduction)
-
-
-def _efficient_multi_head(
-    d_model: int,
-    d_k: int,
-    d_v: int,
-    h: int,
-    dropout: float = 0.1,
-    H: int = 7,
-    W: int = 7,
-    ratio: int = 3,
-    apply_transform: bool = True,
-) -> Options:
-    return dict(
-        channels=d_model,
-        heads=h,
-        reduction=max(ratio, 1),
-        head_width=d_k,
-        value_head_width=d_v,
-        transform=apply_transform,
-        dropout=dropout,
-    )
-
-
-def _efficient_multi_head_keras(
-    d_model: int,
-    d_k: int,
-    d_v: int,
-    h: int,
-    droupout: float = 0.1,
-    H: int = 7,
-    W: int = 7,
-    ratio: int = 3,
-    apply_transform: bool = True,
-) -> Options:
-    return _efficient_multi_head(d_model, d_k, d_v, h, droupout, H, W, ratio, apply_transform)
-
-
-def _muse(d_model: int, d_k: int, d_v: int, h: int, dropout: float = 0.1) -> Options:
-    return dict(
-        width=d_model,
-        heads=h,
-        kernels=(1, 3, 5),
-        filters="static",
-        head_width=d_k,
-        value_head_width=d_v,
-        dropout=dropout,
-    )
-
-
-def _class_residual(channel: int = 512, num_class: int = 1000, la: float = 0.2) -> Options:
-    return dict(
-        channels=channel, classes=num_class, residual=la, temperatures=("max",), normalize=False
-    )
-
-
-def _class_residual_keras(
-    num_class: int = 1000, name: str = "ResidualAttention", la: float = 0.2
-) -> Options:
-    return {**_class_residual(1, num_class, la), "name": name}
-
-
-def _coordinate(inp: int, oup: int, reduction: int = 32) -> Options:
-    if inp != oup:  # nor could it run
-        raise ValueError(f"CoordAtt: oup ({oup}) must equal inp ({inp}): the gates weigh the input")
-    return dict(channels=inp, reduction=reduction)
-
-
-def _double_attention(in_channels: int, c_m: int, c_n: int, reconstruct: bool = True) -> Options:
-    return dict(
-        channels=in_channels, hidden=c_m, descriptors=c_n, expand=reconstruct, residual=False
-    )
-
-
-def _axial(
-    dim: int,
-    num_dimensions: int = 2,
-    heads: int = 8,
-    dim_heads: int | None = None,
-    dim_index: int = -1,
-    sum_axial_out: bool = True,
-) -> Options:
-    compose = "sum" if sum_axial_out else "chain"
-    return dict(
-        channels=dim, heads=heads, dims=num_dimensions, head_channels=dim_heads, compose=compose
-    )
-
-
-def _axial_transformer(
-    dim: int,
-    depth: int,
-    heads: int = 8,
-    dim_heads: int | None = None,
-    dim_index: int = 1,
-    reversible: bool = True,
-    axial_pos_emb_shape: tuple[int, int] | None = None,
-) -> Options:
-    if dim_index != 1:  # nor could its convolutions run
-        raise ValueError(f"AxialImageTransformer: dim_index must be 1, got {dim_index}")
-    return dict(
-        channels=dim,
-        depth=depth,
-        heads=heads,
-        head_channels=dim_heads,
-        size=axial_pos_emb_shape,
-        reversible=reversible,
-    )
-
-
-def _acmix(
-    in_planes: int,
-    out_planes: int,
-    kernel_att: int = 7,
-    head: int = 4,
-    kernel_conv: int = 3,
-    stride: int = 1,
-    dilation: int = 1,
-) -> Options:
-    for name, size, only in (("kernel_conv", kernel_conv, 3), ("dilation", dilation, 1)):
-        if size != only:  # nor could it run
-            raise ValueError(f"ACmix: {name} must be {only}, got {size}")
-    return dict(
-        in_channels=in_planes,
-        out_channels=out_planes,
-        heads=head,
-        window=kernel_att,
-        stride=stride,
-    )
-
-
-def _outlook(
-    dim: int,
-    num_heads: int = 1,
-    kernel_size: int = 3,
-    padding: int = 1,
-    stride: int = 1,
-    qkv_bias: bool = False,
-    attn_drop: float = 0.1,
-) -> Options:
-    if padding != kernel_size // 2:  # nor could it run
-        raise ValueError(f"OutlookAttention: padding must be {kernel_size // 2}, got {padding}")
-    return dict(
-        channels=dim,
-        heads=num_heads,
-        kernel_size=kernel_size,
-        stride=stride,
-        bias=qkv_bias,
-        dropout=attn_drop,
-        out_dropout=attn_drop,
-    )
-
-
-def _involution(
-    kernel_size: int, in_channel: int = 4, stride: int = 1, group: int = 1, ratio: int = 4
-) -> Options:
-    return dict(
-        channels=in_channel,
-        kernel_size=kernel_size,
-        stride=stride,
-        reduction=ratio,
-        group_width=in_channel // group,
-        bias=True,
-    )
-
-
-def _cond_conv(
-    in_planes: int,
-    out_planes: int,
-    kernel_size: int,
-    stride: int,
-    padding: int = 0,
-    dilation: int = 1,
-    grounps: int = 1,
-    bias: bool = True,
-    K: int = 4,
-    init_weight: bool = True,
-) -> Options:
-    return dict(
-        in_channels=in_planes,
-        out_channels=out_planes,
-        kernel_size=kernel_size,
-        experts=K,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=grounps,
-        bias=bias,
-        route_bias=False,
-    )
-
-
-def _dynamic_conv(
-    in_planes: int,
-    out_planes: int,
-    kernel_size: int,
-    stride: int,
-    padding: int = 0,
-    dilation: int = 1,
-    grounps: int = 1,
-    bias: bool = True,
-    K: int = 4,
-    temprature: float = 30,
-    ratio: int = 4,
-    init_weight: bool = True,
-) -> Options:
-    return dict(
-        in_channels=in_planes,
-        out_channels=out_planes,
-        kernel_size=kernel_size,
-        kernels=K,
-        hidden=in_planes // ratio,
-        temperature=temprature,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=grounps,
-        bias=bias,
-        score_bias=False,
-    )
-
 
 OLD = (
     Old(
@@ -305,7 +59,7 @@ OLD = (
         "attention.SKAttention",
         "SKAttention",
         "SelectiveKernel",
-        _selective_kernel,
+        arguments.selective_kernel,
         "channel=512, reduction=8",
         was="had neither a norm nor a ReLU in its hidden layer",
         before=dict(norm=False),
@@ -369,7 +123,7 @@ OLD = (
         "attention.PSA",
         "PSA",
         "PyramidSplit",
-        _pyramid_split,
+        arguments.pyramid_split,
         "channel=512, reduction=8",
         was=(
             "did not register its layers, so that nothing of it was trained or saved, wrote into "
@@ -381,11 +135,11 @@ OLD = (
         "attention.EMSA",
         "EMSA",
         "EfficientMultiHead",
-        _efficient_multi_head,
+        arguments.efficient_multi_head,
         "d_model=512, d_k=512, d_v=512, h=8, H=8, W=8, ratio=2, apply_transform=True",
         call="ImageTokens",
         keras=Keras(
-            arguments=_efficient_multi_head_keras,
+            arguments=arguments.efficient_multi_head_keras,
             was="normalised the maps over the batch, and padded its convolution on one side",
         ),
     ),
@@ -401,7 +155,7 @@ OLD = (
         "attention.MUSEAttention",
         "MUSEAttention",
         "MUSE",
-        _muse,
+        arguments.muse,
         "d_model=512, d_k=512, d_v=512, h=8",
         call="Queries",
         was="replaced the weights of its kernels by their softmax at every call, in evaluation too",
@@ -425,10 +179,10 @@ OLD = (
         "attention.ResidualAttention",
         "ResidualAttention",
         "ClassResidual",
-        _class_residual,
+        arguments.class_residual,
         "channel=512, num_class=1000, la=0.2",
         sizes=lambda s: dict(channel=s["fc.weight"][1], num_class=s["fc.weight"][0]),
-        keras=Keras(arguments=_class_residual_keras),
+        keras=Keras(arguments=arguments.class_residual_keras),
     ),
     Old(
         "attention.TripletAttention",
@@ -441,7 +195,7 @@ OLD = (
         "attention.CoordAttention",
         "CoordAtt",
         "Coordinate",
-        _coordinate,
+        arguments.coordinate,
         "inp=96, oup=96, reduction=32",
         sizes=lambda s: dict(
             inp=s["conv1.weight"][1],
@@ -467,7 +221,7 @@ OLD = (
         "attention.A2Atttention",
         "DoubleAttention",
         "DoubleAttention",
-        _double_attention,
+        arguments.double_attention,
         "in_channels=512, c_m=128, c_n=128, reconstruct=True",
         was="took both softmaxes over the images of the batch, so that one image alone had none",
     ),
@@ -483,7 +237,7 @@ OLD = (
         "attention.OutlookAttention",
         "OutlookAttention",
         "Outlook",
-        _outlook,
+        arguments.outlook,
         "dim=512",
         call="ChannelsLast",
         sizes=lambda s: dict(dim=s["proj.weight"][0], qkv_bias="v_pj.bias" in s),
@@ -565,7 +319,7 @@ OLD = (
         "attention.ACmixAttention",
         "ACmix",
         "ACmix",
-        _acmix,
+        arguments.acmix,
         "in_planes=256, out_planes=256",
     ),
     Old(
@@ -607,7 +361,7 @@ OLD = (
         "attention.Axial_attention",
         "AxialAttention",
         "Axial",
-        _axial,
+        arguments.axial,
         "dim=128, dim_index=1, heads=8, num_dimensions=2",
         call="DimIndex",
     ),
@@ -615,21 +369,21 @@ OLD = (
         "attention.Axial_attention",
         "AxialImageTransformer",
         "AxialTransformer",
-        _axial_transformer,
+        arguments.axial_transformer,
         "dim=128, depth=12, reversible=True",
     ),
     Old(
         "conv.CondConv",
         "CondConv",
         "CondConv",
-        _cond_conv,
+        arguments.cond_conv,
         "in_planes=32, out_planes=64, kernel_size=3, stride=1, padding=1, bias=False",
     ),
     Old(
         "conv.DynamicConv",
         "DynamicConv",
         "DynamicConv",
-        _dynamic_conv,
+        arguments.dynamic_conv,
         "in_planes=32, out_planes=64, kernel_size=3, stride=1, padding=1, bias=False",
         call="Annealed",
     ),
@@ -637,7 +391,7 @@ OLD = (
         "conv.Involution",
         "Involution",
         "Involution",
-        _involution,
+        arguments.involution,
         "kernel_size=3, in_channel=4, stride=2",
     ),
     *(

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ..core import grid
 from ..core.attention import Mechanism
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
 from ..core.reference import Source, rename, unstack
+from . import _patches
 from .multi_head import MultiHead
 
 
@@ -159,7 +159,7 @@ class MobileViT(Mechanism):
             behind = [nn.BatchNorm2d(o, **factory), nn.SiLU()] if norm else []
             return nn.Sequential(nn.Conv2d(c, o, side, **how), *behind)
 
-        def layer() -> _Layer:
+        def layer() -> _patches.Layer:
             attention = MultiHead(
                 width,
                 heads,
@@ -169,7 +169,9 @@ class MobileViT(Mechanism):
                 dropout=attention_dropout,
                 **factory,
             )
-            return _Layer(attention, width, hidden, dropout, hidden_dropout, **factory)
+            norms = nn.LayerNorm(width, **factory), nn.LayerNorm(width, **factory)
+            rates = dropout, hidden_dropout
+            return _patches.Layer(attention, norms, width, hidden, *rates, **factory)
 
         self.local = convolve(channels, channels, kernel_size, dilation)
         self.widen = nn.Conv2d(channels, width, 1, bias=not norm, **factory)
@@ -182,8 +184,8 @@ class MobileViT(Mechanism):
         """Run the block."""
         self.check(x)
         y = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
-        z = stretch(y, self.patch)
-        z = fold(self.norm(self.layers(unfold(z, self.patch))), z, self.patch)
+        z = _patches.stretch(y, self.patch)
+        z = _patches.fold(self.norm(self.layers(_patches.unfold(z, self.patch))), z, self.patch)
         y = self.project(grid.enlarge(z, y, align_corners=False))
         return self.fusion(torch.cat([x, y], 1)) if self.fuse else y
 
@@ -252,63 +254,3 @@ class MobileViT(Mechanism):
 
 
 PARTS = ("attention", "feed")
-
-
-class _Layer(nn.Module):
-    """Attention and two linear layers, each behind a norm and added to what it reads."""
-
-    def __init__(
-        self,
-        attention: MultiHead,
-        width: int,
-        hidden: int,
-        dropout: float,
-        hidden_dropout: float,
-        **factory: Any,
-    ) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width, **factory)
-        self.attention = attention
-        self.feed_norm = nn.LayerNorm(width, **factory)
-        self.feed = nn.Sequential(
-            nn.Linear(width, hidden, **factory),
-            nn.SiLU(),
-            nn.Dropout(hidden_dropout),
-            nn.Linear(hidden, width, **factory),
-        )
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x)))
-        return x + self.drop(self.feed(self.feed_norm(x)))
-
-
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
-def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> Tensor:
-    """The image, enlarged to the next height and width that a patch divides."""
-    size = tuple(n * side for n, side in zip(patches(x, patch), patch, strict=True))
-    # A compiled model is for every size: it has no second way.
-    if not torch.compiler.is_compiling() and size == tuple(x.shape[2:]):
-        return x
-    return interpolate(x, size, mode="bilinear", align_corners=align_corners)
-
-
-@torch.fx.wrap  # likewise
-def unfold(x: Tensor, patch: Sequence[int]) -> Tensor:
-    """A sequence over the patches for each place in a patch, ``(b p) n d``."""
-    x = x.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))  # b d i p j q
-    return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
-
-
-@torch.fx.wrap  # likewise
-def fold(z: Tensor, like: Tensor, patch: Sequence[int]) -> Tensor:
-    """The image, of the height and width of another, that the sequences are."""
-    z = z.unflatten(0, (-1, *patch)).unflatten(3, patches(like, patch))  # b p q i j d
-    return z.permute(0, 5, 3, 1, 4, 2).flatten(4).flatten(2, 3)
-
-
-def patches(x: Tensor, patch: Sequence[int]) -> tuple[int, int]:
-    """How many patches an image is high and wide, begun ones too."""
-    h, w = x.shape[2:]
-    # Not by -(-h // p): an exported model rounds a quotient towards zero.
-    return (h + patch[0] - 1) // patch[0], (w + patch[1] - 1) // patch[1]

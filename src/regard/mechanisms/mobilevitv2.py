@@ -15,7 +15,7 @@ from ..core.attention import Mechanism, SequenceAttention
 from ..core.card import Card
 from ..core.check import odd, per_axis, positive, probability
 from ..core.reference import Source, rename
-from . import mobilevit
+from . import _patches
 
 
 class MobileViTv2(SequenceAttention):
@@ -235,10 +235,14 @@ class MobileViTv2Block(Mechanism):
             nn.SiLU(),
         )
         self.widen = nn.Conv2d(channels, width, 1, bias=False, **factory)
-        rates = dropout, attention_dropout, hidden_dropout
-        self.layers = nn.Sequential(
-            *(_Layer(width, hidden, places, *rates, **factory) for _ in range(layers))
-        )
+
+        def layer() -> _patches.Layer:
+            attention = MobileViTv2(width, dropout=attention_dropout, **factory)
+            norms = _Norm(width, places, **factory), _Norm(width, places, **factory)
+            rates = dropout, hidden_dropout
+            return _patches.Layer(attention, norms, width, hidden, *rates, **factory)
+
+        self.layers = nn.Sequential(*(layer() for _ in range(layers)))
         self.norm = _Norm(width, places, **factory)
         self.project = nn.Sequential(
             nn.Conv2d(width, channels, 1, bias=False, **factory),
@@ -248,10 +252,10 @@ class MobileViTv2Block(Mechanism):
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
-        x = mobilevit.stretch(x, self.patch, align_corners=True)
+        x = _patches.stretch(x, self.patch, align_corners=True)
         x = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
-        z = self.norm(self.layers(mobilevit.unfold(x, self.patch)))
-        return self.project(mobilevit.fold(z, x, self.patch))
+        z = self.norm(self.layers(_patches.unfold(x, self.patch)))
+        return self.project(_patches.fold(z, x, self.patch))
 
     @classmethod
     def translate(
@@ -306,36 +310,6 @@ def unrolled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             found[name] = entry
     return found
-
-
-class _Layer(nn.Module):
-    """Attention and two linear layers, each behind a norm and added to what it reads."""
-
-    def __init__(
-        self,
-        width: int,
-        hidden: int,
-        places: int,
-        dropout: float,
-        attention_dropout: float,
-        hidden_dropout: float,
-        **factory: Any,
-    ) -> None:
-        super().__init__()
-        self.attention_norm = _Norm(width, places, **factory)
-        self.attention = MobileViTv2(width, dropout=attention_dropout, **factory)
-        self.feed_norm = _Norm(width, places, **factory)
-        self.feed = nn.Sequential(
-            nn.Linear(width, hidden, **factory),
-            nn.SiLU(),
-            nn.Dropout(hidden_dropout),
-            nn.Linear(hidden, width, **factory),
-        )
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x)))
-        return x + self.drop(self.feed(self.feed_norm(x)))
 
 
 class _Norm(nn.GroupNorm):

@@ -1,0 +1,80 @@
+"""What the two versions of MobileViT share: patches of an image as sequences, and their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+class Layer(nn.Module):
+    """Attention and two linear layers, each behind a norm and added to what it reads.
+
+    Args:
+        attention: The attention.
+        norms: One norm before the attention, and one before the linear layers.
+        width: Channels of a token.
+        hidden: Channels between the linear layers.
+        dropout: Rate of dropping numbers of what is added, in training.
+        hidden_dropout: Rate of dropping hidden numbers.
+        factory: Device and type of the parameters.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        norms: tuple[nn.Module, nn.Module],
+        width: int,
+        hidden: int,
+        dropout: float,
+        hidden_dropout: float,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        self.attention_norm, self.feed_norm = norms
+        self.attention = attention
+        self.feed = nn.Sequential(
+            nn.Linear(width, hidden, **factory),
+            nn.SiLU(),
+            nn.Dropout(hidden_dropout),
+            nn.Linear(hidden, width, **factory),
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attention(self.attention_norm(x)))
+        return x + self.drop(self.feed(self.feed_norm(x)))
+
+
+@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """The image, enlarged to the next height and width that a patch divides."""
+    size = tuple(n * side for n, side in zip(patches(x, patch), patch, strict=True))
+    # A compiled model is for every size: it has no second way.
+    if not torch.compiler.is_compiling() and size == tuple(x.shape[2:]):
+        return x
+    return interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+@torch.fx.wrap  # likewise
+def unfold(x: Tensor, patch: Sequence[int]) -> Tensor:
+    """A sequence over the patches for each place in a patch, ``(b p) n d``."""
+    x = x.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))  # b d i p j q
+    return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
+
+
+@torch.fx.wrap  # likewise
+def fold(z: Tensor, like: Tensor, patch: Sequence[int]) -> Tensor:
+    """The image, of the height and width of another, that the sequences are."""
+    z = z.unflatten(0, (-1, *patch)).unflatten(3, patches(like, patch))  # b p q i j d
+    return z.permute(0, 5, 3, 1, 4, 2).flatten(4).flatten(2, 3)
+
+
+def patches(x: Tensor, patch: Sequence[int]) -> tuple[int, int]:
+    """How many patches an image is high and wide, begun ones too."""
+    h, w = x.shape[2:]
+    # Not by -(-h // p): an exported model rounds a quotient towards zero.
+    return (h + patch[0] - 1) // patch[0], (w + patch[1] - 1) // patch[1]
