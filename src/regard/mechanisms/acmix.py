@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ..core import precision
+from ..core import neighbours, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive
@@ -33,10 +33,16 @@ def windows(x: Tensor, side: int, stride: int) -> list[Tensor]:
 
     They are views of one copy: the windows side by side would fill ``side ** 2`` of them.
     """
-    h, w = x.shape[-2:]
-    x = x.index_select(-2, _mirrored(h, side // 2, x)).index_select(-1, _mirrored(w, side // 2, x))
-    rows, columns = ([slice(i, i + n, stride) for i in range(side)] for n in (h, w))
+    rows, columns = ([slice(i, i + n, stride) for i in range(side)] for n in x.shape[-2:])
+    x = bordered(x, side)
     return [x[..., i, j] for i in rows for j in columns]
+
+
+def bordered(x: Tensor, side: int) -> Tensor:
+    """An image with its mirrored border, as wide as windows reach."""
+    h, w = x.shape[-2:]
+    x = x.index_select(-2, _mirrored(h, side // 2, x))
+    return x.index_select(-1, _mirrored(w, side // 2, x))
 
 
 def _mirrored(n: int, edge: int, x: Tensor) -> Tensor:
@@ -57,11 +63,7 @@ def compare(q: Tensor, k: Tensor, side: int, stride: int) -> Tensor:
 @torch.fx.wrap  # likewise
 def gather(a: Tensor, v: Tensor, side: int, stride: int) -> Tensor:
     """The sum of the values in each window, ``b heads d y x``."""
-    first, *others = windows(v, side, stride)
-    y = a[:, :, :1] * first
-    for i, there in enumerate(others, 1):
-        y = torch.addcmul(y, a[:, :, i : i + 1], there)
-    return y
+    return neighbours.weighted_sum(a, bordered(v, side), side, stride)
 
 
 @torch.fx.wrap  # likewise: for its layout

@@ -68,7 +68,7 @@ class Axial(Attention):
         map="h: b w heads h h, w: b h heads w w",
         range="softmax",
         cost=dict(time="n h c + n w c + n c^2", memory="n c"),
-        aliases=("axial_attention", "axial_transformer", "axial_deeplab"),
+        aliases=("axial", "axial_attention", "axial_transformer", "axial_deeplab"),
         differs=(
             "The paper alternates layers along the rows and the columns, each with a norm and a "
             "residual connection, as `AxialTransformer` does; the code that the field takes for "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from ..core import grid, precision
+from ..core import grid, neighbours, precision
 from ..core.attention import Attention, Tap
 from ..core.card import Card
 from ..core.check import divides, odd, positive
@@ -141,15 +141,8 @@ class ContextualTransformer(Attention):
 
     def gather(self, w: Tensor, v: Tensor) -> Tensor:
         """Sum over each position's neighbours, in ``v``, as ``w`` (``b g j h w``) weighs them."""
-        (h, width), k = v.shape[2:], self.kernel_size
-        v = pad(v, [k // 2] * 4).unflatten(1, (self.share, -1))  # b s g h w
-        # One neighbour at a time: unfolded, the values would be k * k times as many.
-        y = w[:, None, :, 0] * v[..., :h, :width]
-        for j in range(1, k * k):
-            row, column = j // k, j % k
-            near = v[..., row : row + h, column : column + width]
-            y = torch.addcmul(y, w[:, None, :, j], near)
-        return y.flatten(1, 2)
+        v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.share, -1)).transpose(1, 2)
+        return neighbours.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
         z = (x[0] + x[1]).mean((2, 3), keepdim=True)  # b c 1 1

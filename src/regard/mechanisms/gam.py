@@ -65,7 +65,10 @@ class GAM(Attention):
         parts=dict(channel="b c h w", spatial="b c h w"),
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("global_attention",),
+        aliases=(
+            "gam",
+            "global_attention",
+        ),
         differs=(
             "The code in circulation, and the default here, multiplies by the first gate as the "
             "layers give it; the paper's figure has a sigmoid there (sigmoid=True).",

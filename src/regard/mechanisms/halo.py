@@ -79,7 +79,7 @@ class Halo(Attention):
         map="b g heads q k",
         range="softmax",
         cost=dict(time="n k c + n c^2", memory="n k + n c"),
-        aliases=("halonet", "halo_attention", "haloattn", "blocked_local_attention"),
+        aliases=("halo", "halonet", "halo_attention", "haloattn", "blocked_local_attention"),
         differs=(
             "The authors have published no code; the default is timm's, the closest to the paper, "
             "with the products of queries and keys divided by the root of d.",

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import grid
+from ..core import grid, neighbours
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive, reduced
 from ..core.reference import Source, rename
-from . import _neighbours
 
 
 class Involution(Attention):
@@ -75,7 +74,7 @@ class Involution(Attention):
         map="b g k h w",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("rednet", "involution_2d"),
+        aliases=("involution", "rednet", "involution_2d"),
         differs=(
             "Where the stride does not divide a side, the last kernels are made from the average "
             "of what is left; the authors' code stops there.",
@@ -117,12 +116,12 @@ class Involution(Attention):
         self.span = nn.Conv2d(hidden, self.groups * kernel_size**2, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.several(_neighbours.shrink(x, self.stride), type(self).__name__, self.training)
+        z = grid.several(neighbours.shrink(x, self.stride), type(self).__name__, self.training)
         a = self.span(self.norm(self.squeeze(z)).relu())
         return a.unflatten(1, (self.groups, self.kernel_size**2))  # b g k y x
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return _neighbours.gather(a, x, self.kernel_size, self.stride)
+        return neighbours.gather(a, x, self.kernel_size, self.stride)
 
     @classmethod
     def translate(

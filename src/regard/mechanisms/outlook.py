@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import precision
+from ..core import neighbours, precision
 from ..core.attention import Attention
 from ..core.card import Card
 from ..core.check import divides, odd, positive, probability
 from ..core.reference import Source, rename
-from . import _neighbours
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
@@ -155,14 +154,14 @@ class Outlook(Attention):
         self.drop_out = nn.Dropout(out_dropout)
 
     def attention(self, x: Tensor) -> Tensor:
-        scores = self.score(_neighbours.shrink(x, self.stride)) * self.scale
+        scores = self.score(neighbours.shrink(x, self.stride)) * self.scale
         size = (self.heads, self.kernel_size**2, self.kernel_size**2)
         return precision.softmax(scores.unflatten(1, size), 3)  # b heads k j y x
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         a = overlay(self.drop(a), self.kernel_size, self.stride, x)
         return self.drop_out(
-            self.out(_neighbours.gather(a, self.value(x), 2 * self.kernel_size - 1))
+            self.out(neighbours.gather(a, self.value(x), 2 * self.kernel_size - 1))
         )
 
     @classmethod

@@ -73,7 +73,7 @@ class ParNet(Attention):
         map_invariant=("pixels",),
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("skip_squeeze_excitation", "sse", "non_deep"),
+        aliases=("parnet", "skip_squeeze_excitation", "sse", "non_deep"),
         differs=(
             "Where sizes change, the authors' code doubles the gate; the paper does not.",
             "A window at the border that is not full is averaged as it is; the authors' code "

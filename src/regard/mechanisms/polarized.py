@@ -79,7 +79,7 @@ class Polarized(Attention):
         equivariant=("pixels",),
         inert={"channel_query.bias": "a constant added to all scores cancels in the softmax"},
         cost=dict(time="n c + c^2", memory="n c"),
-        aliases=("polarized_self_attention", "psa", "psa_p", "psa_s"),
+        aliases=("polarized", "polarized_self_attention", "psa", "psa_p", "psa_s"),
         differs=(
             "In the paper the spatial gate's softmax is over the channels of the averaged query, "
             "and a layer norm stands before the channels' sigmoid (softmax='channels', "

@@ -61,7 +61,7 @@ class S2(Attention):
         map="b k c 1 1",
         range="softmax k",
         cost=dict(time="n c^2", memory="n c"),
-        aliases=("s2_attention", "s2_mlp", "s2_mlpv2", "spatial_shift"),
+        aliases=("s2", "s2_attention", "s2_mlp", "s2_mlpv2", "spatial_shift"),
         differs=(
             "The paper's pseudo-code, and the re-implementation that people know, write each "
             "shifted half over the tensor that they still read: what should move down or right "

@@ -23,13 +23,18 @@ def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
         stride: Steps between the windows.
     """
     x = pad(x, [side // 2] * 4).unflatten(1, (a.shape[1], -1))  # b g d h w
+    return weighted_sum(a, x, side, stride).flatten(1, 2)
+
+
+@torch.fx.wrap  # likewise
+def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
+    """The same, ``b g d y x``, of an image ``b g d h w`` that has its border already."""
     # A compiler finds its own way back through the sum.
-    total = weighted_sum if torch.compiler.is_compiling() else _WeightedSum.apply
-    return total(a, x, side, stride).flatten(1, 2)
+    total = _sum if torch.compiler.is_compiling() else _WeightedSum.apply
+    return total(a, x, side, stride)
 
 
-def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
-    """The sum of the windows ``b g d y x`` of a padded image ``b g d h w``."""
+def _sum(a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
     y = _neighbour(0, a, x, side, stride) * a[:, :, :1]
     for i in range(1, side**2):
         y = torch.addcmul(y, _neighbour(i, a, x, side, stride), a[:, :, i : i + 1])
@@ -50,7 +55,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
-        return weighted_sum(a, x, side, stride)
+        return _sum(a, x, side, stride)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
