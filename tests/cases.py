@@ -1,16 +1,17 @@
 """Instances and inputs made from the cards, and what makes a function a law about them.
 
-A law is a test of one case; a case is a mechanism with the arguments of its card's example, or of
-one of its variants. No law knows a mechanism by name: which cases it speaks of follows from their
-cards, and an exception is a field of the card, with its reason.
+A law is a test of one case; a case is a mechanism with the arguments of an example, or of one of
+its variants, as ``tests/claims/<key>.py`` has them. No law knows a mechanism by name: which cases
+it speaks of follows from cards and claims, and an exception stands there with its reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 import regard
+from claims import Claims, Variant
 from regard.catalog import entries
 from regard.core.attention import Mechanism, SequenceAttention, Tap
-from regard.core.card import Card
+from regard.core.axes import Axes
 from regard.core.shapes import expand, split
 
 # Unequal primes: an axis taken for another shows.
@@ -31,25 +33,53 @@ GRID = "lthw"
 SCALE = 0.5
 
 
+EXAMPLE = Variant()
+
+
 @dataclass(frozen=True)
 class Case:
     """A mechanism and the arguments that build one instance of it."""
 
     cls: type[Mechanism]
-    options: Mapping[str, Any]
-    changed: Mapping[str, Any] = field(default_factory=dict)
+    claims: Claims
+    variant: Variant = EXAMPLE
     key: str = "planted"
 
     def __str__(self) -> str:
         return "-".join([self.key, *(f"{name}={value}" for name, value in self.changed.items())])
 
+    @property
+    def changed(self) -> Mapping[str, Any]:
+        """Arguments that differ from those of the example."""
+        return self.variant.changed
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All arguments."""
+        return {**self.claims.example, **self.changed}
+
+    def claimed(self, fact: str) -> Any:
+        """A fact about this instance: the variant's own, or the one on the card."""
+        own = getattr(self.variant, fact)
+        return getattr(self.cls.card, fact) if own is None else own
+
+    @property
+    def zero_grad(self) -> dict[str, str]:
+        """The parameters whose gradient is zero by mathematics, with the reason."""
+        return _chosen(self.claims.zero_grad, self.variant.zero_grad)
+
+    @property
+    def skips(self) -> dict[str, str]:
+        """The laws that the mathematics forbids, with the reason."""
+        return _chosen(self.claims.skips, self.variant.skips)
+
     @cached_property
-    def card(self) -> Card:
-        """The card of the instance; of the class, where no instance can be built."""
+    def axes(self) -> Axes:
+        """The axes of the instance; of the class, where no instance can be built."""
         try:
-            return self.fresh().card
+            return self.fresh().axes
         except Exception:  # the laws will say why
-            return self.cls.card
+            return self.cls.axes
 
     def fresh(self, **factory: Any) -> Mechanism:
         """A new module, in evaluation mode."""
@@ -58,6 +88,14 @@ class Case:
     def module(self, dtype: torch.dtype = torch.float64) -> Mechanism:
         """A module whose parameters are all random, so that no layer is silent."""
         return randomise(self.fresh()).to(dtype)
+
+
+def _chosen(
+    known: Mapping[str, str], chosen: tuple[str, ...] | Mapping[str, str] | None
+) -> dict[str, str]:
+    if isinstance(chosen, tuple):
+        return {name: known[name] for name in chosen}
+    return dict(known if chosen is None else chosen)
 
 
 @cache
@@ -74,17 +112,19 @@ def mechanisms() -> dict[str, type[Mechanism]]:
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """The example and the variants of every mechanism.
+    """The example and the variants of every mechanism; `test_cards` asks for claims of each."""
+    return tuple(
+        Case(cls, claims, variant, key)
+        for key, cls in mechanisms().items()
+        if (claims := claims_of(key.partition(".")[0]).get(cls.__name__))
+        for variant in (EXAMPLE, *claims.variants)
+    )
 
-    A part is tried by itself once its card has an example of its own; `test_cards` asks for one.
-    """
-    found = []
-    for key, cls in mechanisms().items():
-        example = cls.card.example
-        if "." not in key or example is not mechanisms()[key.partition(".")[0]].card.example:
-            found.append(Case(cls, example, {}, key))
-            found += [Case(cls, {**example, **v}, v, key) for v in cls.card.variants]
-    return tuple(found)
+
+@cache
+def claims_of(key: str) -> dict[str, Claims]:
+    """The claims about the classes of a mechanism, by their names."""
+    return import_module(f"claims.{key}").CLAIMS
 
 
 @dataclass(frozen=True)
@@ -122,7 +162,7 @@ def law(
         chosen = [
             case
             for case in cases()
-            if not (once and case.changed) and name not in case.card.exempt and _true(of, case)
+            if not (once and case.changed) and name not in case.skips and _true(of, case)
         ]
         LAWS[name] = Law(test, tuple(chosen), least)
         marked = [
@@ -152,7 +192,7 @@ def has_form(case: Case) -> bool:
 
 def any_grid(case: Case) -> bool:
     """Whether one instance takes any number of axes of space and time."""
-    return "*" in case.card.input
+    return "*" in case.axes.input
 
 
 def randomise(module: nn.Module) -> Any:
@@ -168,7 +208,7 @@ def randomise(module: nn.Module) -> Any:
 
 def patterns(module: Mechanism, dims: int = 2) -> list[str]:
     """The axes of each input, ``*`` written out."""
-    found = split(module.card.input).values()
+    found = split(module.axes.input).values()
     return [expand(p, len(p.split()) - 1 + dims) if "*" in p.split() else p for p in found]
 
 
@@ -181,7 +221,7 @@ def draw(
     **sizes: int,
 ) -> tuple[Tensor, ...]:
     """Inputs as the card describes them; axes that the instance leaves open get primes."""
-    known = SIZES | sizes | module.sizes
+    known = SIZES | sizes | module.fixed_axes
     spare = iter(OTHER_PRIMES)
     random = torch.Generator().manual_seed(seed)
     inputs = []
@@ -190,7 +230,7 @@ def draw(
         for axis in pattern.split():
             if axis not in known and not axis.isdigit():
                 known[axis] = next(spare)
-            part = module.multiples.get(axis, 1)
+            part = module.divisors.get(axis, 1)
             shape.append(int(axis) if axis.isdigit() else -(-known[axis] // part) * part)
         x = torch.randn(shape, generator=random, dtype=torch.float64)
         inputs.append((SCALE * x).to(dtype))
@@ -200,12 +240,12 @@ def draw(
 def open_axes(module: Mechanism) -> set[str]:
     """The axes, besides the batch, whose size the instance leaves open."""
     axes = {axis for p in patterns(module) for axis in p.split() if not axis.isdigit()}
-    return axes - {"b"} - set(module.sizes)
+    return axes - {"b"} - set(module.fixed_axes)
 
 
 def bound(module: Mechanism, inputs: tuple[Tensor, ...]) -> dict[str, int]:
     """The sizes that the inputs give to the letters of the card; n counts the positions."""
-    sizes = dict(module.sizes)
+    sizes = dict(module.fixed_axes)
     for pattern, x in zip(patterns(module, inputs[0].dim() - 2), inputs, strict=True):
         sizes |= {a: n for a, n in zip(pattern.split(), x.shape, strict=True) if not a.isdigit()}
     grid = [sizes[axis] for axis in GRID if axis in sizes]
@@ -221,7 +261,7 @@ def map_of(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> A
 
 def by_parts(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> tuple[Any, Any]:
     """The map and the output, computed by hand from e, g and f."""
-    z = module.embed(*inputs)
+    z = module.prepare(*inputs)
     if isinstance(module, SequenceAttention):
         a = module.attention(z, masks.get("mask"), masks.get("weights"))
     else:

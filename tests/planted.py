@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from claims import Claims, Variant
 from regard.core.attention import Attention
+from regard.core.axes import Axes
 from regard.core.card import Card
 from regard.core.check import one_of, positive
 from regard.core.reference import Source
@@ -56,14 +58,12 @@ class Gate(Attention):
         computes="pool+fc",
         applies="gate",
         kind="gate",
-        map="b c 1 1",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         cost={"time": "n c + c^2", "memory": "n c"},
-        example={"channels": 6},
-        variants=({"shape": "tanh"}, {"bias": False}),
         **FACTS,
     )
+    axes = Axes("b c h w", "b c 1 1")
 
     def __init__(
         self,
@@ -124,15 +124,12 @@ class Relation(Attention):
         computes="matmul",
         applies="matmul",
         kind="relation",
-        map="b n n",
-        range="softmax",
         equivariant=("pixels",),
         identity_at_init=True,
         cost={"time": "n^2 c + n c^2", "memory": "n c"},
-        example={"channels": 6},
-        variants=({"scale": False},),
         **FACTS,
     )
+    axes = Axes("b c h w", "b n n", range="softmax")
 
     def __init__(
         self,
@@ -176,3 +173,9 @@ class Relation(Attention):
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[Relation, Mapping[str, Tensor]]:
         return cls(**kwargs), state
+
+
+CLAIMS = {
+    Gate: Claims({"channels": 6}, (Variant({"shape": "tanh"}), Variant({"bias": False}))),
+    Relation: Claims({"channels": 6}, (Variant({"scale": False}),)),
+}

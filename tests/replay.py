@@ -154,10 +154,10 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
         listen(module, passed)
     leaves = {n: x.clone() for n, x in golden.inputs.items()}
     leaves = {n: x.requires_grad_(x.is_floating_point()) for n, x in leaves.items()}
-    if golden.grid is not None and module.card.input == "b c h w":
+    if golden.grid is not None and module.axes.input == "b c h w":
         pixels = {n: x.mT.unflatten(2, golden.grid) for n, x in leaves.items()}
         y = call(module, pixels, length_first=False).flatten(2).mT
-    elif golden.channels_last and module.card.input == "b c h w":
+    elif golden.channels_last and module.axes.input == "b c h w":
         images = {n: x.permute(0, 3, 1, 2) for n, x in leaves.items()}
         y = call(module, images, length_first=False).permute(0, 2, 3, 1)
     elif golden.of_places and isinstance(module, SequenceAttention):
@@ -167,8 +167,8 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     else:
         y = call(module, leaves, length_first=golden.length_first)
     if isinstance(y, Tensor) and "cotangent.0" in golden.tensors:  # their map is an output too
-        a = module.attention(module.embed(*leaves.values()))
-        y = y, relayout(a, module.card.map, golden.map_axes()["0"])
+        a = module.attention(module.prepare(*leaves.values()))
+        y = y, relayout(a, module.axes.map, golden.map_axes()["0"])
 
     single = isinstance(y, Tensor)
     outputs = {"": y} if single else {str(i): t for i, t in enumerate(y)}
@@ -213,7 +213,7 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
         y = module(*map(turn, given.values()), **masks_of_a_model(module, inputs))
     else:
         # A step of a network that takes several has more inputs than the network.
-        single = isinstance(module, Mechanism) and len(inputs) > len(split(module.card.input))
+        single = isinstance(module, Mechanism) and len(inputs) > len(split(module.axes.input))
         y = (module.step if single else module)(*map(turn, inputs.values()))
     return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
 
@@ -310,7 +310,7 @@ def own_maps(module: nn.Module, passed: list[tuple[str, Any]]) -> list[Map]:
         owner = module.get_submodule(path)
         assert isinstance(owner, Mechanism)
         part = tap.removeprefix("tap").removeprefix("_")
-        named = split(owner.card.parts[part] if part else owner.card.map)
+        named = split(owner.axes.parts[part] if part else owner.axes.map)
         for (name, axes), numbers in zip(
             named.items(), [a] if isinstance(a, Tensor) else a, strict=True
         ):

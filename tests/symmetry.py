@@ -57,7 +57,7 @@ def _act(x: Tensor, pattern: str, moves: dict[Axes, Move]) -> Tensor:
 
 
 def outputs(module: Mechanism) -> list[str]:
-    return list(split(module.card.output).values())
+    return list(split(module.axes.output).values())
 
 
 def _permutations(module: Mechanism, name: str, inputs: tuple[Tensor, ...]) -> dict[Axes, Move]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlparse
 
@@ -13,7 +14,7 @@ import pytest
 import test_laws
 import test_laws_arguments
 import test_laws_torch
-from cases import cases, mechanisms
+from cases import EXAMPLE, Case, claims_of, mechanisms
 from regard.catalog import FOLDER, Entry, cite, entries, find, resolve
 from regard.core import card as cards
 from regard.core.card import Card
@@ -40,6 +41,7 @@ def test_the_catalogue_holds_every_file() -> None:
 @each
 def test_the_card_that_is_read_is_the_card_that_runs(entry: Entry) -> None:
     assert mechanism(entry.key).card == entry.card
+    assert mechanism(entry.key).axes == entry.axes
 
 
 @each
@@ -57,14 +59,14 @@ def test_words_are_those_of_the_catalogue(entry: Entry) -> None:
     assert set(card.computes.split("+")) <= COMPUTES, card.computes
     assert set(card.applies.split("+")) <= APPLIES, card.applies
     assert {*card.equivariant, *card.map_invariant, *card.independent} <= SYMMETRIES
-    assert RANGE.fullmatch(card.range), card.range
+    assert RANGE.fullmatch(entry.axes.range), entry.axes.range
 
 
 @each
 def test_axes_can_be_read(entry: Entry) -> None:
-    card = entry.card
-    patterns = [card.input, card.map, card.output, *card.parts.values()]
-    patterns += [axes for axes in card.references.values() if axes]
+    own = entry.axes
+    patterns = [own.input, own.map, own.output, *own.parts.values()]
+    patterns += [axes for axes in entry.card.references.values() if axes]
     for pattern in patterns:
         for part in pattern.split(", "):
             assert AXES.fullmatch(part), f"({pattern})"
@@ -99,7 +101,8 @@ def test_first_argument_is_a_width(entry: Entry) -> None:
     assert first.name in ("channels", "width", "in_channels")
     assert (device.name, dtype.name) == ("device", "dtype")
     if first.default is None:
-        assert first.type in ("int", "int | None") and first.name in entry.card.example
+        assert first.type in ("int", "int | None")
+        assert first.name in claims_of(entry.key)[entry.name].example
     else:  # nothing is built that depends on it
         assert (first.type, first.default) == ("int | None", "None")
 
@@ -107,11 +110,12 @@ def test_first_argument_is_a_width(entry: Entry) -> None:
 @each
 def test_example_and_variants_name_arguments(entry: Entry) -> None:
     known = {option.name for option in entry.options} - {"device", "dtype"}
-    assert set(entry.card.example) <= known
-    for variant in entry.card.variants:
-        assert variant, "an empty variant is the example again"
-        assert set(variant) <= known
-        assert {**entry.card.example, **variant} != entry.card.example
+    claims = claims_of(entry.key)[entry.name]
+    assert set(claims.example) <= known
+    for changed in (variant.changed for variant in claims.variants):
+        assert changed, "an empty variant is the example again"
+        assert set(changed) <= known
+        assert {**claims.example, **changed} != claims.example
 
 
 @each
@@ -132,10 +136,11 @@ def test_references_are_repositories_or_packages(entry: Entry) -> None:
 
 @each
 def test_exceptions_have_a_reason(entry: Entry) -> None:
-    for card in (entry.card, *(case.card for case in cases() if case.key == entry.key)):
-        for name, reason in {**card.exempt, **card.inert}.items():
+    for claims in claims_of(entry.key).values():
+        cases = [Case(mechanism(entry.key), claims, v) for v in (EXAMPLE, *claims.variants)]
+        for name, reason in [item for c in cases for item in (c.skips | c.zero_grad).items()]:
             assert len(reason.split()) > 2, f"{name}: say why"
-        written = {f"test_{name}" for name in card.exempt}
+        written = {f"test_{name}" for case in cases for name in case.skips}
         assert not written - {name for book in BOOKS for name in vars(book)}, "no such law"
     assert all(told.endswith(".") for told in entry.card.differs), "whole sentences"
 
@@ -174,11 +179,15 @@ def test_every_mechanism_is_found_by_what_its_card_says(entry: Entry) -> None:
         assert entry in find(**question), question
 
 
-@pytest.mark.parametrize("name", [name for name in mechanisms() if "." in name])
-def test_a_part_has_an_example_of_its_own(name: str) -> None:
-    whole, part = mechanisms()[name.partition(".")[0]], mechanisms()[name]
-    assert part.card.example is not whole.card.example, f"{name} has the example of the whole"
-    assert isinstance(part(**part.card.example), part)
+@pytest.mark.parametrize("name", mechanisms())
+def test_every_class_has_claims(name: str) -> None:
+    cls = mechanisms()[name]
+    assert isinstance(cls(**claims_of(name.partition(".")[0])[cls.__name__].example), cls)
+
+
+def test_every_file_of_claims_is_of_a_mechanism() -> None:
+    stems = {path.stem for path in (Path(__file__).parent / "claims").glob("[!_]*.py")}
+    assert stems == set(entries())
 
 
 def test_every_field_of_the_card_is_documented() -> None:

@@ -22,7 +22,7 @@ PACKAGES = {
     "catalog": set(),
     "keras": {"keras", "numpy"},
 }
-LIGHT = ("core.card", "core.shapes", "core.check", "catalog")
+LIGHT = ("core.axes", "core.card", "core.shapes", "core.check", "catalog")
 
 
 def floor(module: tuple[str, ...]) -> str:

@@ -216,7 +216,7 @@ def test_installed_reference_gives_the_same(
             want = theirs.train(training)(image.movedim(1, -1)).movedim(-1, 1)
         else:
             want = flat(theirs.train(training)(*given))[0]
-        looks = ours.card.input in ("b c h w", "b c *")
+        looks = ours.axes.input in ("b c h w", "b c *")
         got = ours.train(training)(*([image] if looks else given))
         assert_same(got.flatten(2).mT if looks and given[0].dim() == 3 else got, want)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cases import Case, draw, law, patterns, randomise
+from claims import Claims, Variant
 from closeness import flat, same
 from regard.core.attention import Mechanism, SequenceAttention
 from regard.core.shapes import split
@@ -37,8 +38,7 @@ def hints(cls: type[Mechanism]) -> dict[str, Any]:
 
 def variants(case: Case) -> list[Case]:
     """The example and the variants of the same mechanism."""
-    card = case.cls.card
-    return [Case(case.cls, {**card.example, **v}, v) for v in ({}, *card.variants)]
+    return [Case(case.cls, case.claims, v) for v in (Variant(), *case.claims.variants)]
 
 
 @law(once=True)
@@ -58,7 +58,7 @@ def test_device_and_dtype_come_last(case: Case) -> None:
 def bites(case: Case, name: str) -> bool:
     """Whether an option changes the parameters, the output, what training leaves, or refusals."""
     default = parameters(case.cls)[name].default
-    usual = Case(case.cls, {**case.options, name: default})
+    usual = Case(case.cls, Claims({**case.options, name: default}))
     torch.manual_seed(0)
     module = case.fresh()
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def bites(case: Case, name: str) -> bool:
         return True
     other.double().load_state_dict(randomise(module.double()).state_dict())
     inputs = draw(module)
-    if patterns(module) != patterns(other) or module.sizes != other.sizes:
+    if patterns(module) != patterns(other) or module.fixed_axes != other.fixed_axes:
         return True
     closed: dict[str, Any] = {}
     if isinstance(module, SequenceAttention):
@@ -151,7 +151,7 @@ def test_every_choice_comes_into_play(case: Case) -> None:
 def test_wrong_rank_is_refused_with_both_shapes(case: Case) -> None:
     module = case.module()
     inputs = draw(module)
-    named = split(module.card.input)
+    named = split(module.axes.input)
     for i, (name, pattern) in enumerate(named.items()):
         x = inputs[i]
         who = case.cls.__name__ + (f": {name}" if len(named) > 1 else "")
@@ -163,16 +163,16 @@ def test_wrong_rank_is_refused_with_both_shapes(case: Case) -> None:
                 module(*given)
 
 
-@law(lambda case: case.fresh().sizes)
+@law(lambda case: case.fresh().fixed_axes)
 def test_wrong_sizes_are_refused_with_wanted_and_got(case: Case) -> None:
     module = case.module()
     inputs = draw(module)
     refused = set()
     for i, pattern in enumerate(patterns(module)):
         for j, axis in enumerate(pattern.split()):
-            if axis in module.sizes:
+            if axis in module.fixed_axes:
                 bad = torch.cat([inputs[i], inputs[i].narrow(j, 0, 1)], j)
-                want, got = module.sizes[axis], module.sizes[axis] + 1
+                want, got = module.fixed_axes[axis], module.fixed_axes[axis] + 1
                 said = rf"^{case.cls.__name__}: .*expected axis {axis} = {want} .*, got {got}: "
                 with pytest.raises(ValueError, match=said):
                     module(*inputs[:i], bad, *inputs[i + 1 :])
@@ -180,13 +180,13 @@ def test_wrong_sizes_are_refused_with_wanted_and_got(case: Case) -> None:
     assert refused, "the instance fixes sizes, but no axis of its input has them"
 
 
-@law(lambda case: case.fresh().multiples)
+@law(lambda case: case.fresh().divisors)
 def test_sizes_that_do_not_divide_are_refused(case: Case) -> None:
     module = case.module()
     inputs = draw(module)
     for i, pattern in enumerate(patterns(module)):
         for j, axis in enumerate(pattern.split()):
-            if (part := module.multiples.get(axis, 1)) > 1:
+            if (part := module.divisors.get(axis, 1)) > 1:
                 bad = torch.cat([inputs[i], inputs[i].narrow(j, 0, 1)], j)
                 said = rf"^{case.cls.__name__}: .*a multiple of {part} on axis {axis} .*, got "
                 with pytest.raises(ValueError, match=said + str(bad.shape[j])):

@@ -35,7 +35,7 @@ def replacing(module: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 def with_map(module: Any, inputs: tuple[Tensor, ...], change: Callable[[Tensor], Tensor]) -> Any:
     """What the output is when the map is changed, by hand."""
-    return module.combine(tree_map(change, map_of(module, inputs)), module.embed(*inputs))
+    return module.combine(tree_map(change, map_of(module, inputs)), module.prepare(*inputs))
 
 
 @law(has_form)
@@ -86,9 +86,9 @@ def dynamic(module: Mechanism) -> tuple[Any, ...]:
     """Every axis that the instance does not fix, marked as one that may have any size."""
     shapes = tuple(
         {
-            i: module.multiples[axis] * Dim(axis) if axis in module.multiples else Dim.DYNAMIC
+            i: module.divisors[axis] * Dim(axis) if axis in module.divisors else Dim.DYNAMIC
             for i, axis in enumerate(pattern.split())
-            if axis not in module.sizes and not axis.isdigit()
+            if axis not in module.fixed_axes and not axis.isdigit()
         }
         for pattern in patterns(module)
     )
@@ -182,7 +182,7 @@ def test_copies_and_pickles_give_the_same(case: Case) -> None:
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert_same(copied(*inputs), module(*inputs))
         randomise(copied)
-        assert copied.card == module.card
+        assert copied.axes == module.axes
     other = randomise(case.fresh().double())
     assert other.load_state_dict(module.state_dict()) == ([], [])
     assert_same(other(*inputs), module(*inputs), "output from the state dict")
@@ -248,7 +248,7 @@ class Softmaxes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@law(lambda case: case.card.range.startswith("softmax"))
+@law(lambda case: case.axes.range.startswith("softmax"))
 def test_softmax_is_in_single_precision_under_autocast(case: Case) -> None:
     module = case.module(torch.float32)
     inputs = draw(module, dtype=torch.float32)

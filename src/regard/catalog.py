@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from .core.axes import Axes
 from .core.card import Card
+
+T = TypeVar("T")
 
 FOLDER = Path(__file__).parent / "mechanisms"
 TWINS = Path(__file__).parent / "keras"
@@ -41,6 +44,7 @@ class Entry:
         key: Its name, which is the stem of its file.
         name: The name of its class.
         card: Its card.
+        axes: Its axes, with the default options.
         doc: The docstring of the class.
         options: The arguments of its constructor.
         classes: Every public class of the file.
@@ -50,6 +54,7 @@ class Entry:
     key: str
     name: str
     card: Card
+    axes: Axes
     doc: str
     options: tuple[Option, ...]
     classes: tuple[str, ...]
@@ -81,11 +86,13 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _card(body: ast.ClassDef) -> Card | None:
+def _made(kind: type[T], body: ast.ClassDef) -> T | None:
+    """The literal of that kind in the body of a class: its card, its axes."""
     for node in body.body:
         call = node.value if isinstance(node, ast.Assign) else None
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Card":
-            return Card(**{k.arg: _literal(k.value) for k in call.keywords if k.arg})
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == kind.__name__:
+            args = [_literal(arg) for arg in call.args]
+            return kind(*args, **{k.arg: _literal(k.value) for k in call.keywords if k.arg})
     return None
 
 
@@ -127,11 +134,12 @@ def entries() -> dict[str, Entry]:
         ]
         public = tuple(c.name for c in classes if not c.name.startswith("_"))
         for body in classes:
-            if (card := _card(body)) is not None:
+            if (card := _made(Card, body)) is not None:
                 doc = ast.get_docstring(body) or ""
                 twin = (TWINS / path.name).exists()
+                axes = _made(Axes, body) or Axes()
                 found[path.stem] = Entry(
-                    path.stem, body.name, card, doc, _options(body, doc), public, twin
+                    path.stem, body.name, card, axes, doc, _options(body, doc), public, twin
                 )
     return found
 

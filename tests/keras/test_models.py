@@ -14,6 +14,7 @@ import pytest
 from twins import INFERRED, numbers, pair, pairs_of, stems
 
 import regard.keras as twins
+from cases import claims_of
 from closeness import assert_same
 from regard.catalog import entries
 from regard.core.shapes import split
@@ -24,12 +25,12 @@ CHANNELS = 16
 
 def is_sequence(stem: str) -> bool:
     """Whether the twin reads tokens, and no images."""
-    return split(entries()[stem].card.input).popitem()[1].split()[1] in ("n", "m")
+    return split(entries()[stem].axes.input).popitem()[1].split()[1] in ("n", "m")
 
 
 def example(stem: str, **more: Any) -> Any:
-    """The twin of the card's example, as it is for inputs of 16 channels."""
-    given = entries()[stem].card.example
+    """The twin of the example, as it is for inputs of 16 channels."""
+    given = claims_of(stem)[entries()[stem].name].example
     known = {name: value for name, value in given.items() if name not in INFERRED}
     return getattr(twins, stems()[stem])(**known, **more)
 

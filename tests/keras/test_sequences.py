@@ -24,7 +24,7 @@ each_example = pytest.mark.parametrize("case", [c for c in SEQUENCES if not c.ch
 
 def scores(found: Pair) -> tuple[int, ...]:
     """The shape of what a mask is broadcast to: the map, without keys that the layer appends."""
-    z = found.module.embed(*found.inputs)
+    z = found.module.prepare(*found.inputs)
     shape = found.module.attention(z, None, None).shape
     return (*shape[:-1], found.inputs[1].shape[1])
 
@@ -60,7 +60,7 @@ def test_masks_and_weights_do_what_they_do_in_torch(case: Case, kind: str, share
     masks = found.given
     seen, a = found.layer.see(*found.arrays, **masks)
     assert_same(numbers(seen), y)
-    assert_same(numbers(a), module.attention(module.embed(*inputs), **ours), "map")
+    assert_same(numbers(a), module.attention(module.prepare(*inputs), **ours), "map")
     got = gradient(found.layer, found.arrays, [cotangent], **masks)
     assert_same(numbers(got), list(want), "gradient")
 
@@ -138,7 +138,7 @@ def test_words_of_unknown_number_masked_by_their_embedding(case: Case) -> None:
 def test_widths_that_must_agree_are_refused_unless_they_do(case: Case) -> None:
     found = pair(case)
     fresh, x = type(found.layer).from_config(found.layer.get_config()), found.arrays[0]
-    if split(case.card.input)["key"].split()[-1] == "d":
+    if split(case.axes.input)["key"].split()[-1] == "d":
         with pytest.raises(ValueError, match=r"key: expected axis d = \d+ in \(b . d\), got"):
             fresh(x, x[..., :-1])
     else:

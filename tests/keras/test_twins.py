@@ -40,7 +40,7 @@ def replayed(golden: Golden) -> tuple[Pair, dict[str, Any]]:
     with recording(golden.key) as told:
         module = golden.build()
     options, given = told[id(module)], golden.inputs
-    if golden.grid is not None and module.card.input == "b c h w":  # there, an image is its tokens
+    if golden.grid is not None and module.axes.input == "b c h w":  # there, an image is its tokens
         given = {name: x.mT.unflatten(2, golden.grid) for name, x in given.items()}
     if not isinstance(module, SequenceAttention):
         return Pair.of(module, options, given.values()), {}
@@ -75,7 +75,7 @@ def test_there_is_a_golden_for_every_twin() -> None:
 def test_output_map_and_gradients_are_those_of_the_mechanism(case: Case) -> None:
     found = pair(case)
     leaves = [x.clone().requires_grad_() for x in found.inputs]
-    z = found.module.embed(*leaves)
+    z = found.module.prepare(*leaves)
     a = found.module.attention(z, None, None) if found.sequence else found.module.attention(z)
     y = found.module(*leaves)
     outputs = [y] if isinstance(y, torch.Tensor) else list(y)
@@ -84,7 +84,7 @@ def test_output_map_and_gradients_are_those_of_the_mechanism(case: Case) -> None
 
     seen, shown = found.layer.see(*found.arrays)
     assert_same(numbers(seen), found.wanted(y))
-    named = split(found.module.card.map).values()
+    named = split(found.module.axes.map).values()
     maps = [a] if isinstance(a, torch.Tensor) else list(a)
     turned = maps
     if not found.sequence:
@@ -141,7 +141,7 @@ def test_a_new_twin_is_the_identity_exactly_when_the_card_says(case: Case) -> No
     y = keras.tree.flatten(fresh(*found.arrays))
     x = numbers(found.arrays[0])
     still = len(y) == 1 and y[0].shape == tuple(x.shape) and torch.equal(numbers(y[0]), x)
-    assert still == found.module.card.identity_at_init
+    assert still == found.module.identity_at_init
 
 
 def test_a_layer_must_be_built_before_weights_are_carried_over() -> None:

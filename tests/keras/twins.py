@@ -118,7 +118,7 @@ class Pair:
     @property
     def tokens(self) -> bool:
         """Whether torch has the channels last as well."""
-        return self.sequence or self.layer.card.input.endswith("c")
+        return self.sequence or self.layer.axes.input.endswith("c")
 
     def _last(self, x: Tensor) -> Tensor:
         return x if self.tokens or x.dim() < 3 else x.movedim(1, -1)

@@ -69,7 +69,7 @@ def test_the_map_is_that_of_the_mechanism(name):
     model, x = build(name), torch.randn(IMAGE)
     found = explain(model, x)
     with torch.no_grad():
-        z = model.attention.embed(model.stem(x))
+        z = model.attention.prepare(model.stem(x))
         expected = model.attention.attention(z)
     if isinstance(expected, tuple):
         maps = [m for m in found.values() if m.part and "." not in m.part]

@@ -172,7 +172,7 @@ def test_split_attention_shares_each_channel_out():
     module(x)
     assert seen[0].shape == (2, 4, 16, 1, 1)
     torch.testing.assert_close(seen[0].sum(1), torch.ones(2, 16, 1, 1))
-    assert SplitAttention(16, radix=1).card.range == "unit"
+    assert SplitAttention(16, radix=1).axes.range == "unit"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ class Nothing(Attention):
     """No part of the catalogue: what a user writes, answering with what the test wants."""
 
     card = regard.SqueezeExcitation.card
+    axes = regard.SqueezeExcitation.axes
 
     def __init__(self, channels: int, answer: float = 1.0) -> None:
         super().__init__(c=channels)
@@ -581,6 +582,7 @@ class Frames(Attention):
     """Answers with where each position is, so that a wrong grid shows."""
 
     card = regard.CBAM.card
+    axes = regard.CBAM.axes
 
     def __init__(self, channels: int) -> None:
         super().__init__(c=channels)

@@ -87,7 +87,7 @@ def mechanism(
     """
     from ..factory import create
 
-    axes = next(iter(split(entry.card.input).values()))
+    axes = next(iter(split(entry.axes.input).values()))
     letters = expand(axes, len(shape) if shape else 4).split()
     if channels is None:
         deep = (size for letter, size in zip(letters, shape or (), strict=False) if letter in "cd")

@@ -20,6 +20,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "options": [asdict(option) for option in entry.options],
         "snippet": snippet(entry),
         **asdict(entry.card),
+        **asdict(entry.axes),
     }
 
 

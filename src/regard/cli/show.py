@@ -48,7 +48,7 @@ def page(entry: Entry) -> RenderableType:
     equation = Text("\n".join(lines(entry.equation)), "green")
     parts += [Padding(equation, (0, 4), expand=False), ""] if equation else []
     parts += [story, ""] if (story := explained(entry)) else []
-    parts += [facts(entry.card), ""]
+    parts += [facts(entry), ""]
     for heading, body in (
         ("Options", [option_text(option) for option in entry.options]),
         ("Where this differs", [Text(f"• {prose(text)}") for text in entry.card.differs]),
@@ -67,24 +67,25 @@ def explained(entry: Entry) -> str:
     return "\n\n".join(prose(text) for text in re.split(r"\n\s*\n", body) if text.strip())
 
 
-def facts(card: Card) -> Table:
+def facts(entry: Entry) -> Table:
     """Axes, values, cost and symmetries, one to a line."""
     grid = Table.grid(padding=(0, 2, 0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    for label, value in labelled(card):
+    for label, value in labelled(entry):
         grid.add_row(label, value)
     return grid
 
 
-def labelled(card: Card) -> Iterator[tuple[str, str]]:
+def labelled(entry: Entry) -> Iterator[tuple[str, str]]:
     """The lines of `facts`."""
+    card, own = entry.card, entry.axes
     yield "weighs", f"{card.domain}, by {card.computes} → {card.applies}"
     yield "kind", card.kind if card.plug else f"{card.kind}, a whole model"
-    yield "input", axes(card.input)
-    yield "map", f"{axes(card.map)}; {values(card.range)}"
-    yield from ((f"tap_{name}", pattern) for name, pattern in card.parts.items())
-    yield "output", axes(card.output)
+    yield "input", axes(own.input)
+    yield "map", f"{axes(own.map)}; {values(own.range)}"
+    yield from ((f"tap_{name}", pattern) for name, pattern in own.parts.items())
+    yield "output", axes(own.output)
     yield "time", inline(card.cost["time"])
     yield "memory", inline(card.cost["memory"])
     yield from (("symmetry", law) for law in symmetries(card))
@@ -92,7 +93,6 @@ def labelled(card: Card) -> Iterator[tuple[str, str]]:
         yield "new", "returns its input until it is trained"
     if card.train_differs:
         yield "training", "computes something else than in evaluation"
-    yield from (("inert", f"{name}: {prose(reason)}") for name, reason in card.inert.items())
 
 
 def axes(pattern: str) -> str:

@@ -219,12 +219,12 @@ class Adapter(nn.Module):
 
 def adapter(mechanism: Mechanism) -> nn.Module:
     """The adapter whose number of parameters is nearest to an attention's: none may be."""
-    axes = next(iter(split(mechanism.card.input).values())).split()
-    name = next((a for a in ("c", "d") if a in mechanism.sizes and a in axes), None)
-    channels = mechanism.sizes[name] if name else 0
+    axes = next(iter(split(mechanism.axes.input).values())).split()
+    name = next((a for a in ("c", "d") if a in mechanism.fixed_axes and a in axes), None)
+    channels = mechanism.fixed_axes[name] if name else 0
     hidden = round(parameters(mechanism) / (2 * channels)) if name else 0
     module = Adapter(channels, hidden, axes.index(name)) if name and hidden else nn.Identity()
-    module.card = mechanism.card  # pyright: ignore[reportArgumentType]  # who inserts reads it
+    module.axes = mechanism.axes  # pyright: ignore[reportArgumentType]  # who inserts reads it
     return module
 
 

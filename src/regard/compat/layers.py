@@ -11,8 +11,7 @@ from keras import ops
 
 import regard.keras
 
-from ..catalog import homes, show
-from ..core.card import Card
+from ..catalog import Entry, homes, show
 from ..keras.attention import Form, Shape
 from .old import Old
 from .settings import settings
@@ -40,9 +39,9 @@ class Carried(Form):
         self.given = {**(self.old.before if before else {}), **further, **given}
 
     @property
-    def card(self) -> Card:
-        """The facts about the mechanism, from the catalogue."""
-        return show(homes()[self.old.new]).card
+    def entry(self) -> Entry:
+        """What the catalog knows of the mechanism."""
+        return show(homes()[self.old.new])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -97,8 +97,8 @@ class Turned(Attention):
         """The output as the script wants it."""
         raise NotImplementedError
 
-    def embed(self, x: Tensor) -> Any:
-        return super().embed(self.inward(x))
+    def prepare(self, x: Tensor) -> Any:
+        return super().prepare(self.inward(x))
 
     def combine(self, a: Any, x: Any) -> Tensor:
         return self.outward(super().combine(a, x))
@@ -112,9 +112,9 @@ class ImageTokens(Turned):
     """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
 
     def settle(self) -> None:
-        """Say on the card what is wanted."""
-        self.card = replace(self.card, input="b n c", output="b n c")
-        self.sizes |= {"n": self.given["H"] * self.given["W"]}
+        """Say on the axes what is wanted."""
+        self.axes = replace(self.axes, input="b n c", output="b n c")
+        self.fixed_axes |= {"n": self.given["H"] * self.given["W"]}
 
     def inward(self, x: Tensor) -> Tensor:
         return x.mT.unflatten(2, (self.given["H"], self.given["W"]))
@@ -147,10 +147,10 @@ class DimIndex(Turned):
         return self.given["dim_index"]
 
     def settle(self) -> None:
-        """Say on the card what is wanted."""
-        axes = self.card.input.split()
+        """Say on the axes what is wanted."""
+        axes = self.axes.input.split()
         axes.insert(self.axis % len(axes), axes.pop(1))
-        self.card = replace(self.card, input=" ".join(axes), output=" ".join(axes))
+        self.axes = replace(self.axes, input=" ".join(axes), output=" ".join(axes))
 
     def inward(self, x: Tensor) -> Tensor:
         return x.movedim(self.axis, 1)

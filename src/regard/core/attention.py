@@ -1,18 +1,24 @@
-"""The form that every mechanism has: ``y = f(g(z), z)`` with ``z = e(x)``."""
+"""The form that every mechanism has: ``y = f(g(z), z)`` with ``z = prepare(x)``."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
+from .axes import Axes
 from .card import Card
 from .reference import Source, fill
 from .shapes import bind, single, split
+
+Z = TypeVar("Z")  # what `attention` and `combine` read: a tensor, or a tuple of them
+A = TypeVar("A")  # the map: a tensor, or a tuple of them
+M = TypeVar("M", bound="Mechanism")
+Output = Tensor | tuple[Tensor, ...]
 
 
 class Tap(nn.Identity):
@@ -25,34 +31,49 @@ class Tap(nn.Identity):
 
 
 class Mechanism(nn.Module, ABC):
-    """What the catalogue holds: a module with a card, that can be loaded from a reference.
-
-    ``card`` belongs to the class; an instance whose options change a fact (the axes of its map,
-    say) carries its own, made with `dataclasses.replace`.
-
-    ``multiples`` says, by an axis' letter in the card, what must divide the axis.
+    """A module of the catalog: it knows its axes, checks its input and shows its arguments.
 
     Args:
-        sizes: Axes of the input that this instance fixes, by their letter in the card.
+        fixed_axes: Sizes of the axes of the input that this instance fixes, by their names in
+            `axes`.
+
+    Attributes:
+        card: The facts about the class; a mechanism of your own needs none.
+        axes: The named axes of the instance.
+        fixed_axes: As given.
+        divisors: What must divide an axis of the input, by the name of the axis.
+        identity_at_init: Whether a new instance returns its input; `regard.insert` then adds no
+            gate that starts at zero.
     """
 
-    card: Card
+    card: ClassVar[Card]
+    axes: Axes = Axes()
+    identity_at_init: bool = False
+    _arguments: tuple[tuple[object, ...], dict[str, object]]
 
-    def __init__(self, **sizes: int) -> None:
+    def __new__(cls: type[M], *args: object, **kwargs: object) -> M:
+        """Keep the arguments as they were given, to show them."""
+        self = super().__new__(cls)
+        self.__dict__["_arguments"] = (args, kwargs)
+        return self
+
+    def __init__(self, **fixed_axes: int) -> None:
         super().__init__()
-        self.sizes = sizes
-        self.multiples: dict[str, int] = {}
+        self.fixed_axes = fixed_axes
+        self.divisors: dict[str, int] = {}
+        if hasattr(self, "card"):
+            self.identity_at_init = self.card.identity_at_init
 
     def reset_parameters(self) -> None:
         """Draw new parameters as the paper does; torch's own defaults where it says nothing."""
-        _reset_below(self)
+        _reset_children(self)
 
-    def check(self, *inputs: Any) -> None:
-        """Refuse inputs whose rank, sizes or type cannot be meant."""
+    def check(self, *inputs: Tensor) -> None:
+        """Raise `ValueError` or `TypeError` if an input does not match the axes of the instance."""
         if len(inputs) == 1 and self._fits(inputs[0]):
             return
-        sizes = dict(self.sizes)
-        patterns = split(self.card.input)
+        sizes = dict(self.fixed_axes)
+        patterns = split(self.axes.input)
         for (name, pattern), x in zip(patterns.items(), inputs, strict=False):
             who = type(self).__name__ if len(patterns) == 1 else f"{type(self).__name__}: {name}"
             if isinstance(x, torch.fx.Proxy):  # a symbol: it has no sizes to look at
@@ -65,24 +86,24 @@ class Mechanism(nn.Module, ABC):
                 sizes |= bind(pattern, x.shape, **sizes)
             except ValueError as e:
                 raise ValueError(f"{who}: {e}") from None
-            for axis, part in self.multiples.items():
-                if axis in pattern.split() and sizes[axis] % part:
+            for axis, divisor in self.divisors.items():
+                if axis in pattern.split() and sizes[axis] % divisor:
                     raise ValueError(
-                        f"{who}: expected a multiple of {part} on axis {axis} of ({pattern}), "
+                        f"{who}: expected a multiple of {divisor} on axis {axis} of ({pattern}), "
                         f"got {sizes[axis]}: {tuple(x.shape)}"
                     )
 
-    def _fits(self, x: Any) -> bool:
-        """Whether one input is in order, in a quarter of the time that it takes to say what is not.
+    def _fits(self, x: Tensor) -> bool:
+        """Whether a single input is right, in a quarter of the time that `check` takes.
 
-        A small gate is over in 50 µs. What is compiled is checked once, and cannot look up a cache.
+        A small gate runs in 50 µs. A compiled model is checked once, and cannot look up a cache.
         """
         if torch.compiler.is_compiling() or not isinstance(x, Tensor) or not x.is_floating_point():
             return False
-        names, sizes = single(self.card.input, x.dim()), self.sizes
+        names, sizes = single(self.axes.input, x.dim()), self.fixed_axes
         return (
             bool(names)
-            and not self.multiples
+            and not self.divisors
             and all(sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True))
         )
 
@@ -124,95 +145,116 @@ class Mechanism(nn.Module, ABC):
         return next((why for why in cls.card.refuses.items() if known.matches(why[0])), None)
 
     @classmethod
-    @abstractmethod
     def translate(
         cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> tuple[nn.Module, Mapping[str, Tensor]]:
         """Say how a reference is written here: our module, and its state under our names."""
+        raise NotImplementedError
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The arguments of the constructor as they were given, by name."""
+        args, kwargs = self._arguments
+        return dict(inspect.signature(type(self)).bind_partial(*args, **kwargs).arguments)
 
     def extra_repr(self) -> str:
-        """Show the arguments that the module remembers."""
-        given = inspect.signature(type(self)).parameters
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in given if _plain(self, name))
+        """Show the arguments as they were given."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
 
 
-def _reset_below(module: nn.Module) -> None:
-    """Have each part draw its own parameters: what a part resets, it resets as it wants."""
+def _reset_children(module: nn.Module) -> None:
+    """Call ``reset_parameters`` of each child that has it; descend into those that do not."""
     for child in module.children():
         if callable(reset := getattr(child, "reset_parameters", None)):
             reset()
         else:
-            _reset_below(child)
+            _reset_children(child)
 
 
-def _plain(module: nn.Module, name: str) -> bool:
-    return isinstance(module.__dict__.get(name), (int, float, str, tuple, bool))
+class Attention(Mechanism, Generic[Z, A]):
+    """Attention as ``y = f(g(z), z)``: a mechanism writes `attention` (g) and `combine` (f).
 
+    ``z = prepare(x)`` is ``x`` itself, unless a mechanism writes `prepare` because g and f both
+    read something that should be computed once (the branches of a selective kernel). A mechanism
+    writes `fused` too where the output can be had faster without the map; it is used as long as no
+    hook on the tap wants the map.
 
-class Attention(Mechanism):
-    """Attention as ``y = f(g(z), z)``; a mechanism writes `attention` (g) and `combine` (f).
-
-    ``z = e(x)`` is ``x`` itself unless the mechanism writes `embed`, because both g and f read
-    something that must be computed once (the branches of a selective kernel). Where the output can
-    be had without the map, `fused` gives it, and is used while nobody watches the tap.
+    >>> class Average(Attention):
+    ...     def attention(self, z):
+    ...         return z.mean((2, 3), keepdim=True).sigmoid()
+    ...
+    ...     def combine(self, a, z):
+    ...         return a * z
+    >>> Average()(torch.zeros(1, 3, 5, 5)).shape
+    torch.Size([1, 3, 5, 5])
     """
 
-    def __init__(self, **sizes: int) -> None:
-        super().__init__(**sizes)
+    def __init__(self, **fixed_axes: int) -> None:
+        super().__init__(**fixed_axes)
         self.tap = Tap()
 
     @abstractmethod
-    def attention(self, x: Any) -> Any:
-        """g: the attention map."""
+    def attention(self, z: Z, /) -> A:
+        """g: compute the attention map."""
 
     @abstractmethod
-    def combine(self, a: Any, x: Any) -> Any:
-        """f: ``x`` seen through the map ``a``."""
+    def combine(self, a: A, z: Z, /) -> Output:
+        """f: apply the map ``a`` to ``z``."""
 
-    def embed(self, x: Tensor) -> Any:
-        """e: what g and f both read."""
-        return x
+    def prepare(self, x: Tensor, /) -> Z:
+        """Compute once what `attention` and `combine` both need; by default ``x`` itself."""
+        return x  # type: ignore[return-value]  # who has another z writes this
 
-    def fused(self, x: Any) -> Any:
-        """The same output without the map, where a faster way exists; else None."""
+    def fused(self, z: Z, /) -> Output | None:
+        """Compute the same output without the map; None where there is no faster way."""
         return None
 
     @final
-    def forward(self, x: Tensor) -> Any:
-        """Run the mechanism."""
+    def forward(self, x: Tensor) -> Output:
+        """Check the input, then run the mechanism."""
         self.check(x)
-        z = self.embed(x)
+        z = self.prepare(x)
         if not self.tap.watched and (y := self.fused(z)) is not None:
             return y
         return self.combine(self.tap(self.attention(z)), z)
 
 
-class SequenceAttention(Mechanism):
+class SequenceAttention(Mechanism, Generic[Z, A]):
     """The same form for queries that read keys and values, ``b n d`` each.
 
     ``mask`` is boolean (True = may attend) or a bias that is added to the scores, and is broadcast
     to the map, as in `torch.nn.functional.scaled_dot_product_attention`. A query that may attend
-    to nothing gets zeros. ``weights`` multiply the scores before the mask.
+    to nothing gets zeros.
     """
 
-    def __init__(self, **sizes: int) -> None:
-        super().__init__(**sizes)
+    axes: Axes = Axes("query: b n d, key: b m d, value: b m d", "b heads n m", "b n d")
+
+    def __init__(self, **fixed_axes: int) -> None:
+        super().__init__(**fixed_axes)
         self.tap = Tap()
 
     @abstractmethod
-    def attention(self, x: Any, mask: Tensor | None, weights: Tensor | None) -> Any:
-        """g: the attention map."""
+    def attention(self, z: Z, /, mask: Tensor | None, weights: Tensor | None) -> A:
+        """g: compute the attention map."""
 
     @abstractmethod
-    def combine(self, a: Any, x: Any) -> Tensor:
-        """f: the values seen through the map ``a``."""
+    def combine(self, a: A, z: Z, /) -> Tensor:
+        """f: apply the map ``a`` to the values in ``z``."""
+
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> Z:
+        """Compute once what `attention` and `combine` both need; by default the three inputs."""
+        return query, key, value  # type: ignore[return-value]
+
+    def fused(self, z: Z, /, mask: Tensor | None, weights: Tensor | None) -> Tensor | None:
+        """Compute the same output without the map; None where there is no faster way."""
+        return None
 
     def check_mask(self, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
-        """Refuse a mask of another type, or one that could be broadcast to the map by accident."""
+        """Raise if a mask has another type, or could be broadcast to the map by accident."""
         if mask is None or isinstance(mask, torch.fx.Proxy):
             return
-        axes = self.card.map.split()
-        who, want = type(self).__name__, f"({self.card.map}) or ({' '.join(axes[-2:])})"
+        axes = self.axes.map.split()
+        who, want = type(self).__name__, f"({self.axes.map}) or ({' '.join(axes[-2:])})"
         if mask.dtype != torch.bool and not mask.is_floating_point():
             raise TypeError(
                 f"{who}: mask: expected bool (True = may attend) or a float bias, got {mask.dtype}"
@@ -220,7 +262,7 @@ class SequenceAttention(Mechanism):
         if mask.dim() not in (2, len(axes)):
             raise ValueError(f"{who}: mask: expected {want}, got {tuple(mask.shape)}")
         sizes = {
-            **self.sizes,
+            **self.fixed_axes,
             "b": query.shape[0],
             axes[-2]: query.shape[1],
             axes[-1]: key.shape[1],
@@ -232,14 +274,6 @@ class SequenceAttention(Mechanism):
                     f"got {size}: {tuple(mask.shape)}"
                 )
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
-        """e: what g and f both read."""
-        return query, key, value
-
-    def fused(self, x: Any, mask: Tensor | None, weights: Tensor | None) -> Tensor | None:
-        """The same output without the map, where a faster way exists; else None."""
-        return None
-
     @final
     def forward(
         self,
@@ -249,16 +283,16 @@ class SequenceAttention(Mechanism):
         mask: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Run the mechanism; keys default to the queries, values to the keys."""
+        """Check the inputs, then run the mechanism; keys default to the queries, values to keys."""
         key = query if key is None else key
         value = key if value is None else value
         self.check(query, key, value)
         self.check_mask(query, key, mask)
-        return self.read(self.embed(query, key, value), mask, weights)
+        return self.read(self.prepare(query, key, value), mask, weights)
 
     @final
-    def read(self, z: Any, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        """What `forward` does behind `embed`, for keys and values that were kept."""
+    def read(self, z: Z, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """Run the mechanism on prepared inputs, such as keys and values that were kept."""
         if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
             return y
         return self.combine(self.tap(self.attention(z, mask, weights)), z)

@@ -136,7 +136,7 @@ def explain(
         calls[path] += 1
 
     def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
-        axes = split(mechanism.card.parts[part] if part else mechanism.card.map)
+        axes = split(mechanism.axes.parts[part] if part else mechanism.axes.map)
         tensors = out if isinstance(out, (tuple, list)) else (out,)
         for (name, own), tensor in zip(axes.items(), tensors, strict=True):
             own, tensor, grid = _by_pairs(
@@ -149,7 +149,7 @@ def explain(
                 mechanism=type(mechanism).__name__,
                 axes=own,
                 tensor=tensor if grad else tensor.detach(),
-                range=mechanism.card.range,
+                range=mechanism.axes.range,
                 input_shape=shapes[path],
                 grid=grid,
             )
@@ -219,7 +219,7 @@ def _by_pairs(
 
 def _grid(mechanism: Mechanism, shape: tuple[int, ...], aspect: float) -> tuple[int, int] | None:
     """Height and width of the positions that a mechanism saw."""
-    pattern = next(iter(split(mechanism.card.input).values()))
+    pattern = next(iter(split(mechanism.axes.input).values()))
     sizes = bind(pattern, shape)
     if "t" in sizes:
         return None

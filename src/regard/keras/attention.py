@@ -9,7 +9,8 @@ from typing import Any, final
 import keras
 from keras import ops
 
-from ..catalog import show
+from ..catalog import Entry, show
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of
 from ..core.shapes import split
@@ -22,9 +23,19 @@ class Form(keras.layers.Layer):
     """What twins of all kinds have in common: the card, and a configuration that can be saved."""
 
     @property
+    def entry(self) -> Entry:
+        """What the catalog knows of the mechanism."""
+        return show(type(self).__module__.rpartition(".")[2])
+
+    @property
     def card(self) -> Card:
-        """The facts about the mechanism, from the catalogue."""
-        return show(type(self).__module__.rpartition(".")[2]).card
+        """The facts about the mechanism."""
+        return self.entry.card
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of the mechanism with these options; by default as the catalog has them."""
+        return self.entry.axes
 
     @abstractmethod
     def see(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -45,7 +56,7 @@ class Attention(Form):
     """Attention as ``y = f(g(z), z)``: the twin of the mechanism whose file has the same stem.
 
     A twin writes `construct` (its weights), `attention` (g), `combine` (f) and, where both read
-    something that is computed once, `embed` (e). Inside, channels are always last: an input that
+    something that is computed once, `prepare`. Inside, channels are always last: an input that
     has them first is turned at the border, and so is the output. The options are those of the
     mechanism; the number of channels is found when the layer is built.
 
@@ -63,7 +74,7 @@ class Attention(Form):
     def construct(self, shape: Shape) -> None:
         """Make the weights for inputs of this shape, channels last."""
 
-    def embed(self, x: Any) -> Any:
+    def prepare(self, x: Any) -> Any:
         """e: what g and f both read."""
         return x
 
@@ -87,7 +98,7 @@ class Attention(Form):
             ValueError: the input has another rank than the mechanism, or unknown channels.
         """
         shape = tuple(input_shape)
-        axes = split(self.card.input)["0"]
+        axes = split(self.axes.input)["0"]
         ranks = (3, 4, 5) if "*" in axes else (len(axes.split()),)
         who = type(self).__name__
         if len(shape) not in ranks:
@@ -105,7 +116,7 @@ class Attention(Form):
     @final
     def see(self, x: Any) -> tuple[Any, Any]:
         """The output, and the map with its channels last."""
-        z = self.embed(self._turn(x, inward=True))
+        z = self.prepare(self._turn(x, inward=True))
         a = self.attention(z)
         y = keras.tree.map_structure(self._outward, self.combine(a, z))
         return y, a
@@ -123,7 +134,7 @@ class Attention(Form):
 
     def _stays(self, rank: int) -> bool:
         """Whether channels are last already, as those of tokens always are."""
-        tokens = split(self.card.input)["0"].endswith("c")
+        tokens = split(self.axes.input)["0"].endswith("c")
         return self.data_format == "channels_last" or rank < 3 or tokens
 
     def _turn(self, x: Any, *, inward: bool) -> Any:
@@ -154,7 +165,7 @@ class SequenceAttention(Form):
     def construct(self, query: Shape, key: Shape, value: Shape) -> None:
         """Make the weights for inputs of these shapes."""
 
-    def embed(self, query: Any, key: Any, value: Any) -> Any:
+    def prepare(self, query: Any, key: Any, value: Any) -> Any:
         """e: what g and f both read."""
         return query, key, value
 
@@ -180,7 +191,7 @@ class SequenceAttention(Form):
         value_shape = key_shape if value_shape is None else value_shape
         shapes = [tuple(shape) for shape in (query_shape, key_shape, value_shape)]
         widths: dict[str, int] = {}
-        for (name, axes), shape in zip(split(self.card.input).items(), shapes, strict=True):
+        for (name, axes), shape in zip(split(self.axes.input).items(), shapes, strict=True):
             who, axis = f"{type(self).__name__}: {name}", axes.split()[-1]
             if len(shape) != 3 or shape[-1] is None:
                 raise ValueError(
@@ -228,13 +239,13 @@ class SequenceAttention(Form):
         for closed in (key_mask, value_mask):
             if closed is not None:
                 attention_mask = parts.narrowed(attention_mask, self._on_keys(closed))
-        z = self.embed(query, key, value)
+        z = self.prepare(query, key, value)
         a = self.attention(z, attention_mask, weights)
         return self.combine(a, z), a
 
     def _on_keys(self, may: Any) -> Any:
         """A mask of keys alone, ``b m``, as it is broadcast to the map."""
-        ranks = len(split(self.card.map)["0"].split())
+        ranks = len(split(self.axes.map)["0"].split())
         return ops.reshape(may, (-1, *[1] * (ranks - 2), ops.shape(may)[1]))
 
     def compute_output_shape(self, query_shape: Any, *others: Any, **more: Any) -> Any:

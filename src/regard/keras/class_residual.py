@@ -59,7 +59,7 @@ class ClassResidual(Attention):
         scores = self.heads * self.classes
         self.classify = parts.dense(shape[-1], scores, bias=False, dtype=self.dtype_policy)
 
-    def embed(self, x: Any) -> Any:
+    def prepare(self, x: Any) -> Any:
         s = self.classify(parts.rows(x))  # b n (heads k)
         if self.normalize:
             lengths = parts.length(ops.cast(self.classify.kernel, s.dtype), 0)

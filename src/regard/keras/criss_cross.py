@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..core.card import Card
+from ..core.axes import Axes
 from ..core.check import divides, positive, probability, reduced
 from . import parts
 from .attention import Attention, Shape
@@ -31,9 +31,9 @@ class CrissCross(Attention):
         self.reduction, self.recurrence = reduction, recurrence
 
     @property
-    def card(self) -> Card:
-        """The facts about the mechanism with so many passes."""
-        return replace(super().card, map=", ".join(["b h w k"] * self.recurrence))
+    def axes(self) -> Axes:
+        """The axes, with a map for each pass."""
+        return replace(super().axes, map=", ".join(["b h w k"] * self.recurrence))
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
@@ -97,10 +97,10 @@ class CrissCrossHead(Attention):
         self.recurrence, self.dropout = recurrence, dropout
 
     @property
-    def card(self) -> Card:
-        """The facts about the head."""
+    def axes(self) -> Axes:
+        """The axes, with a map for each pass."""
         maps = ", ".join(["b h w k"] * self.recurrence)
-        return replace(super().card, map=maps, output="b k h w", identity_at_init=False)
+        return replace(super().axes, map=maps, output="b k h w")
 
     def construct(self, shape: Shape) -> None:
         divides(in_channels=shape[-1], quarter=4)
@@ -120,7 +120,7 @@ class CrissCrossHead(Attention):
         self.drop = keras.layers.SpatialDropout2D(self.dropout, **whole)
         self.classify = parts.dense(self.out_channels, self.classes, **made)
 
-    def embed(self, x: Any) -> tuple[Any, Any]:
+    def prepare(self, x: Any) -> tuple[Any, Any]:
         return x, _run(self.before, x)
 
     def attention(self, x: tuple[Any, Any]) -> tuple[Any, ...]:

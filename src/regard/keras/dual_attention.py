@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from ..core.card import Card
+from ..core.axes import Axes
 from ..core.check import divides, one_of, positive, probability, reduced
 from . import parts
 from .attention import Attention, Shape
@@ -55,9 +55,9 @@ class PositionAttention(Attention):
         self.reduction = reduction
 
     @property
-    def card(self) -> Card:
-        """The facts about this part."""
-        return replace(super().card, map="b n n", identity_at_init=True)
+    def axes(self) -> Axes:
+        """The axes of this part."""
+        return replace(super().axes, map="b n n")
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
@@ -92,9 +92,9 @@ class ChannelAttention(Attention):
         self.energy = energy
 
     @property
-    def card(self) -> Card:
-        """The facts about this part."""
-        return replace(super().card, map="b c c", identity_at_init=True)
+    def axes(self) -> Axes:
+        """The axes of this part."""
+        return replace(super().axes, map="b c c")
 
     def construct(self, shape: Shape) -> None:
         self.gamma = self.add_weight(shape=(1,), initializer="zeros", name="gamma")
@@ -149,7 +149,7 @@ class DualAttentionHead(Attention):
         self.classify_channel = parts.dense(hidden, self.classes, **made)
         self.classify = parts.dense(hidden, self.classes, **made)
 
-    def embed(self, x: Any) -> tuple[Any, Any]:
+    def prepare(self, x: Any) -> tuple[Any, Any]:
         return _run(self.before_position, x), _run(self.before_channel, x)
 
     def attention(self, x: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -78,7 +78,7 @@ class EfficientMultiHead(Attention):
             self.grow_norm = parts.layer_norm(inner, epsilon=eps, **made)
         self.out = parts.dense(inner, channels, **made)
 
-    def embed(self, x: Any) -> tuple[Any, ...]:
+    def prepare(self, x: Any) -> tuple[Any, ...]:
         source, r = x, self.reduction
         if r > 1:
             source = self.shrink_norm(self.shrink(parts.pad(x, r // 2)))

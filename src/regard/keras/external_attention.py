@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from ..core.card import Card
+from ..core.axes import Axes
 from ..core.check import divides, one_of, positive
 from . import parts
 from .attention import Attention, Shape
@@ -39,11 +39,11 @@ class ExternalAttention(Attention):
         self.slots, self.form, self.heads, self.eps = slots, form, heads, eps
 
     @property
-    def card(self) -> Card:
-        """The facts about the mechanism in this form."""
+    def axes(self) -> Axes:
+        """The axes of this form."""
         if self.form == "block":
-            return replace(super().card, input="b c h w", output="b c h w")
-        return replace(super().card, map="b heads n s") if self.form == "heads" else super().card
+            return replace(super().axes, input="b c h w", output="b c h w")
+        return replace(super().axes, map="b heads n s") if self.form == "heads" else super().axes
 
     def construct(self, shape: Shape) -> None:
         width, made = shape[-1], {"dtype": self.dtype_policy}
@@ -62,7 +62,7 @@ class ExternalAttention(Attention):
         elif self.form == "heads":
             self.after = parts.dense(4 * width, width, **made)
 
-    def embed(self, x: Any) -> tuple[Any, Any]:
+    def prepare(self, x: Any) -> tuple[Any, Any]:
         if self.form == "block":
             return x, self.before(parts.rows(x))  # b n c
         if self.form == "heads":

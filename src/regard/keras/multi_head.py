@@ -74,7 +74,7 @@ class MultiHead(SequenceAttention):
         start = keras.initializers.RandomNormal(stddev=width**-0.5)
         return self.add_weight(shape=(width,), initializer=start, name=name)
 
-    def embed(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         q, k, v = self.query(query), self.key(key), self.value(value)
         if self.bias_kv:
             one = ops.ones_like(k[:, :1, :1])  # one more key for each image

@@ -80,7 +80,7 @@ class MUSE(SequenceAttention):
         back = k - 1 if self.padding == "causal" else k // 2
         return back, k - 1 - back
 
-    def embed(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         q, k = (parts.divide(z, self.heads) for z in (self.query(query), self.key(key)))
         return q, k, self.value(value)  # b heads n d twice, b n (heads d)
 
@@ -162,13 +162,13 @@ class MUSELayer(SequenceAttention):
         self.contract = parts.dense(hidden, width, **made)
         self.drop = layers.Dropout(self.dropout, **made)
 
-    def embed(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         q, k, v = query, key, value
         if self.norm_first:
             q = self.norm(query)
             k = q if key is query else self.norm(key)
             v = k if value is key else self.norm(value)
-        return query, q, self.branches.embed(q, k, v)
+        return query, q, self.branches.prepare(q, k, v)
 
     def attention(self, x: tuple[Any, Any, Any], mask: Any, weights: Any) -> Any:
         return self.branches.attention(x[2], mask, weights)

@@ -56,7 +56,7 @@ class NonLocal(Attention):
         self.out = parts.dense(hidden, channels, zero=not self.norm, **made)
         self.norm = self.norm and parts.batch_norm(channels, zero=True, **made)
 
-    def embed(self, x: Any) -> tuple[Any, Any, Any, Any]:
+    def prepare(self, x: Any) -> tuple[Any, Any, Any, Any]:
         source = parts.shrink(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)

@@ -68,7 +68,7 @@ class PyramidSplit(Attention):
         self.squeeze = parts.dense(width, width // self.reduction, **made)
         self.excite = parts.dense(width // self.reduction, width, **made)
 
-    def embed(self, x: Any) -> list[Any]:
+    def prepare(self, x: Any) -> list[Any]:
         return [
             parts.convolve(x, branch.kernel, stride=self.stride, padding=kernel // 2)
             for kernel, branch in zip(self.kernels, self.branches, strict=True)

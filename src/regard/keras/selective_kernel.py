@@ -75,7 +75,7 @@ class SelectiveKernel(Attention):
             return 3, self.dilation * (kernel // 2)
         return kernel, self.dilation
 
-    def embed(self, x: Any) -> list[Any]:
+    def prepare(self, x: Any) -> list[Any]:
         us = []
         for kernel, (convolution, norm) in zip(self.kernels, self.branches, strict=True):
             size, step = self.field(kernel)

@@ -48,7 +48,7 @@ class ShuffleAttention(Attention):
         self.spatial_weight = weight("zeros", "spatial_weight")
         self.spatial_bias = weight("ones", "spatial_bias")
 
-    def embed(self, x: Any) -> tuple[Any, Any]:
+    def prepare(self, x: Any) -> tuple[Any, Any]:
         d = x.shape[-1] // (2 * self.groups)
         z = ops.reshape(x, (-1, *ops.shape(x)[1:-1], self.groups, 2, d))
         z = ops.moveaxis(z, (-3, -2), (1, 2))

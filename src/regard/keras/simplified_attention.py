@@ -28,7 +28,7 @@ class SimplifiedAttention(SequenceAttention):
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
         self.out = parts.dense(width, width, dtype=self.dtype_policy)
 
-    def embed(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
+    def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
         return tuple(parts.divide(x, self.heads) for x in (query, key, value))  # b heads n d
 
     def attention(self, x: tuple[Any, ...], mask: Any, weights: Any) -> Any:

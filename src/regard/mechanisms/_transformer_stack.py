@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -120,7 +119,7 @@ class TransformerLayer(nn.Module):
     ) -> tuple[Tensor, KeysValues]:
         """Read the next positions; give the keys and values of all so far, too."""
         z = self.before(self.self_norm, x)
-        q, k, v = self.self_attention.embed(z, z, z)
+        q, k, v = self.self_attention.prepare(z, z, z)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         x = self.add(self.self_norm, x, self.self_attention.read((q, k, v), mask))
@@ -156,8 +155,6 @@ class TransformerStack(Mechanism):
         super().__init__(d=width)
         positive(width=width, layers=layers)
         self.causal = self.crossed if causal is None else causal
-        symmetries = () if self.causal else ("pixels",)
-        self.card = replace(self.card, train_differs=dropout > 0, equivariant=symmetries)
         norms: dict[str, Any] = dict(eps=eps, bias=bias, device=device, dtype=dtype)
         how: dict[str, Any] = dict(activation=activation, norm=norm, dropout=dropout, **norms)
         how |= dict(crossed=self.crossed, causal=self.causal)

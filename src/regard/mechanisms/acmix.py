@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d
 
 from ..core import neighbours, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
 from ..core.reference import Source, only, rename
@@ -130,10 +131,6 @@ class ACmix(Attention):
         computes="conv+matmul",
         applies="matmul+add",
         kind="convolution",
-        map="b heads k y x",
-        output="b o y x",
-        range="softmax k",
-        inert={"position.bias": "a constant added to all scores of a query cancels in the softmax"},
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ac_mix",),
         differs=(
@@ -145,9 +142,8 @@ class ACmix(Attention):
             "mirrored again and again here; the code needs more than half of a window.",
         ),
         references={"xmu-xiaoma666/External-Attention-pytorch": "b_heads k y x"},
-        example=dict(in_channels=16, window=3),
-        variants=(dict(out_channels=12, heads=2, kernel_size=5, stride=2, window=5),),
     )
+    axes = Axes("b c h w", "b heads k y x", output="b o y x", range="softmax k")
 
     def __init__(
         self,
@@ -192,7 +188,7 @@ class ACmix(Attention):
         nn.init.constant_(self.alpha, 0.5)
         nn.init.constant_(self.beta, 0.5)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.query(x), self.key(x), self.value(x)
         return self.divide(q), self.divide(k), self.divide(v)  # b heads d h w
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive
 from ..core.reference import Source, rename
@@ -102,9 +102,6 @@ class AttentionAugmentedConv(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="convolution",
-        map="b heads n m",
-        output="b o h w",
-        range="softmax",
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("aa_conv", "aaconv", "attention_augmented"),
         differs=(
@@ -119,13 +116,8 @@ class AttentionAugmentedConv(Attention):
                 "values by the large kernel"
             )
         },
-        example=dict(in_channels=16, heads=4, value_width=8),
-        variants=(
-            dict(size=(11, 7), heads=2, key_width=10, out_channels=24),
-            dict(kernel_size=1, bias=False, value_width=None),
-            dict(value_width=16),
-        ),
     )
+    axes = Axes("b c h w", "b heads n m", output="b o h w", range="softmax")
 
     def __init__(
         self,
@@ -159,8 +151,6 @@ class AttentionAugmentedConv(Attention):
         self.heads, self.widths = heads, (key_width, key_width, value_width)
         self.scale = (key_width // heads) ** -0.5
         convolved = out_channels - value_width
-        if size is None and (kernel_size == 1 or not convolved):
-            self.card = replace(self.card, equivariant=("pixels",))
         factory = {"device": device, "dtype": dtype}
         self.qkv = nn.Conv2d(in_channels, sum(self.widths), 1, bias=bias, **factory)
         self.rows = self.columns = self.conv = None
@@ -180,7 +170,7 @@ class AttentionAugmentedConv(Attention):
             nn.init.normal_(self.rows, std=self.scale)
             nn.init.normal_(self.columns, std=self.scale)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         parts = self.qkv(x).flatten(2).mT.split(self.widths, -1)  # b n c
         q, k, v = (pairwise.divide(parts[i], self.heads) for i in range(3))
         if self.rows is not None and self.columns is not None:

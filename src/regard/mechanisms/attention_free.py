@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -70,12 +71,7 @@ class AttentionFree(Attention):
         computes="fc",
         applies="matmul+gate",
         kind="sequence",
-        input="b n c",
-        map="b e 1 m",
-        output="b n c",
-        range="softmax",
         equivariant=("pixels",),
-        inert={"key.bias": "a constant added to all keys of a channel cancels in the softmax"},
         cost=dict(time="n c^2", memory="n c"),
         aliases=("aft", "aft_full", "aft_simple", "aft_local"),
         differs=(
@@ -96,14 +92,8 @@ class AttentionFree(Attention):
             "rish-16/aft-pytorch:AFTSimple": "",
             "xmu-xiaoma666/External-Attention-pytorch": "",
         },
-        example=dict(width=16),
-        variants=(
-            dict(length=11),
-            dict(hidden=24),
-            dict(length=11, window=3, hidden=16),
-            dict(length=11, rank=4),
-        ),
     )
+    axes = Axes("b n c", "b e 1 m", range="softmax")
 
     def __init__(
         self,
@@ -132,9 +122,8 @@ class AttentionFree(Attention):
         self.value = nn.Linear(width, inner, **factory)
         self.out = nn.Identity() if hidden is None else nn.Linear(inner, width, **factory)
         if length is not None:
-            self.sizes["n"] = length
-            cost = dict(time="n^2 c + n c^2", memory="n^2 + n c")
-            self.card = replace(self.card, map="b e n m", equivariant=(), cost=cost)
+            self.fixed_axes["n"] = length
+            self.axes = replace(self.axes, map="b e n m")
             self.rows = nn.Parameter(torch.empty(length, rank or length, **factory))
             if rank is not None:
                 self.columns = nn.Parameter(torch.empty(rank, length, **factory))
@@ -146,7 +135,7 @@ class AttentionFree(Attention):
         for parameter in self.parameters(recurse=False):
             nn.init.normal_(parameter, std=0.01)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.query(x).sigmoid(), self.key(x), self.value(x)  # b n e
 
     def table(self) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Mechanism, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -64,10 +65,6 @@ class AttentionToScale(Mechanism):
         computes="conv",
         applies="select",
         kind="head",
-        input="scores: b k h w, scores1: b k h1 w1, features: b c h w, features1: b c h1 w1",
-        map="b s h w",
-        output="b k h w",
-        range="softmax s",
         cost=dict(time="n c + n k", memory="n c + n k"),
         aliases=("attention_to_scale", "scale_attention", "scale_aware_attention"),
         differs=(
@@ -76,9 +73,13 @@ class AttentionToScale(Mechanism):
             "are joined.",
         ),
         references={"equations": "b s h w"},
-        example=dict(channels=6, hidden=8),
-        variants=(dict(scales=3, hidden=512), dict(align_corners=False)),
         plug=False,
+    )
+    axes = Axes(
+        "scores: b k h w, scores1: b k h1 w1, features: b c h w, features1: b c h1 w1",
+        "b s h w",
+        output="b k h w",
+        range="softmax s",
     )
 
     def __init__(
@@ -100,13 +101,13 @@ class AttentionToScale(Mechanism):
         coarse = [str(i or "") for i in range(scales)]
         inputs = [f"scores{i}: b k h{i} w{i}" for i in coarse]
         inputs += [f"features{i}: b c h{i} w{i}" for i in coarse]
-        self.card = replace(self.card, input=", ".join(inputs))
+        self.axes = replace(self.axes, input=", ".join(inputs))
         factory = {"device": device, "dtype": dtype}
         self.look = nn.Conv2d(scales * channels, hidden, 3, padding=1, **factory)
         self.score = nn.Conv2d(hidden, scales, 1, **factory)
         self.tap = Tap()
 
-    def embed(self, *x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def prepare(self, *x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The scores of each scale and the features of all, in the finest size."""
         like = x[0]
         fine = [
@@ -133,7 +134,7 @@ class AttentionToScale(Mechanism):
         # By number: a traced model has no other way to take them apart.
         x = tuple(x[i] for i in range(2 * self.scales))
         self.check(*x)
-        z = self.embed(*x)
+        z = self.prepare(*x)
         return self.combine(self.tap(self.attention(z)), z)
 
     def count(self, x: Any) -> None:
@@ -141,7 +142,7 @@ class AttentionToScale(Mechanism):
         if not isinstance(x, torch.fx.Proxy) and len(x) != 2 * self.scales:
             raise ValueError(
                 f"{type(self).__name__}: expected scores and features of {self.scales} scales "
-                f"({self.card.input}), got {len(x)} inputs"
+                f"({self.axes.input}), got {len(x)} inputs"
             )
 
     @classmethod

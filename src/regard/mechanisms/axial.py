@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise, precision
 from ..core.attention import Attention, Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.reference import Source, rename
@@ -65,8 +66,6 @@ class Axial(Attention):
         computes="fc+matmul",
         applies="matmul",
         kind="relation",
-        map="h: b w heads h h, w: b h heads w w",
-        range="softmax",
         cost=dict(time="n h c + n w c + n c^2", memory="n c"),
         aliases=("axial", "axial_attention", "axial_transformer", "axial_deeplab"),
         differs=(
@@ -81,18 +80,8 @@ class Axial(Attention):
             "csrhddlam/axial-deeplab": "",
             "xmu-xiaoma666/External-Attention-pytorch": "",
         },
-        example=dict(channels=16, heads=4),
-        variants=(
-            dict(heads=3, head_channels=5, compose="chain"),
-            dict(dims=1),
-            dict(dims=3, compose="chain"),
-        ),
-        exempt={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "it grows with n (h + w), which is no whole power of n"
-            )
-        },
     )
+    axes = Axes("b c h w", "h: b w heads h h, w: b h heads w w", range="softmax")
 
     def __init__(
         self,
@@ -114,20 +103,18 @@ class Axial(Attention):
         positive(channels=channels, heads=heads, head_channels=head_channels)
         self.chained = compose == "chain"
         axes = GRIDS[dims].split()
-        self.card = replace(
-            self.card,
+        self.axes = replace(
+            self.axes,
             input=f"b c {GRIDS[dims]}",
             map=", ".join(_axes_of_the_map(axes, axis) for axis in axes),
             output=f"b c {GRIDS[dims]}",
-            domain="spatial+temporal" if dims == 3 else "spatial",
-            equivariant={1: ("pixels",), 2: (), 3: ("frames",)}[dims],
         )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.along = nn.ModuleList(
             _Along(1 + i, channels, heads, head_channels, **factory) for i in range(dims)
         )
 
-    def embed(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
         return x.movedim(1, -1)  # b * c
 
     def attention(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -219,23 +206,15 @@ class PositionSensitiveAxial(Attention):
         code="https://github.com/csrhddlam/axial-deeplab",
         licence="Apache-2.0",
         computes="conv+matmul",
-        map="b w heads h h",
         train_differs=True,
-        inert={"norm_scores.bias": "a constant added to all scores of a query cancels"},
         cost=dict(time="n h c + n c^2", memory="n h + n c"),
         differs=(
             "The paper's equations have no norms; the authors' code, and this class, has three.",
             "The authors' layer can end in an average pool (stride); that is a layer of its own.",
         ),
         references={"csrhddlam/axial-deeplab": ""},
-        example=dict(channels=12, heads=2, size=11),
-        variants=(dict(axis="w", size=7, out_channels=16), dict(heads=3)),
-        exempt={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "the length of one axis is fixed, so that n cannot grow along both"
-            )
-        },
     )
+    axes = Axes("b c h w", "b w heads h h", range="softmax")
 
     def __init__(
         self,
@@ -254,10 +233,10 @@ class PositionSensitiveAxial(Attention):
         positive(channels=channels, heads=heads, size=size)
         divides(out_channels=out_channels, twice_the_heads=2 * heads)
         self.heads, self.size, self.axis = heads, size, axis
-        self.card = replace(
-            self.card,
+        self.axes = replace(
+            self.axes,
             map=_axes_of_the_map(["h", "w"], axis).partition(": ")[2],
-            output=self.card.output if out_channels == channels else "b o h w",
+            output=self.axes.output if out_channels == channels else "b o h w",
         )
         width = out_channels // heads
         self.widths = [width // 2, width // 2, width]
@@ -275,7 +254,7 @@ class PositionSensitiveAxial(Attention):
         nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
         nn.init.normal_(self.positions, std=self.widths[2] ** -0.5)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1))  # b heads 2d h w
         x = x.permute(0, 4, 1, 3, 2) if self.axis == "h" else x.permute(0, 3, 1, 4, 2)
         q, k, v = x.split(self.widths, 4)
@@ -364,20 +343,15 @@ class AxialTransformer(Mechanism):
         title="Axial transformer for images",
         computes="conv+fc+matmul",
         kind="network",
-        map="",
         differs=(
             "The code whose weights can be loaded computes activations again on the way back, and "
             "gives the parameters no gradients where the input needs none; here they are kept.",
             "The norm of the convolutions divides by the deviation plus 1e-5, as in that code.",
         ),
         references={"xmu-xiaoma666/External-Attention-pytorch": ""},
-        example=dict(channels=8, depth=1, heads=2),
-        variants=(
-            dict(depth=2, heads=3, head_channels=4, size=(11, 7)),
-            dict(reversible=False),
-        ),
         plug=False,
     )
+    axes = Axes("b c h w", "", range="softmax")
 
     def __init__(
         self,

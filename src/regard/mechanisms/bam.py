@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
 from ..core.reference import Source, rename
@@ -60,7 +61,6 @@ class BAM(Attention):
         computes="pool+fc+conv",
         applies="gate",
         kind="gate",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("bam", "bottleneck_attention"),
@@ -82,9 +82,8 @@ class BAM(Attention):
                 "maps survive, and then as 1 x 1"
             )
         },
-        example=dict(channels=16, reduction=2),
-        variants=(dict(fusion="sum", norm="last"), dict(dilation=2)),
     )
+    axes = Axes("b c h w", "b c h w", range="unit")
 
     def __init__(
         self,

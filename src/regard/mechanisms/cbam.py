@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
 from ..core.reference import Source, only, rename
@@ -75,8 +76,6 @@ class CBAM(Attention):
         computes="pool+fc+conv",
         applies="gate",
         kind="gate",
-        range="unit",
-        parts=dict(channel="b c 1 1", spatial="b 1 h w"),
         train_differs=True,
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("cbam", "convolutional_block_attention"),
@@ -93,14 +92,9 @@ class CBAM(Attention):
         refuses={
             "timm:LightCbamModule": "it reads one average of both pools, and one of both planes"
         },
-        example=dict(channels=16, reduction=4),
-        variants=(
-            dict(norm=False, planes="mean-max", bias=False),
-            dict(kernel_size=3, hidden=3),
-            dict(residual=True, spatial_bias=True, norm=False),
-            dict(pools=("mean", "max", "l2", "logsumexp")),
-            dict(spatial=False),
-        ),
+    )
+    axes = Axes(
+        "b c h w", "b c h w", parts=dict(channel="b c 1 1", spatial="b 1 h w"), range="unit"
     )
 
     def __init__(
@@ -136,16 +130,8 @@ class CBAM(Attention):
         self.spatial = spatial
         self.residual = residual
         if not spatial:
-            self.card = replace(
-                self.card,
-                map="b c 1 1",
-                parts={"channel": "b c 1 1"},
-                equivariant=("pixels",),
-                map_invariant=("pixels",),
-                train_differs=False,
-            )
+            self.axes = replace(self.axes, map="b c 1 1", parts={"channel": "b c 1 1"})
             return
-        self.card = replace(self.card, train_differs=norm)
         factory = {"device": device, "dtype": dtype}
         how = {"padding": kernel_size // 2, "bias": spatial_bias}
         self.look = nn.Conv2d(2, 1, kernel_size, **how, **factory)

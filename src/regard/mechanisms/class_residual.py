@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d, normalize
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
 from ..core.reference import Source, rename
@@ -81,9 +82,6 @@ class ClassResidual(Attention):
         computes="fc",
         applies="matmul+add",
         kind="head",
-        map="b heads k n",
-        output="b k",
-        range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("csra", "residual_attention"),
@@ -98,14 +96,8 @@ class ClassResidual(Attention):
             "Kevinz-code/CSRA:MHA": "",
             "xmu-xiaoma666/External-Attention-pytorch": "",
         },
-        example=dict(channels=16, classes=5, heads=2),
-        variants=(
-            dict(heads=1),
-            dict(heads=4, residual=0.3),
-            dict(heads=1, temperatures=("max",), normalize=False),
-            dict(temperatures=(0.5, 3.0)),
-        ),
     )
+    axes = Axes("b c h w", "b heads k n", output="b k", range="softmax")
 
     def __init__(
         self,
@@ -134,14 +126,14 @@ class ClassResidual(Attention):
                 above_zero(temperatures=temperature)
         self.temperatures = chosen
         only_max = set(chosen) == {"max"}
-        self.card = replace(
-            self.card,
+        self.axes = replace(
+            self.axes,
             map="b heads k n" if heads > 1 else "b 1 k n",
             range="unit" if only_max else "softmax",
         )
         self.classify = nn.Linear(channels, heads * classes, False, device, dtype)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
         w = self.classify.weight
         w = normalize(w, dim=1) if self.normalize else w
         s = conv2d(x, w[:, :, None, None])  # faster than a product with a matrix for each image

@@ -12,6 +12,7 @@ from torch.nn.functional import silu
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, per_axis, positive, probability
 from ..core.mixed_conv import MixedConv, Padding
@@ -70,9 +71,6 @@ class CondConv(Attention):
         computes="pool+fc",
         applies="select",
         kind="convolution",
-        map="b e",
-        output="b o y x",
-        range="unit",
         map_invariant=("pixels",),
         cost=dict(time="n c^2", memory="n c"),
         aliases=("condconv", "conditional_convolution"),
@@ -87,13 +85,8 @@ class CondConv(Attention):
             "nibuiro/CondConv-pytorch": "b e",
             "xmu-xiaoma666/External-Attention-pytorch": "b e",
         },
-        example=dict(in_channels=8, experts=3),
-        variants=(
-            dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=True),
-            dict(kernel_size=1, padding="valid", bias=True, mix_bias=False),
-            dict(dilation=2, dropout=0.5, route_bias=False),
-        ),
     )
+    axes = Axes("b c h w", "b e", output="b o y x", range="unit")
 
     def __init__(
         self,
@@ -132,8 +125,6 @@ class CondConv(Attention):
             mix_bias=mix_bias,
             **factory,
         )
-        if dropout:
-            self.card = replace(self.card, train_differs=True)
 
     def attention(self, x: Tensor) -> Tensor:
         return self.route(self.drop(grid.mean(x))).sigmoid()
@@ -219,14 +210,8 @@ class CondConvBlock(Attention):
     torch.Size([2, 16, 9, 7])
     """
 
-    card = replace(
-        CondConv.card,
-        computes="pool+fc",
-        train_differs=True,
-        references={},
-        example=dict(in_channels=6, experts=3, expansion=2),
-        variants=(dict(out_channels=8, kernel_size=5, stride=2),),
-    )
+    card = replace(CondConv.card, computes="pool+fc", train_differs=True, references={})
+    axes = Axes("b c h w", "b e", output="b o y x", range="unit")
 
     def __init__(
         self,

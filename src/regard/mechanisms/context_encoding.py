@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
 from ..core.reference import Source, rename
@@ -71,10 +72,6 @@ class ContextEncoding(Attention):
         computes="conv+matmul+fc",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c 1*",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         train_differs=True,
@@ -92,9 +89,8 @@ class ContextEncoding(Attention):
             "zhanghang1989/PyTorch-Encoding:EncModule": "b c",
             "zhanghang1989/PyTorch-Encoding:SegmentationLosses": "",
         },
-        example=dict(channels=16, codewords=6),
-        variants=(dict(classes=5), dict(pool="sum", residual=False)),
     )
+    axes = Axes("b c *", "b c 1*", range="unit")
 
     def __init__(
         self,
@@ -121,10 +117,10 @@ class ContextEncoding(Attention):
         self.gate = nn.Linear(channels, channels, **factory)
         if classes is not None:
             positive(classes=classes)
-            self.card = replace(self.card, output="b c *, b k")
+            self.axes = replace(self.axes, output="b c *, b k")
             self.classify = nn.Linear(channels, classes, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.norm(self.project(x.flatten(2))).relu()
         e = self.norm_codewords(self.encoding(z)).relu()  # b k c
         return x, e.mean(1) if self.pool == "mean" else e.sum(1)
@@ -197,16 +193,12 @@ class CodewordEncoding(Attention):
         computes="matmul",
         applies="matmul",
         kind="relation",
-        map="b n k",
-        output="b k c",
-        range="softmax",
         equivariant=("pixels",),
         map_invariant=(),
         train_differs=False,
         cost=dict(time="n k c", memory="n k"),
-        example=dict(channels=12, codewords=5),
-        variants=(dict(codewords=32),),
     )
+    axes = Axes("b c *", "b n k", output="b k c", range="softmax")
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch.nn.functional import pad, silu
 
 from ..core import grid, neighbours, precision
 from ..core.attention import Attention, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
 from ..core.reference import Source, rename
@@ -66,9 +67,6 @@ class ContextualTransformer(Attention):
         computes="conv+pool+fc",
         applies="matmul+select",
         kind="relation",
-        map="b k c 1 1",
-        parts=dict(local="b g j h w"),
-        range="softmax k",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("cot", "cotnet", "cot_attention"),
@@ -84,9 +82,8 @@ class ContextualTransformer(Attention):
                 "no neighbours"
             )
         },
-        example=dict(channels=16),
-        variants=(dict(kernel_size=5, hidden=6, groups=2, share=4),),
     )
+    axes = Axes("b c h w", "b k c 1 1", parts=dict(local="b g j h w"), range="softmax k")
 
     def __init__(
         self,
@@ -133,7 +130,7 @@ class ContextualTransformer(Attention):
         self.select = nn.Conv2d(hidden, 2 * channels, 1, **factory)
         self.tap_local = Tap()
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         near = self.near(x)
         w = self.look(torch.cat([x, near], 1)).unflatten(1, (-1, self.kernel_size**2))
         far = self.gather(self.tap_local(w), self.value(x))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import hardswish
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, only, rename
@@ -56,8 +57,6 @@ class Coordinate(Attention):
         computes="pool+conv",
         applies="gate",
         kind="gate",
-        map="h: b c h 1, w: b c 1 w",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c", memory="n c"),
         aliases=("coord", "coordatt", "coordinate_attention", "ca"),
@@ -76,9 +75,8 @@ class Coordinate(Attention):
                 "it has no norm, and one gate for the sum of the row's and the column's score"
             )
         },
-        example=dict(channels=16, reduction=4),
-        variants=(dict(reduction=1), dict(floor=3)),
     )
+    axes = Axes("b c h w", "h: b c h 1, w: b c 1 w", range="unit")
 
     def __init__(
         self,

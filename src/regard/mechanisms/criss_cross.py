@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability, reduced
 from ..core.reference import Source, rename
@@ -68,10 +69,7 @@ class CrissCross(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b h w k, b h w k",
-        range="softmax",
         identity_at_init=True,
-        inert={"key.bias": "a constant added to a query's scores cancels in the softmax"},
         cost=dict(time="n h c + n w c + n c^2", memory="n h + n w + n c"),
         aliases=("ccnet", "criss_cross_attention", "cca", "rcca"),
         differs=(
@@ -85,14 +83,8 @@ class CrissCross(Attention):
             "speedinghzl/CCNet:RCCAModule": "b h w k",
             "xmu-xiaoma666/External-Attention-pytorch": "",
         },
-        example=dict(channels=16, reduction=4),
-        variants=(dict(recurrence=1), dict(recurrence=3)),
-        exempt={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "it grows with n (h + w), which is no whole power of n"
-            )
-        },
     )
+    axes = Axes("b c h w", "b h w k, b h w k", range="softmax")
 
     def __init__(
         self,
@@ -107,7 +99,7 @@ class CrissCross(Attention):
         hidden = reduced(channels, reduction)
         positive(recurrence=recurrence)
         self.recurrence = recurrence
-        self.card = replace(self.card, map=", ".join(["b h w k"] * recurrence))
+        self.axes = replace(self.axes, map=", ".join(["b h w k"] * recurrence))
         factory = {"device": device, "dtype": dtype}
         self.query = nn.Conv2d(channels, hidden, 1, **factory)
         self.key = nn.Conv2d(channels, hidden, 1, **factory)

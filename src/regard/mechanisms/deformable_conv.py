@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.mixed_conv import Padding
@@ -189,9 +190,6 @@ class DeformableConv(Attention):
         computes="conv",
         applies="sample",
         kind="convolution",
-        map="offset: b g k 2 y x, modulator: b g k y x",
-        output="b o y x",
-        range="offset",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("dcn", "dcnv1", "dcnv2", "deform_conv", "modulated_deform_conv"),
         differs=(
@@ -207,13 +205,9 @@ class DeformableConv(Attention):
             "developer0hye/PyTorch-Deformable-Convolution-v2": "",
             "equations": "",
         },
-        example=dict(in_channels=6),
-        variants=(
-            dict(modulator=None, kernel_size=2, padding="same", groups=2, offset_groups=3),
-            dict(modulator="doubled", out_channels=12, stride=(2, 1), groups=3, bias=False),
-            dict(kernel_size=(3, 5), dilation=2, offset_groups=2),
-            dict(kernel_size=1, padding="valid"),
-        ),
+    )
+    axes = Axes(
+        "b c h w", "offset: b g k 2 y x, modulator: b g k y x", output="b o y x", range="offset"
     )
 
     def __init__(
@@ -257,7 +251,7 @@ class DeformableConv(Attention):
         self.modulator = modulator
         places = 2 * math.prod(self.shape)
         if modulator is None:
-            self.card = replace(self.card, map="offset: b g k 2 y x")
+            self.axes = replace(self.axes, map="offset: b g k 2 y x")
         else:
             places += math.prod(self.shape)
         how = {"stride": steps, "padding": padding, "dilation": dilation}
@@ -275,7 +269,7 @@ class DeformableConv(Attention):
         nn.init.zeros_(self.place.weight)
         nn.init.zeros_(self.place.bias)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
         return pad(x, (0, self.extra[1], 0, self.extra[0])) if any(self.extra) else x
 
     def attention(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:

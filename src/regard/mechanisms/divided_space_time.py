@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, positive
 from ..core.reference import Source, rename
@@ -71,10 +72,6 @@ class DividedSpaceTime(Attention):
         computes="fc+matmul",
         applies="matmul",
         kind="relation",
-        input="b c t h w",
-        map="time: b p heads t t, space: b t heads p p",
-        output="b c t h w",
-        range="softmax",
         equivariant=("frames",),
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("timesformer", "divided_attention", "divided_space_time_attention"),
@@ -89,12 +86,8 @@ class DividedSpaceTime(Attention):
             "argument, and for loading their weights one of theirs: T.",
         ),
         references={"facebookresearch/TimeSformer": "b_p heads t t, space: b_t heads p p"},
-        example=dict(channels=8, heads=2, hidden=12),
-        variants=(
-            dict(frames=2, qkv_bias=False),
-            dict(time_layer=False, eps=1e-3),
-        ),
     )
+    axes = Axes("b c t h w", "time: b p heads t t, space: b t heads p p", range="softmax")
 
     def __init__(
         self,
@@ -117,12 +110,11 @@ class DividedSpaceTime(Attention):
         self.frames = frames
         if frames is not None:
             positive(frames=frames)
-            self.card = replace(
-                self.card,
+            self.axes = replace(
+                self.axes,
                 input="b n c",
                 map="time: b p heads t t, space: b t heads m m",
                 output="b n c",
-                equivariant=(),
             )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.time = _Heads(channels, heads, qkv_bias, eps, **factory)
@@ -151,10 +143,10 @@ class DividedSpaceTime(Attention):
         if (x.shape[1] - 1) % self.frames:
             raise ValueError(
                 f"{type(self).__name__}: expected 1 + a multiple of {self.frames} on axis n of "
-                f"({self.card.input}), got {x.shape[1]}: {tuple(x.shape)}"
+                f"({self.axes.input}), got {x.shape[1]}: {tuple(x.shape)}"
             )
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.frames is None:
             return x, x.flatten(3).permute(0, 3, 2, 1), None  # b p t c
         return x, x[:, 1:].unflatten(1, (-1, self.frames)), x[:, :1]

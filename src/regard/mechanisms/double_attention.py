@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
 from ..core.reference import Source, rename
@@ -68,12 +69,7 @@ class DoubleAttention(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        input="b c *",
-        map="gather: b k n, distribute: b n k",
-        output="b c *",
-        range="softmax",
         equivariant=("pixels",),
-        inert={"gather.bias": "a constant added to a descriptor's scores cancels in the softmax"},
         cost=dict(time="n c^2", memory="n c"),
         aliases=("a2", "a2_net", "a2_nets", "a2_attention"),
         differs=(
@@ -92,13 +88,8 @@ class DoubleAttention(Attention):
                 "it takes both softmaxes over the images of the batch"
             )
         },
-        example=dict(channels=16),
-        variants=(
-            dict(hidden=6, descriptors=5, residual=False),
-            dict(reduction=2, expand=False, residual=False),
-            dict(frames=2),
-        ),
     )
+    axes = Axes("b c *", "gather: b k n, distribute: b n k", range="softmax")
 
     def __init__(
         self,
@@ -127,15 +118,14 @@ class DoubleAttention(Attention):
             )
         self.residual, self.frames = residual, frames
         if not expand:
-            self.card = replace(self.card, output="b o *")
+            self.axes = replace(self.axes, output="b o *")
         if frames > 1:
-            self.multiples = {"s": frames}
-            self.card = replace(
-                self.card,
+            self.divisors = {"s": frames}
+            self.axes = replace(
+                self.axes,
                 input="s c *",
                 map="gather: b k p, distribute: b p k",
                 output="s c *" if expand else "s o *",
-                exempt={"images_are_independent": "an image is a frame that sees its video"},
             )
         factory = {"device": device, "dtype": dtype}
         self.gather = nn.Linear(channels, descriptors, **factory)
@@ -143,7 +133,7 @@ class DoubleAttention(Attention):
         self.value = nn.Linear(channels, hidden, **factory)
         self.expand = nn.Linear(hidden, channels, **factory) if expand else nn.Identity()
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.frames == 1:
             return x, x.flatten(2)
         return x, x.unflatten(0, (-1, self.frames)).transpose(1, 2).flatten(2)  # b c (t *)

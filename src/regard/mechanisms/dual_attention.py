@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability, reduced
 from ..core.reference import Source, rename
@@ -67,8 +68,6 @@ class DualAttention(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="position: b n n, channel: b c c",
-        range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n^2 c + n c^2", memory="n c + c^2"),
         aliases=("danet", "danet_position", "danet_channel"),
@@ -90,10 +89,8 @@ class DualAttention(Attention):
                 "and an output layer over the positions"
             )
         },
-        example=dict(channels=16, reduction=4),
-        variants=(dict(energy="like"),),
-        inert={"position.key.bias": "a constant added to a query's scores cancels in the softmax"},
     )
+    axes = Axes("b c h w", "position: b n n, channel: b c c", range="softmax")
 
     def __init__(
         self,
@@ -171,14 +168,9 @@ class PositionAttention(Attention):
     """
 
     card = replace(
-        DualAttention.card,
-        map="b n n",
-        identity_at_init=True,
-        cost=dict(time="n^2 c + n c^2", memory="n c"),
-        example=dict(channels=12, reduction=3),
-        variants=(dict(reduction=8),),
-        inert={"key.bias": "a constant added to a query's scores cancels in the softmax"},
+        DualAttention.card, identity_at_init=True, cost=dict(time="n^2 c + n c^2", memory="n c")
     )
+    axes = Axes("b c h w", "b n n", range="softmax")
 
     def __init__(
         self,
@@ -249,14 +241,12 @@ class ChannelAttention(Attention):
 
     card = replace(
         DualAttention.card,
-        map="b c c",
         equivariant=("pixels", "channels"),
         map_invariant=("pixels",),
         identity_at_init=True,
         cost=dict(time="n c^2", memory="n c + c^2"),
-        example=dict(channels=16),
-        inert={},
     )
+    axes = Axes("b c h w", "b c c", range="softmax")
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive, reduced
 from ..core.mixed_conv import MixedConv, Padding
@@ -83,9 +84,6 @@ class DynamicConv(Attention):
         computes="pool+fc",
         applies="select",
         kind="convolution",
-        map="b k",
-        output="b o y x",
-        range="softmax",
         map_invariant=("pixels",),
         cost=dict(time="n c^2", memory="n c"),
         aliases=("dynamic_conv", "dyconv", "dynamic_convolution"),
@@ -101,14 +99,8 @@ class DynamicConv(Attention):
             "kaijieshi7/Dynamic-convolution-Pytorch": "b k",
             "xmu-xiaoma666/External-Attention-pytorch": "b k",
         },
-        example=dict(in_channels=8),
-        variants=(
-            dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=False),
-            dict(kernels=3, kernel_size=1, padding="valid", temperature=4.0),
-            dict(dims=1, reduction=2, dilation=2),
-            dict(dims=3, hidden=5, score_bias=False),
-        ),
     )
+    axes = Axes("b c h w", "b k", output="b o y x", range="softmax")
 
     def __init__(
         self,
@@ -136,7 +128,7 @@ class DynamicConv(Attention):
         one_of((1, 2, 3), dims=dims)
         above_zero(temperature=temperature)
         self.temperature = temperature
-        self.card = replace(self.card, input=INPUT[dims], output=OUTPUT[dims])
+        self.axes = replace(self.axes, input=INPUT[dims], output=OUTPUT[dims])
         factory = {"device": device, "dtype": dtype}
         self.squeeze = nn.Linear(in_channels, hidden, bias=False, **factory)
         self.select = nn.Linear(hidden, kernels, bias=score_bias, **factory)

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
 from ..core.reference import Source, only, rename
@@ -75,10 +76,6 @@ class ECA(Attention):
         computes="pool+conv",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c 1*",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
@@ -96,9 +93,8 @@ class ECA(Attention):
         refuses={
             "timm:CecaModule": "it bends the channels to a ring, on which the last is by the first"
         },
-        example=dict(channels=16),
-        variants=(dict(kernel_size=5), dict(bias=True)),
     )
+    axes = Axes("b c *", "b c 1*", range="unit")
 
     def __init__(
         self,

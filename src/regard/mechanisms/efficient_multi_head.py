@@ -12,6 +12,7 @@ from torch.nn.functional import layer_norm, pixel_shuffle
 
 from ..core import pairwise, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
 from ..core.reference import Source, rename, unstack
@@ -83,8 +84,6 @@ class EfficientMultiHead(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b heads n m",
-        range="real",
         cost=dict(time="n^2 c + n c^2", memory="n^2 + n c"),
         aliases=("emsa", "rest", "efficient_multi_head_self_attention"),
         differs=(
@@ -99,22 +98,8 @@ class EfficientMultiHead(Attention):
             "wofmanaf/ResT": "b heads n m",
             "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
         },
-        example=dict(channels=16),
-        variants=(
-            dict(transform=False, heads=2),
-            dict(transform=False, upsample=True, bias=False),
-            dict(upsample=True, reduction=1),
-            dict(reduction=1, head_width=3, value_head_width=5),
-            dict(heads=1, reduction=4),
-            dict(dropout=0.5),
-        ),
-        inert={
-            "key.bias": "a constant added to all scores of a query cancels in the softmax",
-            "mix.bias": "a constant added to all scores of a head cancels in the softmax",
-            "value.bias": "the rows of a normalised map sum to zero, and take a constant with them",
-            "shrink_norm.bias": "a constant in keys and values, which cancels in both",
-        },
     )
+    axes = Axes("b c h w", "b heads n m")
 
     def __init__(
         self,
@@ -134,7 +119,7 @@ class EfficientMultiHead(Attention):
         positive(channels=channels, heads=heads, reduction=reduction)
         super().__init__(c=channels, heads=heads)
         if upsample and reduction > 1:
-            self.multiples = {"h": reduction, "w": reduction}
+            self.divisors = {"h": reduction, "w": reduction}
         if head_width is None:
             divides(channels=channels, heads=heads)
             head_width = channels // heads
@@ -143,16 +128,7 @@ class EfficientMultiHead(Attention):
         probability(dropout=dropout)
         transform = transform and heads > 1
         self.heads, self.reduction, self.scale = heads, reduction, head_width**-0.5
-        cancels = transform and not upsample
-        inert = {"key": True, "mix": transform, "value": cancels, "shrink_norm": cancels}
-        self.card = replace(
-            self.card,
-            range="real" if transform else "softmax",
-            equivariant=("pixels",) if reduction == 1 and not upsample else (),
-            train_differs=dropout > 0,
-            inert={n: why for n, why in self.card.inert.items() if inert[n.partition(".")[0]]},
-            cost=self.card.cost if transform else {**self.card.cost, "memory": "n c"},
-        )
+        self.axes = replace(self.axes, range="real" if transform else "softmax")
         factory = {"device": device, "dtype": dtype}
         inner = heads * value_head_width
         eps = 1e-6 if upsample else 1e-5
@@ -173,7 +149,7 @@ class EfficientMultiHead(Attention):
             self.grow_norm = nn.LayerNorm(inner, eps, **factory)
         self.out = nn.Linear(inner, channels, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if self.shrink is None or self.shrink_norm is None:
             source = x.flatten(2).mT  # b m c
         else:

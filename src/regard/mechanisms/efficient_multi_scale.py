@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd
 from ..core.reference import Source, rename
@@ -68,8 +69,6 @@ class EfficientMultiScale(Attention):
         computes="pool+conv+matmul",
         applies="gate",
         kind="gate",
-        map="b g h w",
-        range="unit",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ema_multiscale", "ema"),
         differs=(
@@ -77,9 +76,8 @@ class EfficientMultiScale(Attention):
             "one of the two summaries never sees the input; it is taken from the bias here.",
         ),
         references={"YOLOonMe/EMA-attention-module": "b_g 1 h w"},
-        example=dict(channels=16, groups=4),
-        variants=(dict(groups=2, kernel_size=5),),
     )
+    axes = Axes("b c h w", "b g h w", range="unit")
 
     def __init__(
         self,

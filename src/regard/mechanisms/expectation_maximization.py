@@ -12,6 +12,7 @@ from torch.linalg import vector_norm
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -77,11 +78,8 @@ class ExpectationMaximization(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b n k",
-        range="softmax",
         equivariant=("pixels",),
         train_differs=True,
-        inert={"before.*": "the EM steps behind it are taken without gradients"},
         cost=dict(time="n c^2 + n c k", memory="n c + n k"),
         aliases=("emanet", "ema", "emau", "em_attention"),
         differs=(
@@ -91,9 +89,8 @@ class ExpectationMaximization(Attention):
             "not learn, and the input gets its gradient past the attention.",
         ),
         references={"XiaLiPKU/EMANet": "b n k"},
-        example=dict(channels=16, bases=6),
-        variants=(dict(steps=1, give_bases=True), dict(momentum=0.5), dict(momentum=1.0)),
     )
+    axes = Axes("b c h w", "b n k", range="softmax")
 
     def __init__(
         self,
@@ -112,7 +109,7 @@ class ExpectationMaximization(Attention):
             raise ValueError(f"momentum must be between 0 and 1, got {momentum!r}")
         self.steps, self.momentum, self.give_bases = steps, momentum, give_bases
         if give_bases:
-            self.card = replace(self.card, output="b c h w, b c k")
+            self.axes = replace(self.axes, output="b c h w, b c k")
         factory = {"device": device, "dtype": dtype}
         self.before = nn.Conv2d(channels, channels, 1, **factory)
         self.register_buffer("bases", torch.empty(channels, bases, **factory))
@@ -132,7 +129,7 @@ class ExpectationMaximization(Attention):
         with torch.no_grad():
             self.bases.copy_(_unit(self.bases.normal_()))
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.before(x).flatten(2).detach()  # b c h w, b c n
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..core import pairwise, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive
 from ..core.reference import Source, rename
-
-CANCELS = "a constant added to all scores of a slot cancels in the softmax over the tokens"
 
 
 class ExternalAttention(Attention):
@@ -64,10 +63,6 @@ class ExternalAttention(Attention):
         computes="fc",
         applies="matmul",
         kind="sequence",
-        input="b n c",
-        map="b n s",
-        output="b n c",
-        range="softmax n",
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("external", "eanet"),
@@ -84,9 +79,8 @@ class ExternalAttention(Attention):
             "MenghaoGuo/EANet:Attention": "b heads n s",
             "xmu-xiaoma666/External-Attention-pytorch": "b n s",
         },
-        example=dict(width=16, slots=12),
-        variants=(dict(form="block"), dict(form="heads", heads=2), dict(eps=0.1)),
     )
+    axes = Axes("b n c", "b n s", range="softmax n")
 
     def __init__(
         self,
@@ -109,19 +103,12 @@ class ExternalAttention(Attention):
         factory = {"device": device, "dtype": dtype}
         inner, bias = width, False
         if form == "block":
-            self.card = replace(
-                self.card,
-                input="b c h w",
-                output="b c h w",
-                train_differs=True,
-                inert={"before.bias": CANCELS},
-            )
+            self.axes = replace(self.axes, input="b c h w", output="b c h w")
             self.before = nn.Conv2d(width, width, 1, **factory)
         elif form == "heads":
             divides(width=width, heads=heads)
             self.heads = 4 * heads
-            inert = {"before.bias": CANCELS, "keys.bias": CANCELS}
-            self.card = replace(self.card, map="b heads n s", inert=inert)
+            self.axes = replace(self.axes, map="b heads n s")
             self.before = nn.Linear(width, 4 * width, **factory)
             inner, bias = width // heads, True
         self.keys = nn.Linear(inner, slots, bias, **factory)
@@ -134,7 +121,7 @@ class ExternalAttention(Attention):
         elif form == "heads":
             self.after = nn.Linear(4 * width, width, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.form == "block":
             return x, self.before(x).flatten(2).mT  # b n c
         if self.form == "heads":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, reduced
 from ..core.reference import Source, rename
@@ -71,8 +72,6 @@ class FCA(Attention):
         computes="pool+fc",
         applies="gate",
         kind="gate",
-        map="b c 1 1",
-        range="unit",
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("fca", "fcanet", "frequency_channel", "multi_spectral"),
         differs=(
@@ -83,13 +82,8 @@ class FCA(Attention):
             "The authors' cosines are rounded to single precision; here they have the module's.",
         ),
         references={"cfzd/FcaNet": "b c"},
-        example=dict(channels=16, reduction=4, frequencies=8),
-        variants=(
-            dict(selection="low", frequencies=4),
-            dict(selection="bot", size=(14, 9)),
-            dict(frequencies=16),
-        ),
     )
+    axes = Axes("b c h w", "b c 1 1", range="unit")
 
     def __init__(
         self,

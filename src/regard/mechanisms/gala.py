@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
 from ..core.reference import Source, rename
@@ -64,7 +65,6 @@ class GALA(Attention):
         computes="pool+fc+conv",
         applies="gate",
         kind="gate",
-        range="unit",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("gala", "global_and_local_attention"),
         differs=(
@@ -73,13 +73,8 @@ class GALA(Attention):
             "none of it (squash='tanh', rectify=False, kernels=()).",
         ),
         references={"serre-lab/gala_tpu": "b c h w", "equations": "b c h w"},
-        example=dict(channels=16, reduction=2),
-        variants=(
-            dict(kernels=(), squash="tanh", rectify=False),
-            dict(kernels=(3, 5), interaction="additive"),
-            dict(interaction="multiplicative"),
-        ),
     )
+    axes = Axes("b c h w", "b c h w", range="unit")
 
     def __init__(
         self,
@@ -101,11 +96,7 @@ class GALA(Attention):
             odd(kernels=kernel)
         self.kernels = tuple(kernels)
         self.interaction, self.squash, self.rectify = interaction, squash, rectify
-        self.card = replace(
-            self.card,
-            range="unit" if squash == "sigmoid" else "real",
-            equivariant=() if any(kernel > 1 for kernel in kernels) else ("pixels",),
-        )
+        self.axes = replace(self.axes, range="unit" if squash == "sigmoid" else "real")
         factory = {"device": device, "dtype": dtype}
         self.squeeze = nn.Linear(channels, hidden, **factory)
         self.excite = nn.Linear(hidden, channels, **factory)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.attention import Attention, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, reduced
 from ..core.reference import Source, rename
@@ -51,9 +52,8 @@ class GAM(Attention):
 
     card = Card(
         title="Global Attention Mechanism",
-        paper=(
-            "Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions"
-        ),
+        paper="Global Attention Mechanism: Retain Information to Enhance Channel-Spatial "
+        "Interactions",
         authors=("Yichao Liu", "Zongru Shao", "Nico Hoffmann"),
         venue="arXiv",
         year=2021,
@@ -62,7 +62,6 @@ class GAM(Attention):
         computes="fc+conv",
         applies="gate",
         kind="gate",
-        parts=dict(channel="b c h w", spatial="b c h w"),
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=(
@@ -76,12 +75,8 @@ class GAM(Attention):
             "and shuffles the channels, but does not say where: here it is between the two.",
         ),
         references={"northBeggar/Plug-and-Play": "channel: b c h w, spatial: b c h w"},
-        example=dict(channels=16),
-        variants=(
-            dict(sigmoid=True),
-            dict(reduction=2, groups=4, kernel_size=3),
-        ),
     )
+    axes = Axes("b c h w", "b c h w", parts=dict(channel="b c h w", spatial="b c h w"))
 
     def __init__(
         self,
@@ -100,7 +95,7 @@ class GAM(Attention):
         divides(channels=channels, groups=groups)
         divides(hidden=hidden, groups=groups)
         self.sigmoid, self.groups = sigmoid, groups
-        self.card = replace(self.card, range="unit" if sigmoid else "real")
+        self.axes = replace(self.axes, range="unit" if sigmoid else "real")
         factory = {"device": device, "dtype": dtype}
         how = {"padding": kernel_size // 2, "groups": groups, **factory}
         self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)

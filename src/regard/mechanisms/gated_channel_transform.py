@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
 from ..core.reference import Source
@@ -57,9 +58,6 @@ class GatedChannelTransform(Attention):
         computes="pool",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c 1*",
-        output="b c *",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         identity_at_init=True,
@@ -70,9 +68,8 @@ class GatedChannelTransform(Attention):
             "paper adds it to the sum, which is epsilon / C here.",
         ),
         references={"z-x-yang/GCT": "b c 1*"},
-        example=dict(channels=16),
-        variants=(dict(norm="l1"), dict(norm="l1", after_relu=True), dict(eps=0.05)),
     )
+    axes = Axes("b c *", "b c 1*")
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
 from ..core.reference import Source, rename
@@ -69,8 +69,6 @@ class GatherExcite(Attention):
         computes="pool",
         applies="gate",
         kind="gate",
-        map="b c y x",
-        range="unit",
         equivariant=("pixels", "channels"),
         map_invariant=("pixels",),
         independent=("channels",),
@@ -85,15 +83,8 @@ class GatherExcite(Attention):
             "released figures.",
         ),
         references={"equations": "b c y x"},
-        example=dict(channels=16),
-        variants=(
-            dict(extent=2),
-            dict(extent=4, form="conv"),
-            dict(form="conv", size=(11, 7)),
-            dict(extent=8, form="mlp", reduction=4),
-            dict(form="mlp", size=(11, 7), reduction=4),
-        ),
     )
+    axes = Axes("b c h w", "b c y x", range="unit")
 
     def __init__(
         self,
@@ -124,15 +115,6 @@ class GatherExcite(Attention):
         super().__init__(c=channels, **dict(zip("hw", size or (), strict=False)))
         self.extent = extent
         self.form = form
-        if form != "pool" or extent is not None:
-            self.card = replace(
-                self.card,
-                computes={"pool": "pool", "conv": "conv", "mlp": "conv+fc"}[form],
-                equivariant=("channels",) if form == "pool" else (),
-                map_invariant=(),
-                independent=() if form == "mlp" else ("channels",),
-                train_differs=form != "pool",
-            )
         if form == "pool":
             return
         factory = {"device": device, "dtype": dtype}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, reduced
 from ..core.reference import Source, only, rename
@@ -63,13 +64,8 @@ class GlobalContext(Attention):
         computes="conv+matmul+fc",
         applies="add",
         kind="relation",
-        input="b c *",
-        map="b 1 n",
-        output="b c *",
-        range="softmax",
         equivariant=("pixels",),
         identity_at_init=True,
-        inert={"score.bias": "a constant added to all scores cancels in the softmax"},
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("gc", "gcnet", "gc_block", "global_context_block", "context_block"),
         differs=(
@@ -78,12 +74,8 @@ class GlobalContext(Attention):
             "timm's layer of the same name multiplies by default, with r = 8 and an eps of 1e-6.",
         ),
         references={"xvjiarui/GCNet": "b 1 n", "timm": ""},
-        example=dict(channels=16, reduction=4),
-        variants=(
-            dict(pool="mean", fusion="mul"),
-            dict(hidden=7, fusion="both", eps=1e-2),
-        ),
     )
+    axes = Axes("b c *", "b 1 n", range="softmax")
 
     def __init__(
         self,
@@ -105,13 +97,8 @@ class GlobalContext(Attention):
         self.pool = pool
         self.fusion = fusion
         uniform = pool == "mean"
-        self.card = replace(
-            self.card,
-            range="unit" if uniform else "softmax",
-            map_invariant=("pixels", "channels") if uniform else (),
-            identity_at_init=fusion == "add",
-            inert={} if uniform else self.card.inert,
-        )
+        self.axes = replace(self.axes, range="unit" if uniform else "softmax")
+        self.identity_at_init = fusion == "add"
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def transform() -> nn.Sequential:

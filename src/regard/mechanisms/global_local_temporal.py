@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
 from ..core.reference import Source, rename
@@ -64,10 +64,6 @@ class GlobalLocalTemporal(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="head",
-        input="b n d",
-        map="b n m",
-        output="b k",
-        range="softmax",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("gltr", "global_local_temporal_representation"),
@@ -81,13 +77,8 @@ class GlobalLocalTemporal(Attention):
             "paper the layer itself starts at zero (norm=False).",
         ),
         references={"ljn114514/GLTR": "b n m", "equations": "b n m"},
-        example=dict(channels=8),
-        variants=(
-            dict(dilations=(1, 2, 4), keep=False, rectify=True, norm=False),
-            dict(dilations=(2,), kernel_size=5, reduction=3),
-        ),
-        inert={"phi.bias": "a constant added to all scores of a frame cancels in the softmax"},
     )
+    axes = Axes("b n d", "b n m", output="b k", range="softmax")
 
     def __init__(
         self,
@@ -136,8 +127,6 @@ class GlobalLocalTemporal(Attention):
         self.g = nn.Conv1d(width, hidden, 1, **factory)
         self.out = nn.Conv1d(hidden, width, 1, **factory)
         self.norm = nn.BatchNorm1d(width, **factory) if norm else nn.Identity()
-        if rectify:
-            self.card = replace(self.card, inert={})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -147,7 +136,7 @@ class GlobalLocalTemporal(Attention):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def embed(self, x: Tensor) -> Parts:
+    def prepare(self, x: Tensor) -> Parts:
         x = x.mT
         f = torch.cat([*([x] if self.keep else []), *(near(x) for near in self.near)], 1)  # b k n
         return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT  # the others b n d

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
 from ..core.reference import Source, rename
@@ -67,8 +68,6 @@ class GSoP(Attention):
         computes="conv+matmul",
         applies="gate",
         kind="gate",
-        map="b c 1 1",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c d + n d^2", memory="n c"),
         aliases=("gsop", "gsopnet", "gsop_net", "global_second_order_pooling"),
@@ -88,13 +87,8 @@ class GSoP(Attention):
                 "b m 1 1"
             ),
         },
-        example=dict(channels=16, hidden=6),
-        variants=(
-            dict(stride=1),
-            dict(form="position"),
-            dict(form="position", size=(3, 5), divisor="channels"),
-        ),
     )
+    axes = Axes("b c h w", "b c 1 1", range="unit")
 
     def __init__(
         self,
@@ -125,10 +119,8 @@ class GSoP(Attention):
         compared, gates = (hidden, channels) if form == "channel" else (h * w, h * w)
         if form == "position":
             parts = {"spatial": "b 1 h w"}
-            self.card = replace(self.card, domain="spatial", map="b m", parts=parts)
+            self.axes = replace(self.axes, map="b m", parts=parts)
             self.tap_spatial = Tap()
-        elif stride == 1:
-            self.card = replace(self.card, equivariant=("pixels",), map_invariant=("pixels",))
         factory = {"device": device, "dtype": dtype}
         self.reduce = nn.Conv2d(channels, hidden, 1, stride, **factory)
         self.norm = nn.BatchNorm2d(hidden, **factory)

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from ..core import pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
 from ..core.reference import Source, rename
@@ -76,8 +77,6 @@ class Halo(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b g heads q k",
-        range="softmax",
         cost=dict(time="n k c + n c^2", memory="n k + n c"),
         aliases=("halo", "halonet", "halo_attention", "haloattn", "blocked_local_attention"),
         differs=(
@@ -102,13 +101,8 @@ class Halo(Attention):
                 "their values"
             )
         },
-        example=dict(channels=16, heads=2, block_size=4, halo_size=1),
-        variants=(
-            dict(block_size=2, halo_size=3, key_channels=5, bias=True, scale_positions=True),
-            dict(heads=3, key_channels=4, value_channels=6, mask=True, project=True),
-            dict(stride=2, value_channels=12),
-        ),
     )
+    axes = Axes("b c h w", "b g heads q k", range="softmax")
 
     def __init__(
         self,
@@ -136,14 +130,14 @@ class Halo(Attention):
         values = channels // heads if value_channels is None else value_channels
         positive(key_channels=keys)
         positive(value_channels=values)
-        self.multiples = {"h": block_size, "w": block_size}
+        self.divisors = {"h": block_size, "w": block_size}
         self.heads, self.stride = heads, stride
         self.block_size, self.halo_size = block_size, halo_size
         self.scale = keys**-0.5
         self.scale_positions, self.mask = scale_positions, mask
         self.widths = [heads * keys, heads * values]
         width = "c" if project or heads * values == channels else "o"
-        self.card = replace(self.card, output=f"b {width} h w" if stride == 1 else f"b {width} y x")
+        self.axes = replace(self.axes, output=f"b {width} h w" if stride == 1 else f"b {width} y x")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.query = nn.Conv2d(channels, heads * keys, 1, stride, bias=bias, **factory)
         self.key_value = nn.Conv2d(channels, sum(self.widths), 1, bias=bias, **factory)
@@ -159,7 +153,7 @@ class Halo(Attention):
         nn.init.normal_(self.rows, std=self.scale)
         nn.init.normal_(self.columns, std=self.scale)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         side = self.block_size // self.stride
         q = self.query(x).unflatten(3, (-1, side)).unflatten(2, (-1, side))
         q = self.by_head(q.permute(0, 2, 4, 3, 5, 1))

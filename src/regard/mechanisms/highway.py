@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of
 from ..core.reference import Source, rename
@@ -66,7 +67,6 @@ class Highway(Attention):
         computes="conv",
         applies="select",
         kind="gate",
-        range="unit",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("highway", "highway_network", "highway_networks"),
         differs=(
@@ -75,14 +75,8 @@ class Highway(Attention):
             "The gate's bias starts at -1 (gate_bias); the paper names -1 and -3.",
         ),
         references={"flukeskywalker/highway-networks": "b c h w", "equations": "b c"},
-        example=dict(channels=16),
-        variants=(
-            dict(kernel_size=None),
-            dict(gate_kernel_size=1, groups=4),
-            dict(activation="tanh", gate_bias=-3.0),
-            dict(activation="sigmoid", bias=False),
-        ),
     )
+    axes = Axes("b c h w", "b c h w", range="unit")
 
     def __init__(
         self,
@@ -109,14 +103,12 @@ class Highway(Attention):
                     "groups and gate_kernel_size belong to convolutions: kernel_size is None, got "
                     f"{groups} and {gate_kernel_size}"
                 )
-            self.card = replace(self.card, input="b c", map="b c", output="b c", computes="fc")
+            self.axes = replace(self.axes, input="b c", map="b c", output="b c")
             self.layer = nn.Linear(channels, channels, bias, **factory)
             self.gate = nn.Linear(channels, channels, bias, **factory)
         else:
             gate_kernel_size = kernel_size if gate_kernel_size is None else gate_kernel_size
             odd(kernel_size=kernel_size, gate_kernel_size=gate_kernel_size)
-            if kernel_size == gate_kernel_size == 1:
-                self.card = replace(self.card, equivariant=("pixels",), independent=("pixels",))
 
             def convolve(kernel: int) -> nn.Conv2d:
                 around = kernel // 2

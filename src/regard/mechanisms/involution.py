@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, neighbours
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive, reduced
 from ..core.reference import Source, rename
@@ -71,7 +72,6 @@ class Involution(Attention):
         computes="conv",
         applies="matmul",
         kind="convolution",
-        map="b g k h w",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("involution", "rednet", "involution_2d"),
@@ -83,9 +83,8 @@ class Involution(Attention):
             "d-li14/involution": "",
             "xmu-xiaoma666/External-Attention-pytorch": "b g 1 k h w",
         },
-        example=dict(channels=16, kernel_size=3, group_width=8),
-        variants=(dict(stride=2, reduction=2), dict(kernel_size=7, bias=True), dict(kernel_size=1)),
     )
+    axes = Axes("b c h w", "b g k h w")
 
     def __init__(
         self,
@@ -107,9 +106,7 @@ class Involution(Attention):
         self.kernel_size, self.stride = kernel_size, stride
         self.groups = channels // group_width
         if stride > 1:
-            self.card = replace(self.card, map="b g k y x", output="b c y x")
-        elif kernel_size == 1:
-            self.card = replace(self.card, equivariant=("pixels",), independent=("pixels",))
+            self.axes = replace(self.axes, map="b g k y x", output="b c y x")
         factory = {"device": device, "dtype": dtype}
         self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
         self.norm = nn.BatchNorm2d(hidden, **factory)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -68,9 +68,8 @@ class LargeKernel(Attention):
             "Visual-Attention-Network/VAN-Classification:LKA": "b c h w",
             "Visual-Attention-Network/VAN-Classification:Attention": "b c h w",
         },
-        example=dict(channels=16),
-        variants=(dict(kernel_size=9, dilation=2),),
     )
+    axes = Axes("b c h w", "b c h w")
 
     def __init__(
         self,
@@ -143,9 +142,8 @@ class LargeKernelBlock(Attention):
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(
-        LargeKernel.card, example=dict(channels=12), variants=(dict(kernel_size=9, dilation=2),)
-    )
+    card = LargeKernel.card
+    axes = Axes("b c h w", "b c h w")
 
     def __init__(
         self,
@@ -163,7 +161,7 @@ class LargeKernelBlock(Attention):
         self.gate = LargeKernel(channels, kernel_size, dilation=dilation, **factory)
         self.after = nn.Conv2d(channels, channels, 1, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.before(x)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
 from ..core.reference import Source, rename, unstack
@@ -78,8 +78,6 @@ class MobileViT(Mechanism):
         computes="conv+fc+matmul",
         applies="matmul",
         kind="relation",
-        map="b heads n m",
-        range="softmax",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("mobilevit", "mobile_vit", "mobilevit_block", "mobilevit_attention"),
@@ -100,18 +98,8 @@ class MobileViT(Mechanism):
             "chinhsuanwu/mobilevit-pytorch": "it has a norm and a SiLU behind the convolution in "
             "front of the layers, no norm behind the last layer, and joins x behind what was read",
         },
-        example=dict(channels=8, heads=2, head_width=24),
-        variants=(
-            dict(norm=False, qkv_bias=False, head_width=3, layers=1),
-            dict(width=6, hidden=10, heads=3, head_width=None, patch=(3, 2), fuse=False),
-            dict(kernel_size=5, dilation=2, layers=1),
-            dict(dropout=0.5, attention_dropout=0.25, hidden_dropout=0.1),
-        ),
-        inert={
-            "layers.*.attention.key.bias": "a constant added to a query's scores cancels in the "
-            "softmax"
-        },
     )
+    axes = Axes("b c h w", "b heads n m", range="softmax")
 
     def __init__(
         self,
@@ -146,11 +134,6 @@ class MobileViT(Mechanism):
         probability(dropout=dropout, hidden_dropout=hidden_dropout)
         self.patch = per_axis(2, 1, patch=patch)
         self.fuse = fuse
-        self.card = replace(
-            self.card,
-            train_differs=norm or max(dropout, attention_dropout, hidden_dropout) > 0,
-            inert=self.card.inert if qkv_bias else {},
-        )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def convolve(c: int, o: int, side: int, steps: int = 1) -> nn.Sequential:

@@ -12,6 +12,7 @@ from torch.nn.functional import layer_norm
 
 from ..core import grid, pairwise
 from ..core.attention import Mechanism, SequenceAttention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, per_axis, positive, probability
 from ..core.reference import Source, rename
@@ -62,10 +63,6 @@ class MobileViTv2(SequenceAttention):
         computes="fc",
         applies="matmul+gate",
         kind="sequence",
-        input="query: b n d, key: b m d, value: b m d",
-        map="b 1 1 m",
-        output="b n d",
-        range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n c^2", memory="n c"),
         aliases=("mobilevitv2", "mobilevit_v2", "mobilevitv2_attention", "separable_attention"),
@@ -82,9 +79,9 @@ class MobileViTv2(SequenceAttention):
             "apple/ml-cvnets:MobileViTBlockv2": "",
             "xmu-xiaoma666/External-Attention-pytorch": "",
         },
-        example=dict(width=16),
-        variants=(dict(relu=False), dict(dropout=0.5)),
-        inert={"score.bias": "a constant added to all scores cancels in the softmax"},
+    )
+    axes = Axes(
+        "query: b n d, key: b m d, value: b m d", "b 1 1 m", output="b n d", range="softmax"
     )
 
     def __init__(
@@ -100,7 +97,6 @@ class MobileViTv2(SequenceAttention):
         positive(width=width)
         probability(dropout=dropout)
         self.relu = relu
-        self.card = replace(self.card, train_differs=dropout > 0)
         factory = {"device": device, "dtype": dtype}
         self.score = nn.Linear(width, 1, **factory)
         self.key = nn.Linear(width, width, **factory)  # the paper's W_K: of what is summed
@@ -108,7 +104,7 @@ class MobileViTv2(SequenceAttention):
         self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(width, width, **factory)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gate = self.value(query)
         scores = self.score(key).unsqueeze(1)  # b 1 m 1
         return gate.relu() if self.relu else gate, scores, self.key(value).unsqueeze(1)
@@ -189,18 +185,10 @@ class MobileViTv2Block(Mechanism):
         domain="spatial",
         kind="relation",
         computes="conv+fc",
-        input="b c h w",
-        output="b c y x",
         equivariant=(),
         train_differs=True,
-        example=dict(channels=8, width=12),
-        variants=(
-            dict(width=None, hidden=10, layers=1, patch=(3, 2)),
-            dict(kernel_size=5, dilation=2, layers=1),
-            dict(dropout=0.5, attention_dropout=0.25, hidden_dropout=0.1),
-        ),
-        inert={"layers.*.attention.score.bias": "a constant added to all scores cancels"},
     )
+    axes = Axes("b c h w", "b 1 1 m", output="b c y x", range="softmax")
 
     def __init__(
         self,

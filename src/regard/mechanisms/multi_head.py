@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from ..core import pairwise
 from ..core.attention import SequenceAttention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
 from ..core.reference import Source, rename, unstack
@@ -89,10 +90,6 @@ class MultiHead(SequenceAttention):
         computes="fc+matmul",
         applies="matmul",
         kind="sequence",
-        input="query: b n d, key: b m e, value: b m f",
-        map="b heads n m",
-        output="b n d",
-        range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("mha", "multi_head_attention", "multihead_attention"),
@@ -104,18 +101,9 @@ class MultiHead(SequenceAttention):
             "torch": "b heads n m",
             "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
         },
-        example=dict(width=16, heads=4),
-        variants=(
-            dict(key_width=12, value_width=20),
-            dict(head_width=6, value_head_width=3),
-            dict(bias=False),
-            dict(out_bias=False),
-            dict(bias_kv=True),
-            dict(zero_kv=True),
-            dict(dropout=0.5),
-            dict(causal=True),
-        ),
-        inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+    axes = Axes(
+        "query: b n d, key: b m e, value: b m f", "b heads n m", output="b n d", range="softmax"
     )
 
     def __init__(
@@ -149,15 +137,8 @@ class MultiHead(SequenceAttention):
         self.extra = bias_kv + zero_kv
         if causal and self.extra:
             raise ValueError("causal must be False with bias_kv or zero_kv: they stand at the end")
-        self.card = replace(self.card, train_differs=dropout > 0)
         if self.extra:  # they have no bias, which keeps that of the other keys from cancelling
-            self.card = replace(self.card, map="b heads n k", inert={})
-        if causal:
-            self.card = replace(
-                self.card,
-                equivariant=(),
-                exempt={"masked_keys_get_no_weight": "keys behind a query get none either"},
-            )
+            self.axes = replace(self.axes, map="b heads n k")
         self.heads, self.causal = heads, causal
         self.scale = head_width**-0.5
         self.zero_kv = zero_kv
@@ -184,7 +165,7 @@ class MultiHead(SequenceAttention):
             else:
                 nn.init.zeros_(parameter)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         k, v = self.key(key), self.value(value)
         if self.extra_key is not None and self.extra_value is not None:
             k = torch.cat([k, self.extra_key.expand(k.shape[0], 1, -1)], 1)

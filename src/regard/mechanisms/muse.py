@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from ..core import pairwise, precision
 from ..core.attention import SequenceAttention, Tap
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive, probability
 from ..core.reference import Source, rename, unstack
@@ -78,11 +79,6 @@ class MUSE(SequenceAttention):
         computes="fc+conv+matmul",
         applies="matmul",
         kind="sequence",
-        input="query: b n d, key: b n d, value: b n d",
-        map="b heads n n",
-        output="b n d",
-        parts={"filters": "b n heads k"},
-        range="softmax",
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("muse", "parallel_multi_scale_attention", "prime"),
         differs=(
@@ -98,16 +94,13 @@ class MUSE(SequenceAttention):
             "lancopku/MUSE:TransformerCombineEncoderLayer": "",
             "xmu-xiaoma666/External-Attention-pytorch": "b heads n n",
         },
-        example=dict(width=16, heads=4, kernels=(3, 5)),
-        variants=(
-            dict(filters="static", kernels=(1, 3, 5)),
-            dict(padding="causal", kernels=(2, 3)),
-            dict(filters="static", padding="causal"),
-            dict(head_width=6, value_head_width=3),
-            dict(mask_values=True),
-            dict(dropout=0.5),
-        ),
-        inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+    axes = Axes(
+        "query: b n d, key: b n d, value: b n d",
+        "b heads n n",
+        output="b n d",
+        parts=dict(filters="b n heads k"),
+        range="softmax",
     )
 
     def __init__(
@@ -142,17 +135,8 @@ class MUSE(SequenceAttention):
         self.kernels, self.padding = tuple(kernels), padding
         self.dynamic, self.mask_values = filters == "dynamic", mask_values
         self.back = tuple(k - 1 if padding == "causal" else k // 2 for k in kernels)
-        inert = {**self.card.inert}
-        if len(kernels) == 1:
-            inert["gate"] = "a softmax over a single kernel is one"
-        if self.dynamic and 1 in kernels:
-            inert[f"predict.{self.kernels.index(1)}.*"] = "a softmax over a single tap is one"
-        parts = self.card.parts if self.dynamic else {}
-        extra = "a map of zeros, which the law compares with, closes all keys to the convolutions"
-        exempt = {"masks_hold_on_both_paths": extra} if mask_values else {}
-        self.card = replace(
-            self.card, parts=parts, inert=inert, exempt=exempt, train_differs=dropout > 0
-        )
+        if not self.dynamic:
+            self.axes = replace(self.axes, parts={})
         factory = {"device": device, "dtype": dtype}
         inner = heads * value_head_width
         self.query = nn.Linear(width, heads * head_width, **factory)
@@ -178,7 +162,7 @@ class MUSE(SequenceAttention):
         super().reset_parameters()
         nn.init.zeros_(self.gate)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.query(query), self.key(key), self.value(value)
         q, k, v = (x.unflatten(2, (self.heads, -1)) for x in (q, k, v))
         return q.transpose(1, 2), k.transpose(1, 2), v  # b heads n d twice, b n heads d
@@ -302,18 +286,9 @@ class MUSELayer(SequenceAttention):
     torch.Size([2, 9, 64])
     """
 
-    card = replace(
-        MUSE.card,
-        parts={},
-        example=dict(width=12, heads=3, hidden=20),
-        variants=(
-            dict(norm_first=True, padding="causal", kernels=(2, 4)),
-            dict(filters="static", mask_values=True),
-            dict(dropout=0.5),
-        ),
-        inert={
-            "branches.key.bias": "a constant added to all scores of a query cancels in the softmax"
-        },
+    card = MUSE.card
+    axes = Axes(
+        "query: b n d, key: b n d, value: b n d", "b heads n n", output="b n d", range="softmax"
     )
 
     def __init__(
@@ -345,24 +320,19 @@ class MUSELayer(SequenceAttention):
             **factory,
         )
         positive(hidden=hidden)
-        inner = self.branches.card
-        inert = {f"branches.{name}": why for name, why in inner.inert.items()}
-        self.card = replace(
-            self.card, inert=inert, exempt=inner.exempt, train_differs=inner.train_differs
-        )
         self.norm_first = norm_first
         self.norm = nn.LayerNorm(width, **factory)
         self.expand = nn.Linear(width, hidden, **factory)
         self.contract = nn.Linear(hidden, width, **factory)
         self.drop = nn.Dropout(dropout)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Any]:
         q, k, v = query, key, value
         if self.norm_first:
             q = self.norm(query)
             k = q if key is query else self.norm(key)
             v = k if value is key else self.norm(value)
-        return query, q, self.branches.embed(q, k, v)
+        return query, q, self.branches.prepare(q, k, v)
 
     def attention(
         self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None, weights: Tensor | None

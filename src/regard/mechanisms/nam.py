@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -58,10 +59,6 @@ class NAM(Attention):
         computes="pool",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         independent=("pixels", "channels"),
         train_differs=True,
@@ -76,8 +73,8 @@ class NAM(Attention):
             "training loop.",
         ),
         references={"Christian-lyc/NAM": "b c *"},
-        example=dict(channels=16),
     )
+    axes = Axes("b c *", "b c *", range="unit")
 
     def __init__(
         self,

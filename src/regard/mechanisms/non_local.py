@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
 from ..core.reference import Source, rename
@@ -71,10 +72,6 @@ class NonLocal(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        input="b c *",
-        map="b n m",
-        output="b c *",
-        range="softmax",
         identity_at_init=True,
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
@@ -89,18 +86,8 @@ class NonLocal(Attention):
             "facebookresearch/video-nonlocal-net": "b n m",
             "AlexHex7/Non-local_pytorch": "b n m",
         },
-        example=dict(channels=16),
-        variants=(
-            dict(form="gaussian"),
-            dict(form="dot", pool=None),
-            dict(form="concat", hidden=6, pool="projections"),
-            dict(pool=None),
-            dict(scale=False, norm=False),
-            dict(dims=1),
-            dict(dims=3),
-        ),
-        inert={"phi.bias": "a constant added to all scores of a query cancels in the softmax"},
     )
+    axes = Axes("b c *", "b n m", range="softmax")
 
     def __init__(
         self,
@@ -124,15 +111,11 @@ class NonLocal(Attention):
         positive(hidden=hidden)
         self.form, self.dims, self.pool = form, dims, pool
         self.scale = hidden**-0.5 if scale and form == "embedded" else 1.0
-        self.card = replace(
-            self.card,
-            input=expand(self.card.input, 2 + dims),
-            output=expand(self.card.output, 2 + dims),
+        self.axes = replace(
+            self.axes,
+            input=expand(self.axes.input, 2 + dims),
+            output=expand(self.axes.output, 2 + dims),
             range="softmax" if form in ("embedded", "gaussian") else "real",
-            equivariant=("pixels",) if pool is None else ("frames",) if dims == 3 else (),
-            map_invariant=("channels",) if form == "gaussian" else (),
-            train_differs=norm,
-            inert=self.card.inert if form == "embedded" else {},
         )
         factory = {"device": device, "dtype": dtype}
         if form != "gaussian":
@@ -152,7 +135,7 @@ class NonLocal(Attention):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         source = grid.shrink(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)

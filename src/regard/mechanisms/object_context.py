@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core import grid, pairwise
 from ..core.attention import Attention, Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, probability
 from ..core.reference import Source, rename
@@ -73,8 +74,6 @@ class ObjectContext(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b n n",
-        range="softmax",
         equivariant=("pixels",),
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
@@ -94,12 +93,8 @@ class ObjectContext(Attention):
             "openseg-group/OCNet.pytorch:Pyramid_OC_Module": "",
             "openseg-group/OCNet.pytorch:ASP_OC_Module": "b n n",
         },
-        example=dict(channels=16),
-        variants=(
-            dict(scales=(1, 2), key_channels=6, value_channels=10),
-            dict(concat=False, dropout=0.5),
-        ),
     )
+    axes = Axes("b c h w", "b n n", range="softmax")
 
     def __init__(
         self,
@@ -125,10 +120,7 @@ class ObjectContext(Attention):
         self.concat = concat
         self.scale = keys**-0.5
         axes = ["b n n" if s == 1 else f"b n{s} n{s}" for s in self.scales]
-        alike = all(s == 1 for s in self.scales)
-        self.card = replace(
-            self.card, map=", ".join(axes), equivariant=("pixels",) if alike else ()
-        )
+        self.axes = replace(self.axes, map=", ".join(axes))
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.relations = nn.ModuleList(
             _Relation(channels, keys, values, **factory) for _ in self.scales
@@ -142,7 +134,7 @@ class ObjectContext(Attention):
         super().reset_parameters()
         _silence(self.relations)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Pairs]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Pairs]:
         pooled = (grid.shrink(x, s) for s in self.scales)
         seen = (grid.several(z, type(self).__name__, self.training) for z in pooled)
         return x, [relation(z) for relation, z in zip(self.relations, seen, strict=True)]
@@ -218,13 +210,8 @@ class PyramidObjectContext(Attention):
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(
-        ObjectContext.card,
-        map="b n n, b n n, b n n, b n n",
-        equivariant=(),
-        example=dict(channels=12, scales=(1, 2)),
-        variants=(dict(scales=(3,), dropout=0.5),),
-    )
+    card = replace(ObjectContext.card, equivariant=())
+    axes = Axes("b c h w", "b n n, b n n, b n n, b n n", range="softmax")
 
     def __init__(
         self,
@@ -239,12 +226,7 @@ class PyramidObjectContext(Attention):
         positive(channels=channels)
         probability(dropout=dropout)
         self.scales = _several(scales)
-        whole = all(s == 1 for s in self.scales)
-        self.card = replace(
-            self.card,
-            map=", ".join(["b n n"] * len(self.scales)),
-            equivariant=("pixels",) if whole else (),
-        )
+        self.axes = replace(self.axes, map=", ".join(["b n n"] * len(self.scales)))
         keys, width = max(channels // 2, 1), channels * len(self.scales)
         self.scale = keys**-0.5
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -261,7 +243,7 @@ class PyramidObjectContext(Attention):
         super().reset_parameters()
         _silence(self.relations)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Pairs]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Pairs]:
         x = grid.several(x, type(self).__name__, self.training)
         return self.widen(x), [relation(x) for relation in self.relations]
 
@@ -328,15 +310,8 @@ class AtrousObjectContext(Mechanism):
     torch.Size([2, 32, 9, 7])
     """
 
-    card = replace(
-        ObjectContext.card,
-        kind="head",
-        map="",
-        output="b d h w",
-        equivariant=(),
-        example=dict(in_channels=6, hidden=8, dilations=(1, 2), scale=1),
-        variants=(dict(scale=2, dropout=0.5),),
-    )
+    card = replace(ObjectContext.card, kind="head", equivariant=())
+    axes = Axes("b c h w", "", output="b d h w", range="softmax")
 
     def __init__(
         self,

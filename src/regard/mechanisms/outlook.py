@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import neighbours, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive, probability
 from ..core.reference import Source, rename
@@ -98,8 +98,6 @@ class Outlook(Attention):
         computes="fc",
         applies="matmul",
         kind="relation",
-        map="b heads k j y x",
-        range="softmax j",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("outlook", "outlook_attention", "outlooker", "volo"),
         differs=(
@@ -115,14 +113,8 @@ class Outlook(Attention):
             "timm": "b heads y_x k j",
             "xmu-xiaoma666/External-Attention-pytorch": "b heads y_x k j",
         },
-        example=dict(channels=16, heads=4),
-        variants=(
-            dict(stride=2, bias=True),
-            dict(kernel_size=5, heads=2, scale=False),
-            dict(dropout=0.5),
-            dict(out_dropout=0.5, stride=3),
-        ),
     )
+    axes = Axes("b c h w", "b heads k j y x", range="softmax j")
 
     def __init__(
         self,
@@ -145,7 +137,6 @@ class Outlook(Attention):
         probability(dropout=dropout, out_dropout=out_dropout)
         self.heads, self.kernel_size, self.stride = heads, kernel_size, stride
         self.scale = (channels // heads) ** -0.5 if scale else 1.0
-        self.card = replace(self.card, train_differs=dropout > 0 or out_dropout > 0)
         factory = {"device": device, "dtype": dtype}
         self.score = nn.Conv2d(channels, heads * kernel_size**4, 1, **factory)
         self.value = nn.Conv2d(channels, channels, 1, bias=bias, **factory)

@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
 from ..core.reference import Source, only, rename
@@ -67,9 +68,6 @@ class ParNet(Attention):
         computes="pool+fc",
         applies="gate",
         kind="convolution",
-        map="b o 1 1",
-        output="b o y x",
-        range="unit",
         map_invariant=("pixels",),
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
@@ -83,13 +81,8 @@ class ParNet(Attention):
             "imankgoyal/NonDeepNetworks": "b o 1 1",
             "xmu-xiaoma666/External-Attention-pytorch": "b o 1 1",
         },
-        example=dict(in_channels=16),
-        variants=(
-            dict(out_channels=24, stride=2),
-            dict(stride=3, kernel_size=5, average=False),
-            dict(norm=False, bias=True),
-        ),
     )
+    axes = Axes("b c h w", "b o 1 1", output="b o y x", range="unit")
 
     def __init__(
         self,
@@ -124,7 +117,7 @@ class ParNet(Attention):
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if average else nn.Identity()
         self.narrow = convolve(1, 1 if average else stride)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.norm(x)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:

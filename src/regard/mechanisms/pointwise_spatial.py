@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate, pad
 
 from ..core import grid, pairwise, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, per_axis, positive, reduced
 from ..core.reference import Source, rename
@@ -81,9 +82,6 @@ class PointwiseSpatial(Attention):
         computes="conv",
         applies="matmul",
         kind="relation",
-        map="collect: b y x m, distribute: b y x m",
-        output="b o h w",
-        range="softmax",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n^2 + n c"),
         aliases=("psanet", "psa", "pointwise_spatial_attention"),
@@ -98,16 +96,9 @@ class PointwiseSpatial(Attention):
             "weights are interpolated.",
         ),
         references={"hszhao/semseg": "0: b m y x, 1: b m y x"},
-        example=dict(channels=16, reduction=2, mask_size=(9, 5), shrink=1),
-        variants=(
-            dict(reduction=1, shrink=2, concat=False),
-            dict(mode="collect", mask_size=(31, 4)),
-            dict(mode="distribute", hidden=6, normalise=False, divisor=None),
-            dict(mode="collect", compact=True, mask_size=(11, 7), divisor=0.5),
-            dict(mode="collect", compact=True, normalise=False),
-            dict(mode="distribute", compact=True, normalise=False),
-            dict(compact=True),
-        ),
+    )
+    axes = Axes(
+        "b c h w", "collect: b y x m, distribute: b y x m", output="b o h w", range="softmax"
     )
 
     def __init__(
@@ -134,12 +125,11 @@ class PointwiseSpatial(Attention):
         if divisor is not None:
             above_zero(divisor=divisor)
         self.shrink, self.divisor, self.concat = shrink, divisor, concat
-        self.card = replace(
-            self.card,
-            map=self.card.map if mode == "both" else "b y x m",
+        self.axes = replace(
+            self.axes,
+            map=self.axes.map if mode == "both" else "b y x m",
             output="b o h w" if concat else "b c h w",
             range="softmax" if normalise else "real",
-            cost=dict(self.card.cost, memory="n c") if compact else self.card.cost,
         )
         factory = {"device": device, "dtype": dtype}
         chosen = DIRECTIONS if mode == "both" else (mode,)
@@ -153,7 +143,7 @@ class PointwiseSpatial(Attention):
         self.project = nn.Conv2d(len(chosen) * hidden, channels, 1, bias=False, **factory)
         self.norm = nn.BatchNorm2d(channels, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         # Coarsened behind the convolution, as in the authors' code.
         return x, [coarsen(branch.value(x), self.shrink) for branch in self.branches.values()]
 

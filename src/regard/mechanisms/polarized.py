@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, reduced
 from ..core.reference import Source, rename
@@ -72,12 +72,7 @@ class Polarized(Attention):
         computes="conv+pool+matmul",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="channel: b c 1*, spatial: b 1 *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
-        inert={"channel_query.bias": "a constant added to all scores cancels in the softmax"},
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("polarized", "polarized_self_attention", "psa", "psa_p", "psa_s"),
         differs=(
@@ -93,19 +88,8 @@ class Polarized(Attention):
             "DeLightCMU/PSA": "channel: b c 1*, spatial: b 1 *",
             "xmu-xiaoma666/External-Attention-pytorch": "channel: b 1 c, spatial: b 1 *",
         },
-        example=dict(channels=32),
-        variants=(
-            dict(arrangement="sequential"),
-            dict(softmax="channels", transform="norm", bias=True),
-            dict(softmax="positions", transform="bottleneck", reduction=4),
-            dict(
-                arrangement="sequential",
-                softmax="product",
-                transform="linear",
-                bias=True,
-            ),
-        ),
     )
+    axes = Axes("b c *", "channel: b c 1*, spatial: b 1 *", range="unit")
 
     def __init__(
         self,
@@ -128,8 +112,6 @@ class Polarized(Attention):
         softmax = softmax or ("product" if parallel else "positions")
         transform = transform or ("linear" if parallel else "bottleneck")
         self.arrangement, self.softmax, self.transform = arrangement, softmax, transform
-        if softmax == "positions":
-            self.card = replace(self.card, cost=dict(time="n c^2", memory="n c"))
         factory = {"device": device, "dtype": dtype}
         self.channel_query = nn.Linear(channels, 1, bias, **factory)
         self.channel_value = nn.Linear(channels, hidden, bias, **factory)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
 from ..core.reference import Source, rename
@@ -64,9 +65,6 @@ class PyramidSplit(Attention):
         computes="conv+pool+fc",
         applies="gate",
         kind="convolution",
-        map="b k d 1 1",
-        output="b o y x",
-        range="softmax k",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("psa_pyramid", "psa", "epsanet", "pyramid_squeeze"),
         differs=(
@@ -81,12 +79,8 @@ class PyramidSplit(Attention):
                 "into its input"
             )
         },
-        example=dict(in_channels=16, kernels=(3, 5), kernel_groups=(1, 4), reduction=2),
-        variants=(
-            dict(order="first-last"),
-            dict(out_channels=24, kernels=(3, 1, 5), kernel_groups=(1, 2, 4), stride=2),
-        ),
     )
+    axes = Axes("b c h w", "b k d 1 1", output="b o y x", range="softmax k")
 
     def __init__(
         self,
@@ -139,7 +133,7 @@ class PyramidSplit(Attention):
         self.squeeze = nn.Linear(width, width // reduction, **factory)
         self.excite = nn.Linear(width // reduction, width, **factory)
 
-    def embed(self, x: Tensor) -> list[Tensor]:
+    def prepare(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b d h w
 
     def attention(self, x: list[Tensor]) -> Tensor:

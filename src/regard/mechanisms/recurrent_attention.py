@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, mse_loss
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
 from ..core.reference import Source, rename
@@ -124,9 +125,6 @@ class RecurrentAttention(Attention):
         computes="fc",
         applies="sample",
         kind="network",
-        map="b t 2",
-        output="b k",
-        range="offset",
         train_differs=True,
         cost=dict(time="c", memory="c"),
         aliases=("ram", "recurrent_visual_attention"),
@@ -141,21 +139,9 @@ class RecurrentAttention(Attention):
             "starts in the centre and takes the means, so that it gives the same twice.",
         ),
         references={"kevinzakka/recurrent-visual-attention": ""},
-        example=dict(channels=3, classes=5, glimpses=3, size=4, patches=2, what=12, where=8),
-        variants=(
-            dict(patches=3, scale=2.5, size=2),
-            dict(glimpses=2, std=0.3, policy="linear"),
-        ),
-        inert={
-            "locate.*": "places are chosen, not differentiated: they learn by REINFORCE",
-            "baseline.*": "the scores do not read it: it learns by the loss of an episode",
-        },
-        exempt={
-            "half_precision_is_close": "rounding can move a glimpse by a pixel, to other values",
-            "autocast_is_close": "rounding can move a glimpse by a pixel, to other values",
-        },
         plug=False,
     )
+    axes = Axes("b c h w", "b t 2", output="b k", range="offset")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from torch.nn.functional import max_pool2d, pad
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
 from ..core.reference import Source, rename
@@ -78,9 +79,7 @@ class ResidualAttentionModule(Attention):
         computes="pool+conv",
         applies="gate",
         kind="gate",
-        range="unit",
         train_differs=True,
-        inert={"*.project.weight": "kept for checkpoints that hold it, and read by nothing"},
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ran", "residual_attention", "residual_attention_network"),
         differs=(
@@ -98,9 +97,8 @@ class ResidualAttentionModule(Attention):
             "fwang91/residual-attention-network": "b c h w",
             "tengshaofeng/ResidualAttentionNetwork-pytorch": "b c h w",
         },
-        example=dict(channels=16, reduction=2, levels=1),
-        variants=(dict(levels=2, pool="padded", carry=True, spare=True),),
     )
+    axes = Axes("b c h w", "b c h w", range="unit")
 
     def __init__(
         self,
@@ -139,7 +137,7 @@ class ResidualAttentionModule(Attention):
         self.score = nn.Sequential(*mix(), *mix())
         self.after = unit()
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.before(grid.several(x, type(self).__name__, self.training))
         return z, self.trunk(z)
 

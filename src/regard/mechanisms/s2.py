@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides
 from ..core.reference import Source, rename
@@ -58,8 +59,6 @@ class S2(Attention):
         computes="pool+fc",
         applies="select",
         kind="relation",
-        map="b k c 1 1",
-        range="softmax k",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("s2", "s2_attention", "s2_mlp", "s2_mlpv2", "spatial_shift"),
         differs=(
@@ -75,8 +74,8 @@ class S2(Attention):
                 "it shifts in place, which smears the border over the image"
             )
         },
-        example=dict(channels=12),
     )
+    axes = Axes("b c h w", "b k c 1 1", range="softmax k")
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class S2(Attention):
         self.select = nn.Linear(channels, 3 * channels, bias=False, **factory)
         self.out = nn.Conv2d(channels, channels, 1, **factory)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first, second, still = self.expand(x).chunk(3, 1)
         return (  # b c h w each
             _shift(first, DOWN, UP, RIGHT, LEFT),

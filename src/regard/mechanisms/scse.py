@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, reduced
 from ..core.reference import Source, rename
@@ -53,9 +54,8 @@ class ScSE(Attention):
 
     card = Card(
         title="scSE",
-        paper=(
-            "Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional Networks"
-        ),
+        paper="Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional "
+        "Networks",
         authors=("Abhijit Guha Roy", "Nassir Navab", "Christian Wachinger"),
         venue="MICCAI",
         year=2018,
@@ -66,10 +66,6 @@ class ScSE(Attention):
         computes="pool+fc+conv",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="channel: b c 1*, spatial: b 1 *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("scse", "cse", "sse", "concurrent_squeeze_excitation"),
@@ -86,15 +82,8 @@ class ScSE(Attention):
             "ai-med/squeeze_and_excitation:SpatialSELayer": "b 1 *",
             "qubvel/segmentation_models.pytorch": "channel: b c 1*, spatial: b 1 *",
         },
-        example=dict(channels=16, reduction=4),
-        variants=(
-            dict(fusion="add", bias=False),
-            dict(fusion="mul"),
-            dict(fusion="concat"),
-            dict(gates="channel"),
-            dict(gates="spatial"),
-        ),
     )
+    axes = Axes("b c *", "channel: b c 1*, spatial: b 1 *", range="unit")
 
     def __init__(
         self,
@@ -113,11 +102,11 @@ class ScSE(Attention):
         one_of(GATES, gates=gates)
         self.fusion, self.gates = fusion, gates
         if gates == "channel":
-            self.card = replace(self.card, map="b c 1*", map_invariant=("pixels",))
+            self.axes = replace(self.axes, map="b c 1*")
         elif gates == "spatial":
-            self.card = replace(self.card, map="b 1 *", independent=("pixels",))
+            self.axes = replace(self.axes, map="b 1 *")
         elif fusion == "concat":
-            self.card = replace(self.card, output="b o *")
+            self.axes = replace(self.axes, output="b o *")
         factory = {"device": device, "dtype": dtype}
         if gates != "spatial":
             self.squeeze = nn.Linear(channels, hidden, bias, **factory)

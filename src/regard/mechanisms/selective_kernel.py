@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
 from ..core.reference import Source, only, rename
@@ -68,9 +69,6 @@ class SelectiveKernel(Attention):
         computes="conv+pool+fc",
         applies="select",
         kind="convolution",
-        map="b k o 1 1",
-        output="b o y x",
-        range="softmax k",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sk", "sknet"),
@@ -79,15 +77,8 @@ class SelectiveKernel(Attention):
             "timm": "b k o 1 1",
             "xmu-xiaoma666/External-Attention-pytorch": "k b o 1 1",
         },
-        example=dict(in_channels=16, groups=4, floor=8),
-        variants=(
-            dict(kernels=(3, 5, 7), stride=2, out_channels=24),
-            dict(kernels=(1, 3), dilation=2),
-            dict(dilate=False, hidden=5),
-            dict(reduction=1),
-            dict(norm=False),
-        ),
     )
+    axes = Axes("b c h w", "b k o 1 1", output="b o y x", range="softmax k")
 
     def __init__(
         self,
@@ -141,7 +132,7 @@ class SelectiveKernel(Attention):
         self.norm = nn.BatchNorm2d(hidden, **factory) if norm else None
         self.select = nn.Conv2d(hidden, len(kernels) * out_channels, 1, bias=not norm, **factory)
 
-    def embed(self, x: Tensor) -> list[Tensor]:
+    def prepare(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b o h w
 
     def attention(self, x: list[Tensor]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid, pairwise
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
 from ..core.reference import Source, rename
@@ -60,10 +60,7 @@ class SelfAttention(Attention):
         computes="conv+matmul",
         applies="matmul",
         kind="relation",
-        map="b n m",
-        range="softmax",
         identity_at_init=True,
-        inert={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("sagan", "self_attn"),
         differs=(
@@ -83,12 +80,8 @@ class SelfAttention(Attention):
             "heykeetae/Self-Attention-GAN": "b n m",
             "MenghaoGuo/Awesome-Vision-Attentions": "b n m",
         },
-        example=dict(channels=16, reduction=4),
-        variants=(
-            dict(value_reduction=None, pool=False, bias=True),
-            dict(value_reduction=8, residual=False),
-        ),
     )
+    axes = Axes("b c h w", "b n m", range="softmax")
 
     def __init__(
         self,
@@ -115,12 +108,7 @@ class SelfAttention(Attention):
             width = channels // value_reduction
         self.pool = pool
         self.residual = residual
-        self.card = replace(
-            self.card,
-            equivariant=() if pool else ("pixels",),
-            identity_at_init=residual,
-            inert=self.card.inert if bias else {},
-        )
+        self.identity_at_init = residual
         factory = {"device": device, "dtype": dtype}
         self.query = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
         self.key = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
@@ -138,7 +126,7 @@ class SelfAttention(Attention):
         if self.residual:
             nn.init.zeros_(self.gamma)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.pool:
             k, v = grid.shrink(k), grid.shrink(v)

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
 from ..core.reference import Source, rename
@@ -81,8 +82,6 @@ class SelfCalibratedConv(Attention):
         computes="pool+conv",
         applies="gate",
         kind="convolution",
-        output="b o y x",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("scconv", "scnet", "self_calibrated"),
@@ -96,14 +95,8 @@ class SelfCalibratedConv(Attention):
             "A side shorter than the window is averaged as a whole; the authors' code stops there.",
         ),
         references={"MCG-NKU/SCNet:SCConv": "b c h w", "MCG-NKU/SCNet:SCBottleneck": "b c h w"},
-        example=dict(in_channels=16, pool=2),
-        variants=(
-            dict(up="bilinear", pool=3),
-            dict(split=True, stride=2, out_channels=24, groups=2),
-            dict(kernel_size=5, dilation=2),
-            dict(norm=False),
-        ),
     )
+    axes = Axes("b c h w", "b c h w", output="b o y x", range="unit")
 
     def __init__(
         self,
@@ -134,7 +127,7 @@ class SelfCalibratedConv(Attention):
         divides(out_channels=out_channels // halves, groups=groups)
         width, wide = in_channels // halves, out_channels // halves
         self.pool, self.up, self.split = pool, up, split
-        self.card = replace(self.card, map="b d h w" if split else "b c h w", train_differs=norm)
+        self.axes = replace(self.axes, map="b d h w" if split else "b c h w")
         factory = {"device": device, "dtype": dtype}
 
         def convolve(channels: int, step: int = 1) -> nn.Sequential:
@@ -160,7 +153,7 @@ class SelfCalibratedConv(Attention):
         if split:
             self.plain = convolve(wide, stride)
 
-    def embed(self, x: Tensor) -> Any:
+    def prepare(self, x: Tensor) -> Any:
         return x.chunk(2, 1) if self.split else x
 
     def attention(self, x: Any) -> Tensor:
@@ -238,15 +231,8 @@ class SelfCalibratedBottleneck(Attention):
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(
-        SelfCalibratedConv.card,
-        map="b d h w",
-        example=dict(in_channels=16, hidden=4, pool=2),
-        variants=(
-            dict(out_channels=24, stride=2, groups=2),
-            dict(average=True, dilation=2, up="bilinear"),
-        ),
-    )
+    card = SelfCalibratedConv.card
+    axes = Axes("b c h w", "b d h w", output="b o y x", range="unit")
 
     def __init__(
         self,
@@ -288,7 +274,7 @@ class SelfCalibratedBottleneck(Attention):
             *([] if same else convolve(in_channels, out_channels, stride=stride))
         )
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x, self.narrow_plain(x), self.narrow(x)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.functional import group_norm
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
 from ..core.reference import Source, rename
@@ -79,17 +80,12 @@ class ShuffleAttention(Attention):
         computes="pool",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="channel: b g d 1*, spatial: b g d *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("shuffle", "sa_net", "sa"),
         references={"wofmanaf/SA-Net": "", "xmu-xiaoma666/External-Attention-pytorch": ""},
-        example=dict(channels=16, groups=2),
-        variants=(dict(eps=0.1), dict(groups=1)),
     )
+    axes = Axes("b c *", "channel: b g d 1*, spatial: b g d *", range="unit")
 
     def __init__(
         self,
@@ -126,7 +122,7 @@ class ShuffleAttention(Attention):
         for bias in (self.channel_bias, self.spatial_bias):
             nn.init.ones_(bias)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u, v = x.unflatten(1, (self.groups, 2, -1)).unbind(2)
         return x, u, v  # b c *, b g d *, b g d *
 

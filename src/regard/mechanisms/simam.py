@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
 from ..core.reference import Source
@@ -43,9 +44,7 @@ class SimAM(Attention):
 
     card = Card(
         title="SimAM",
-        paper=(
-            "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks"
-        ),
+        paper="SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks",
         authors=("Lingxiao Yang", "Ru-Yuan Zhang", "Lida Li", "Xiaohua Xie"),
         venue="ICML",
         year=2021,
@@ -56,10 +55,6 @@ class SimAM(Attention):
         computes="pool",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels", "channels"),
         independent=("channels",),
         cost=dict(time="n c", memory="n c"),
@@ -71,9 +66,8 @@ class SimAM(Attention):
             "where the authors' code gives NaN.",
         ),
         references={"ZjjConan/SimAM": "b c *", "xmu-xiaoma666/External-Attention-pytorch": "b c *"},
-        example=dict(),
-        variants=(dict(channels=16, eps=0.05), dict(unbiased=False)),
     )
+    axes = Axes("b c *", "b c *", range="unit")
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import SequenceAttention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability
 from ..core.reference import Source, rename
@@ -69,10 +69,6 @@ class SimplifiedAttention(SequenceAttention):
         computes="matmul",
         applies="matmul",
         kind="sequence",
-        input="query: b n d, key: b m d, value: b m d",
-        map="b heads n m",
-        output="b n d",
-        range="softmax",
         equivariant=("pixels",),
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=(
@@ -86,8 +82,9 @@ class SimplifiedAttention(SequenceAttention):
             "Nothing is dropped by default; that re-implementation drops a tenth (dropout=0.1).",
         ),
         references={"xmu-xiaoma666/External-Attention-pytorch": "b heads n m"},
-        example=dict(width=16, heads=4),
-        variants=(dict(dropout=0.5),),
+    )
+    axes = Axes(
+        "query: b n d, key: b m d, value: b m d", "b heads n m", output="b n d", range="softmax"
     )
 
     def __init__(
@@ -102,13 +99,12 @@ class SimplifiedAttention(SequenceAttention):
         super().__init__(d=width, heads=heads)
         divides(width=width, heads=heads)
         probability(dropout=dropout)
-        self.card = replace(self.card, train_differs=dropout > 0)
         self.heads = heads
         self.scale = (width // heads) ** -0.5
         self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(width, width, device=device, dtype=dtype)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (pairwise.divide(x, self.heads) for x in (query, key, value))
         return q, k, v  # b heads n d
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides
 from ..core.reference import Source
@@ -58,10 +59,6 @@ class SpatialGroupEnhance(Attention):
         computes="pool+matmul",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b g *",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("sge", "sgenet"),
@@ -75,9 +72,8 @@ class SpatialGroupEnhance(Attention):
             "implus/PytorchInsight": "b_g 1 h w",
             "xmu-xiaoma666/External-Attention-pytorch": "b_g 1 h w",
         },
-        example=dict(channels=16, groups=4),
-        variants=(dict(unbiased=False), dict(eps=0.1)),
     )
+    axes = Axes("b c *", "b g *", range="unit")
 
     def __init__(
         self,
@@ -93,7 +89,7 @@ class SpatialGroupEnhance(Attention):
         divides(channels=groups if channels is None else channels, groups=groups)
         above_zero(eps=eps)
         self.groups = groups
-        self.multiples = {"c": groups} if channels is None else {}
+        self.divisors = {"c": groups} if channels is None else {}
         self.eps = eps
         self.unbiased = unbiased
         self.weight = nn.Parameter(torch.zeros(groups, 1, device=device, dtype=dtype))

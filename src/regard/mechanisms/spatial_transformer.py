@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source, rename
@@ -83,8 +84,6 @@ class SpatialTransformer(Attention):
         computes="conv+fc",
         applies="sample",
         kind="relation",
-        map="b h w 2",
-        range="offset",
         cost=dict(time="n c", memory="n c"),
         aliases=("stn", "spatial_transformer_network"),
         differs=(
@@ -94,9 +93,8 @@ class SpatialTransformer(Attention):
             "True was it when the paper's results were repeated first.",
         ),
         references={"pytorch/tutorials": ""},
-        example=dict(channels=3, size=12, kernel_sizes=(3, 3), widths=(4, 5), hidden=6),
-        variants=(dict(align_corners=True), dict(size=(14, 11))),
     )
+    axes = Axes("b c h w", "b h w 2", range="offset")
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive
 from ..core.reference import Source, only, rename
@@ -80,9 +81,6 @@ class SplitAttention(Attention):
         computes="conv+pool+fc",
         applies="select",
         kind="convolution",
-        map="b r o 1 1",
-        output="b o y x",
-        range="softmax r",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("split", "splat", "resnest"),
@@ -97,14 +95,8 @@ class SplitAttention(Attention):
                 "it makes no splits, but weighs the three shifted maps that an S2-MLP hands it"
             )
         },
-        example=dict(in_channels=16),
-        variants=(
-            dict(out_channels=24, stride=2, groups=2),
-            dict(radix=1, kernel_size=5),
-            dict(radix=4, dilation=2, reduction=1),
-            dict(norm=False, bias=True, hidden=6, padding=2),
-        ),
     )
+    axes = Axes("b c h w", "b r o 1 1", output="b o y x", range="softmax r")
 
     def __init__(
         self,
@@ -138,9 +130,7 @@ class SplitAttention(Attention):
         divides(out_channels=out_channels, groups=groups)
         divides(hidden=hidden, groups=groups)
         self.radix, self.groups = radix, groups
-        self.card = replace(
-            self.card, range="softmax r" if radix > 1 else "unit", train_differs=norm
-        )
+        self.axes = replace(self.axes, range="softmax r" if radix > 1 else "unit")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         wide = radix * out_channels
         geometry = (kernel, per_axis(2, 1, stride=stride), around, spread, groups * radix)
@@ -154,7 +144,7 @@ class SplitAttention(Attention):
         self.norm = nn.BatchNorm2d(hidden, **factory) if norm else None
         self.excite = nn.Conv2d(hidden, wide, 1, groups=groups, **factory)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
         """The results of all kernels."""
         return self.split(x).unflatten(1, (self.radix, -1))  # b r o h w
 

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, positive
 from ..core.reference import Source, rename
@@ -79,9 +80,6 @@ class SqueezeAttention(Attention):
         computes="pool+conv",
         applies="gate",
         kind="convolution",
-        map="b o h w",
-        output="b o h w",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sanet", "sa", "squeeze_and_attention"),
@@ -95,13 +93,8 @@ class SqueezeAttention(Attention):
             "A side shorter than the window is averaged as a whole.",
         ),
         references={"equations": "b o h w"},
-        example=dict(in_channels=12),
-        variants=(
-            dict(out_channels=8, kernel_size=5, up="bilinear"),
-            dict(gate="relu", up="nearest", bias=True),
-            dict(gate="relu-sigmoid", pool=3),
-        ),
     )
+    axes = Axes("b c h w", "b o h w", output="b o h w", range="unit")
 
     def __init__(
         self,
@@ -123,7 +116,7 @@ class SqueezeAttention(Attention):
         one_of(("sigmoid", "relu", "relu-sigmoid"), gate=gate)
         one_of(("nearest", "bilinear", "aligned"), up=up)
         self.pool, self.gate, self.up = pool, gate, up
-        self.card = replace(self.card, range="real" if gate == "relu" else "unit")
+        self.axes = replace(self.axes, range="real" if gate == "relu" else "unit")
         factory = {"device": device, "dtype": dtype}
 
         def convolve(channels: int) -> list[nn.Module]:

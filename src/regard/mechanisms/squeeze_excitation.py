@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import reduced
 from ..core.reference import Source, only, rename
@@ -56,10 +57,6 @@ class SqueezeExcitation(Attention):
         computes="pool+fc",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c 1*",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         cost=dict(time="n c + c^2", memory="n c"),
@@ -76,9 +73,8 @@ class SqueezeExcitation(Attention):
             "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
         },
         refuses={"timm:EffectiveSEModule": "it has one layer, as wide as its input"},
-        example=dict(channels=16, reduction=4),
-        variants=(dict(bias=True), dict(hidden=3)),
     )
+    axes = Axes("b c *", "b c 1*", range="unit")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from ..core import grid
 from ..core.attention import Attention, Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
 from ..core.reference import Source, rename
@@ -60,7 +61,6 @@ class StripPooling(Attention):
         computes="pool+conv",
         applies="gate",
         kind="gate",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("strip_pooling", "spnet", "strip_pooling_module", "mixed_pooling"),
@@ -70,9 +70,8 @@ class StripPooling(Attention):
             "(norm=False, rectify=False).",
         ),
         references={"houqb/SPNet:SPBlock": "b c h w", "houqb/SPNet:StripPooling": ""},
-        example=dict(channels=16),
-        variants=(dict(norm=False, rectify=False), dict(kernel_size=5)),
     )
+    axes = Axes("b c h w", "b c h w", range="unit")
 
     def __init__(
         self,
@@ -88,7 +87,6 @@ class StripPooling(Attention):
         positive(channels=channels)
         odd(kernel_size=kernel_size)
         self.rectify = rectify
-        self.card = replace(self.card, train_differs=norm)
         factory = {"device": device, "dtype": dtype}
 
         def along() -> nn.Sequential:
@@ -162,14 +160,8 @@ class MixedPooling(Mechanism):
     torch.Size([2, 64, 9, 7])
     """
 
-    card = replace(
-        StripPooling.card,
-        applies="add",
-        kind="head",
-        map="",
-        example=dict(channels=16, bins=(5, 3)),
-        variants=(dict(reduction=2, bins=(1, 2, 6)),),
-    )
+    card = replace(StripPooling.card, applies="add", kind="head")
+    axes = Axes("b c h w", "", range="unit")
 
     def __init__(
         self,

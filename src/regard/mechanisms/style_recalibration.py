@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
 from ..core.reference import Source, rename
@@ -56,10 +57,6 @@ class StyleRecalibration(Attention):
         computes="pool+fc",
         applies="gate",
         kind="gate",
-        input="b c *",
-        map="b c 1*",
-        output="b c *",
-        range="unit",
         equivariant=("pixels",),
         map_invariant=("pixels",),
         independent=("channels",),
@@ -74,9 +71,8 @@ class StyleRecalibration(Attention):
             "code gives NaN.",
         ),
         references={"hyunjaelee410/style-based-recalibration-module": "b c 1*"},
-        example=dict(channels=16),
-        variants=(dict(unbiased=False), dict(eps=0.05)),
     )
+    axes = Axes("b c *", "b c 1*", range="unit")
 
     def __init__(
         self,

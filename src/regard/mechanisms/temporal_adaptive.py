@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
 from ..core.reference import Source, rename
@@ -86,10 +87,6 @@ class TemporalAdaptive(Attention):
         computes="pool+fc+conv",
         applies="gate+matmul",
         kind="gate",
-        input="b c t h w",
-        map="gate: b c t, kernel: b c k",
-        output="b c t h w",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("tam", "tanet", "temporal_adaptive_module"),
@@ -101,12 +98,8 @@ class TemporalAdaptive(Attention):
             "works.",
         ),
         references={"liu-zhy/temporal-adaptive-module": "b c t, kernel: b_c k"},
-        example=dict(channels=16, frames=5),
-        variants=(
-            dict(folded=True, frames=3),
-            dict(kernel_size=5, reduction=2, expansion=3, kernel_norm=False),
-        ),
     )
+    axes = Axes("b c t h w", "gate: b c t, kernel: b c k", range="unit")
 
     def __init__(
         self,
@@ -124,15 +117,8 @@ class TemporalAdaptive(Attention):
         positive(frames=frames, expansion=expansion)
         if folded:
             super().__init__(c=channels)
-            self.multiples = {"s": frames}
-            self.card = replace(
-                self.card,
-                input="s c h w",
-                output="s c h w",
-                equivariant=("pixels",),
-                map_invariant=("pixels",),
-                exempt={"images_are_independent": "an image is a frame that sees its clip"},
-            )
+            self.divisors = {"s": frames}
+            self.axes = replace(self.axes, input="s c h w", output="s c h w")
         else:
             super().__init__(c=channels, t=frames)
         odd(kernel_size=kernel_size)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.attention import Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 from ..core.reference import Source
@@ -86,10 +87,6 @@ class Transformer(Mechanism):
         computes="fc+matmul",
         applies="matmul",
         kind="network",
-        input="source: b n d, target: b m d",
-        map="encoder: b heads n n, decoder: b heads m m, cross: b heads m n",
-        output="b m d",
-        range="softmax",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("transformer", "transformer_encoder", "transformer_decoder"),
@@ -106,15 +103,13 @@ class Transformer(Mechanism):
             "padding is computed like the rest.",
         ),
         references={"torch": "b heads n m, cross: b heads n m"},
-        example=dict(width=16, heads=4, encoder_layers=1, decoder_layers=1, hidden=24),
-        variants=(
-            dict(encoder_layers=2, decoder_layers=2, norm="before", activation="gelu"),
-            dict(final_norm=False, dropout=0.0),
-            dict(bias=False, eps=0.01),
-            dict(causal=False),
-        ),
-        inert={"*.key.bias": "a constant added to all scores of a query cancels in the softmax"},
         plug=False,
+    )
+    axes = Axes(
+        "source: b n d, target: b m d",
+        "encoder: b heads n n, decoder: b heads m m, cross: b heads m n",
+        output="b m d",
+        range="softmax",
     )
 
     def __init__(
@@ -137,8 +132,6 @@ class Transformer(Mechanism):
     ) -> None:
         super().__init__(d=width)
         positive(encoder_layers=encoder_layers, decoder_layers=decoder_layers)
-        symmetries = () if causal else ("pixels",)
-        self.card = replace(self.card, train_differs=dropout > 0, equivariant=symmetries)
         options: dict[str, Any] = dict(hidden=hidden, activation=activation, norm=norm)
         options |= dict(final_norm=final_norm, dropout=dropout, bias=bias, eps=eps)
         options |= dict(device=device, dtype=dtype)
@@ -230,20 +223,8 @@ class TransformerEncoder(TransformerStack):
     torch.Size([2, 9, 64])
     """
 
-    card = replace(
-        Transformer.card,
-        input="source: b n d",
-        map="b heads n n",
-        output="b n d",
-        equivariant=("pixels",),
-        example=dict(width=16, heads=4, layers=1, hidden=24),
-        variants=(
-            dict(layers=2, norm="before", activation="gelu"),
-            dict(final_norm=False, dropout=0.0),
-            dict(bias=False, eps=0.01),
-            dict(causal=True),
-        ),
-    )
+    card = replace(Transformer.card, equivariant=("pixels",))
+    axes = Axes("source: b n d", "b heads n n", output="b n d", range="softmax")
 
     def forward(
         self,
@@ -337,13 +318,12 @@ class TransformerDecoder(TransformerStack):
     True
     """
 
-    card = replace(
-        Transformer.card,
-        input="target: b n d, memory: b m d",
-        map="self: b heads n n, cross: b heads n m",
+    card = Transformer.card
+    axes = Axes(
+        "target: b n d, memory: b m d",
+        "self: b heads n n, cross: b heads n m",
         output="b n d",
-        example=dict(width=16, heads=4, layers=1, hidden=24),
-        variants=(*TransformerEncoder.card.variants[:-1], dict(causal=False)),
+        range="softmax",
     )
     crossed = True
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core import grid
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
 from ..core.reference import Source, rename
@@ -61,8 +62,6 @@ class Triplet(Attention):
         computes="pool+conv",
         applies="gate",
         kind="gate",
-        map="cw: b c 1 w, hc: b c h 1, hw: b 1 h w",
-        range="unit",
         train_differs=True,
         cost=dict(time="n c", memory="n c"),
         aliases=("triplet", "triplet_attention", "rotate_to_attend"),
@@ -70,9 +69,8 @@ class Triplet(Attention):
             "landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
             "xmu-xiaoma666/External-Attention-pytorch": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
         },
-        example=dict(),
-        variants=(dict(channels=16, spatial=False), dict(kernel_size=3)),
     )
+    axes = Axes("b c h w", "cw: b c 1 w, hc: b c h 1, hw: b 1 h w", range="unit")
 
     def __init__(
         self,
@@ -101,7 +99,7 @@ class Triplet(Attention):
         if spatial:
             self.hw = gate()
         else:
-            self.card = replace(self.card, map="cw: b c 1 w, hc: b c h 1")
+            self.axes = replace(self.axes, map="cw: b c 1 w, hc: b c h 1")
 
     def attention(self, x: Tensor) -> tuple[Tensor, ...]:
         a_cw = self.cw(torch.stack([grid.peak(x, 2), x.mean(2)], 1)).transpose(1, 2)  # b c 1 w

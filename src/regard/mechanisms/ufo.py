@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core import pairwise
 from ..core.attention import SequenceAttention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
 from ..core.reference import Source, rename
@@ -73,10 +74,6 @@ class UFO(SequenceAttention):
         computes="fc+matmul",
         applies="matmul",
         kind="sequence",
-        input="query: b n d, key: b m d, value: b m d",
-        map="b heads n m",
-        output="b n d",
-        range="real",
         equivariant=("pixels",),
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ufo", "ufo_vit", "ufo_attention"),
@@ -89,9 +86,8 @@ class UFO(SequenceAttention):
             "would read if the keys that are closed to it did not exist.",
         ),
         references={"xmu-xiaoma666/External-Attention-pytorch": ""},
-        example=dict(width=16, heads=4),
-        variants=(dict(head_width=6, value_head_width=3), dict(bias=False)),
     )
+    axes = Axes("query: b n d, key: b m d, value: b m d", "b heads n m", output="b n d")
 
     def __init__(
         self,
@@ -124,7 +120,7 @@ class UFO(SequenceAttention):
         super().reset_parameters()
         nn.init.ones_(self.gamma)
 
-    def embed(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         projected = self.query(query), self.key(key), self.value(value)
         q, k, v = (pairwise.divide(x, self.heads) for x in projected)  # b heads n d
         # Both scales at once: a factor for each query is cheaper than one for each number.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.attention import Mechanism
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
 from ..core.reference import Source, rename, unstack
@@ -106,9 +107,6 @@ class VisionTransformer(Mechanism):
         computes="fc+matmul",
         applies="matmul",
         kind="network",
-        map="b heads n m",
-        output="b k",
-        range="softmax",
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("vit", "simple_vit"),
         differs=(
@@ -130,32 +128,9 @@ class VisionTransformer(Mechanism):
             "lucidrains/vit-pytorch:SimpleViT": "b heads n m",
             "vit-pytorch:ViT": "b heads n m",
         },
-        example=dict(
-            width=8, depth=2, heads=2, image_size=(8, 12), patch_size=2, classes=5, mlp_width=12
-        ),
-        variants=(
-            dict(
-                pool="mean",
-                class_token=False,
-                positions="sincos",
-                patch_norm=True,
-                qkv_bias=False,
-                out_bias=False,
-                eps=1e-5,
-            ),
-            dict(pool="all", last_norm="pooled", qkv_bias=False, head_width=3, in_channels=5),
-            dict(
-                pool="mean", last_norm="pooled", layer_scale=0.1, registers=2, class_position=False
-            ),
-            dict(pool=None, classes=None, last_norm=None, mlp_bias=False),
-            dict(dropout=0.5, embed_dropout=0.25, attention_dropout=0.1, patch_size=(2, 3)),
-        ),
-        inert={
-            "blocks.*.attention.key.bias": "a constant added to a query's scores cancels in the "
-            "softmax"
-        },
         plug=False,
     )
+    axes = Axes("b c h w", "b heads n m", output="b k", range="softmax")
 
     def __init__(
         self,
@@ -192,7 +167,7 @@ class VisionTransformer(Mechanism):
         for whole, part in zip(size, patch, strict=True):
             divides(image_size=whole, patch_size=part)
         super().__init__(c=in_channels)
-        self.multiples = {"h": patch[0], "w": patch[1]}
+        self.divisors = {"h": patch[0], "w": patch[1]}
         mlp_width = 4 * width if mlp_width is None else mlp_width
         embed_dropout = dropout if embed_dropout is None else embed_dropout
         positive(width=width, depth=depth, in_channels=in_channels, mlp_width=mlp_width)
@@ -209,11 +184,7 @@ class VisionTransformer(Mechanism):
         if positions == "sincos":
             divides(width=width, waves=4)
         output = "b k" if classes else "b d"
-        self.card = replace(
-            self.card,
-            output=output if pool else output.replace("b", "b tokens"),
-            train_differs=max(dropout, embed_dropout, attention_dropout) > 0,
-        )
+        self.axes = replace(self.axes, output=output if pool else output.replace("b", "b tokens"))
         self.pool, self.patch_size, self.layer_scale = pool, patch, layer_scale
         self.grid = (size[0] // patch[0], size[1] // patch[1])
         factory: dict[str, Any] = {"device": device, "dtype": dtype}

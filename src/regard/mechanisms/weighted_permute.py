@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.functional import gelu
 
 from ..core import grid, precision
 from ..core.attention import Attention
+from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability, reduced
 from ..core.reference import Source, rename
@@ -82,8 +82,6 @@ class WeightedPermute(Attention):
         computes="pool+fc",
         applies="select",
         kind="relation",
-        map="b k c 1 1",
-        range="softmax k",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("vip", "vision_permutator", "permute_mlp", "weighted_permute_mlp"),
         differs=(
@@ -95,13 +93,8 @@ class WeightedPermute(Attention):
             "scores in training (gate_dropout=0.1); the paper speaks of no dropout.",
         ),
         references={"xmu-xiaoma666/External-Attention-pytorch": "k b 1 1 c"},
-        example=dict(channels=12, height=4, width=3),
-        variants=(
-            dict(channels=16, width=None, bias=True),
-            dict(reduction=2, gate_dropout=0.5),
-            dict(dropout=0.5),
-        ),
     )
+    axes = Axes("b c h w", "b k c 1 1", range="softmax k")
 
     def __init__(
         self,
@@ -122,7 +115,6 @@ class WeightedPermute(Attention):
         divides(channels=channels, width=width)
         hidden = reduced(channels, reduction)
         probability(gate_dropout=gate_dropout, dropout=dropout)
-        self.card = replace(self.card, train_differs=gate_dropout > 0 or dropout > 0)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.channel = nn.Conv2d(channels, channels, 1, bias=bias, **factory)
         self.row = nn.Linear(channels, channels, bias, **factory)
@@ -133,8 +125,8 @@ class WeightedPermute(Attention):
         self.out = nn.Conv2d(channels, channels, 1, **factory)
         self.drop = nn.Dropout(dropout)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        h, w = self.sizes["h"], self.sizes["w"]
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h, w = self.fixed_axes["h"], self.fixed_axes["w"]
         rows = x.unflatten(1, (w, -1)).permute(0, 1, 3, 4, 2)  # b n h w s
         rows = self.row(rows.flatten(3)).unflatten(3, (w, -1)).permute(0, 1, 4, 2, 3)
         columns = x.unflatten(1, (h, -1)).permute(0, 1, 4, 3, 2)  # b n w h s

@@ -35,7 +35,8 @@ class CondConvEfficientBlock(Attention):
         x ``b c h w``, map ``b e`` for the e experts, y ``b o h' w'``.
     """
 
-    card = replace(CondConv.card, train_differs=True, references={}, plug=False)
+    card = replace(CondConv.card, references={}, plug=False)
+    axes = CondConv.axes
 
     def __init__(self, block: Any, experts: int) -> None:
         super().__init__(c=block.conv_pw.in_channels)

@@ -66,7 +66,7 @@ def plan_insertions(
         build = _maker(mechanism, cls, layout.channels, options)
         with torch.device("meta"):
             module = build()
-            gated = start == "identity" and not module.card.identity_at_init
+            gated = start == "identity" and not module.identity_at_init
             site = Site(module, layout, gated=gated)
         for value in values:
             _try(site, value, value)

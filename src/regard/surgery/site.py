@@ -56,7 +56,7 @@ class Site(Guest):
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``x`` through the mechanism."""
-        pattern = self.mechanism.card.input
+        pattern = self.mechanism.axes.input
         y = self.mechanism(self.layout.take(x, pattern))
         y = self.layout.give(y, x, pattern)
         if self.gamma is not None:

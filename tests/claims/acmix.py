@@ -1,0 +1,13 @@
+"""What the laws try ACmix with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "ACmix": Claims(
+        dict(in_channels=16, window=3),
+        variants=(Variant(dict(out_channels=12, heads=2, kernel_size=5, stride=2, window=5)),),
+        zero_grad={
+            "position.bias": "a constant added to all scores of a query cancels in the softmax"
+        },
+    )
+}

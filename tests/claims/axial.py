@@ -1,0 +1,41 @@
+"""What the laws try the axial attentions with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "Axial": Claims(
+        dict(channels=16, heads=4),
+        variants=(
+            Variant(dict(heads=3, head_channels=5, compose="chain")),
+            Variant(dict(dims=1), equivariant=("pixels",)),
+            Variant(dict(dims=3, compose="chain"), equivariant=("frames",)),
+        ),
+        skips={
+            "cost_grows_with_the_positions_as_the_card_says": (
+                "it grows with n (h + w), which is no whole power of n"
+            )
+        },
+    ),
+    "PositionSensitiveAxial": Claims(
+        dict(channels=12, heads=2, size=11),
+        variants=(Variant(dict(axis="w", size=7, out_channels=16)), Variant(dict(heads=3))),
+        zero_grad={"norm_scores.bias": "a constant added to all scores of a query cancels"},
+        skips={
+            "cost_grows_with_the_positions_as_the_card_says": (
+                "the length of one axis is fixed, so that n cannot grow along both"
+            )
+        },
+    ),
+    "AxialTransformer": Claims(
+        dict(channels=8, depth=1, heads=2),
+        variants=(
+            Variant(dict(depth=2, heads=3, head_channels=4, size=(11, 7))),
+            Variant(dict(reversible=False)),
+        ),
+        skips={
+            "cost_grows_with_the_positions_as_the_card_says": (
+                "it grows with n (h + w), which is no whole power of n"
+            )
+        },
+    ),
+}

@@ -1,0 +1,10 @@
+"""What the laws try BAM with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "BAM": Claims(
+        dict(channels=16, reduction=2),
+        variants=(Variant(dict(fusion="sum", norm="last")), Variant(dict(dilation=2))),
+    )
+}

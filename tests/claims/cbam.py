@@ -1,0 +1,21 @@
+"""What the laws try CBAM with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "CBAM": Claims(
+        dict(channels=16, reduction=4),
+        variants=(
+            Variant(dict(norm=False, planes="mean-max", bias=False), train_differs=False),
+            Variant(dict(kernel_size=3, hidden=3)),
+            Variant(dict(residual=True, spatial_bias=True, norm=False), train_differs=False),
+            Variant(dict(pools=("mean", "max", "l2", "logsumexp"))),
+            Variant(
+                dict(spatial=False),
+                equivariant=("pixels",),
+                map_invariant=("pixels",),
+                train_differs=False,
+            ),
+        ),
+    )
+}

@@ -1,0 +1,20 @@
+"""What the laws try CondConv, CondConvBlock with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "CondConv": Claims(
+        dict(in_channels=8, experts=3),
+        variants=(
+            Variant(
+                dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=True)
+            ),
+            Variant(dict(kernel_size=1, padding="valid", bias=True, mix_bias=False)),
+            Variant(dict(dilation=2, dropout=0.5, route_bias=False), train_differs=True),
+        ),
+    ),
+    "CondConvBlock": Claims(
+        dict(in_channels=6, experts=3, expansion=2),
+        variants=(Variant(dict(out_channels=8, kernel_size=5, stride=2)),),
+    ),
+}

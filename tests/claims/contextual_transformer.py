@@ -1,0 +1,9 @@
+"""What the laws try ContextualTransformer with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "ContextualTransformer": Claims(
+        dict(channels=16), variants=(Variant(dict(kernel_size=5, hidden=6, groups=2, share=4)),)
+    )
+}

@@ -1,0 +1,17 @@
+"""What the laws try DeformableConv with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "DeformableConv": Claims(
+        dict(in_channels=6),
+        variants=(
+            Variant(dict(modulator=None, kernel_size=2, padding="same", groups=2, offset_groups=3)),
+            Variant(
+                dict(modulator="doubled", out_channels=12, stride=(2, 1), groups=3, bias=False)
+            ),
+            Variant(dict(kernel_size=(3, 5), dilation=2, offset_groups=2)),
+            Variant(dict(kernel_size=1, padding="valid")),
+        ),
+    )
+}

@@ -1,0 +1,20 @@
+"""What the laws try DoubleAttention with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "DoubleAttention": Claims(
+        dict(channels=16),
+        variants=(
+            Variant(dict(hidden=6, descriptors=5, residual=False)),
+            Variant(dict(reduction=2, expand=False, residual=False)),
+            Variant(
+                dict(frames=2),
+                skips=dict(images_are_independent="an image is a frame that sees its video"),
+            ),
+        ),
+        zero_grad={
+            "gather.bias": "a constant added to a descriptor's scores cancels in the softmax"
+        },
+    )
+}

@@ -1,0 +1,23 @@
+"""What the laws try EfficientMultiHead with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "EfficientMultiHead": Claims(
+        dict(channels=16),
+        variants=(
+            Variant(dict(transform=False, heads=2), zero_grad=("key.bias",)),
+            Variant(dict(transform=False, upsample=True, bias=False), zero_grad=("key.bias",)),
+            Variant(dict(upsample=True, reduction=1), zero_grad=("key.bias", "mix.bias")),
+            Variant(dict(reduction=1, head_width=3, value_head_width=5), equivariant=("pixels",)),
+            Variant(dict(heads=1, reduction=4), zero_grad=("key.bias",)),
+            Variant(dict(dropout=0.5), train_differs=True),
+        ),
+        zero_grad={
+            "key.bias": "a constant added to all scores of a query cancels in the softmax",
+            "mix.bias": "a constant added to all scores of a head cancels in the softmax",
+            "value.bias": "the rows of a normalised map sum to zero, and take a constant with them",
+            "shrink_norm.bias": "a constant in keys and values, which cancels in both",
+        },
+    )
+}

@@ -1,0 +1,14 @@
+"""What the laws try GatedChannelTransform with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "GatedChannelTransform": Claims(
+        dict(channels=16),
+        variants=(
+            Variant(dict(norm="l1")),
+            Variant(dict(norm="l1", after_relu=True)),
+            Variant(dict(eps=0.05)),
+        ),
+    )
+}

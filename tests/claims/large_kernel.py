@@ -1,0 +1,10 @@
+"""What the laws try LargeKernel, LargeKernelBlock with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "LargeKernel": Claims(dict(channels=16), variants=(Variant(dict(kernel_size=9, dilation=2)),)),
+    "LargeKernelBlock": Claims(
+        dict(channels=12), variants=(Variant(dict(kernel_size=9, dilation=2)),)
+    ),
+}

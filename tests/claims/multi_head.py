@@ -1,0 +1,24 @@
+"""What the laws try MultiHead with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "MultiHead": Claims(
+        dict(width=16, heads=4),
+        variants=(
+            Variant(dict(key_width=12, value_width=20)),
+            Variant(dict(head_width=6, value_head_width=3)),
+            Variant(dict(bias=False)),
+            Variant(dict(out_bias=False)),
+            Variant(dict(bias_kv=True), zero_grad=()),
+            Variant(dict(zero_kv=True), zero_grad=()),
+            Variant(dict(dropout=0.5), train_differs=True),
+            Variant(
+                dict(causal=True),
+                equivariant=(),
+                skips=dict(masked_keys_get_no_weight="keys behind a query get none either"),
+            ),
+        ),
+        zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+}

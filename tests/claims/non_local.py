@@ -1,0 +1,19 @@
+"""What the laws try NonLocal with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "NonLocal": Claims(
+        dict(channels=16),
+        variants=(
+            Variant(dict(form="gaussian"), map_invariant=("channels",), zero_grad=()),
+            Variant(dict(form="dot", pool=None), equivariant=("pixels",), zero_grad=()),
+            Variant(dict(form="concat", hidden=6, pool="projections"), zero_grad=()),
+            Variant(dict(pool=None), equivariant=("pixels",)),
+            Variant(dict(scale=False, norm=False), train_differs=False),
+            Variant(dict(dims=1)),
+            Variant(dict(dims=3), equivariant=("frames",)),
+        ),
+        zero_grad={"phi.bias": "a constant added to all scores of a query cancels in the softmax"},
+    )
+}

@@ -1,0 +1,15 @@
+"""What the laws try Outlook with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "Outlook": Claims(
+        dict(channels=16, heads=4),
+        variants=(
+            Variant(dict(stride=2, bias=True)),
+            Variant(dict(kernel_size=5, heads=2, scale=False)),
+            Variant(dict(dropout=0.5), train_differs=True),
+            Variant(dict(out_dropout=0.5, stride=3), train_differs=True),
+        ),
+    )
+}

@@ -1,0 +1,18 @@
+"""What the laws try Polarized with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "Polarized": Claims(
+        dict(channels=32),
+        variants=(
+            Variant(dict(arrangement="sequential")),
+            Variant(dict(softmax="channels", transform="norm", bias=True)),
+            Variant(dict(softmax="positions", transform="bottleneck", reduction=4)),
+            Variant(
+                dict(arrangement="sequential", softmax="product", transform="linear", bias=True)
+            ),
+        ),
+        zero_grad={"channel_query.bias": "a constant added to all scores cancels in the softmax"},
+    )
+}

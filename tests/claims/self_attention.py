@@ -1,0 +1,17 @@
+"""What the laws try SelfAttention with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "SelfAttention": Claims(
+        dict(channels=16, reduction=4),
+        variants=(
+            Variant(
+                dict(value_reduction=None, pool=False, bias=True),
+                equivariant=("pixels",),
+                zero_grad={"key.bias": "a constant added to all scores of a query cancels"},
+            ),
+            Variant(dict(value_reduction=8, residual=False), identity_at_init=False),
+        ),
+    )
+}

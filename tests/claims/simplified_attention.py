@@ -1,0 +1,9 @@
+"""What the laws try SimplifiedAttention with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "SimplifiedAttention": Claims(
+        dict(width=16, heads=4), variants=(Variant(dict(dropout=0.5), train_differs=True),)
+    )
+}

@@ -1,0 +1,14 @@
+"""What the laws try SqueezeAttention with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "SqueezeAttention": Claims(
+        dict(in_channels=12),
+        variants=(
+            Variant(dict(out_channels=8, kernel_size=5, up="bilinear")),
+            Variant(dict(gate="relu", up="nearest", bias=True)),
+            Variant(dict(gate="relu-sigmoid", pool=3)),
+        ),
+    )
+}

@@ -1,0 +1,16 @@
+"""What the laws try StripPooling, MixedPooling with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "StripPooling": Claims(
+        dict(channels=16),
+        variants=(
+            Variant(dict(norm=False, rectify=False), train_differs=False),
+            Variant(dict(kernel_size=5)),
+        ),
+    ),
+    "MixedPooling": Claims(
+        dict(channels=16, bins=(5, 3)), variants=(Variant(dict(reduction=2, bins=(1, 2, 6))),)
+    ),
+}

@@ -1,0 +1,18 @@
+"""What the laws try TemporalAdaptive with, and what they should find."""
+
+from . import Claims, Variant
+
+CLAIMS = {
+    "TemporalAdaptive": Claims(
+        dict(channels=16, frames=5),
+        variants=(
+            Variant(
+                dict(folded=True, frames=3),
+                equivariant=("pixels",),
+                map_invariant=("pixels",),
+                skips=dict(images_are_independent="an image is a frame that sees its clip"),
+            ),
+            Variant(dict(kernel_size=5, reduction=2, expansion=3, kernel_norm=False)),
+        ),
+    )
+}
