@@ -6,10 +6,8 @@ import ast
 import re
 from pathlib import Path
 
-import regard
-from regard.catalog import homes, show
-from regard.compat.old import Old
-from regard.compat.table import OLD, SOURCE
+from regard.catalog import show
+from regard.compat.legacy import ABSENT, LegacyClass, classes
 
 ROOT = Path(__file__).parent.parent
 BETWEEN = re.compile(r"(<!-- classes -->\n).*?(<!-- /classes -->)", re.S)
@@ -18,7 +16,7 @@ ENGLISH = {
     "same": "–",
     "loaded": "yes",
     "with": "with `{}`",
-    "refused": "no: {}",
+    "refused": "no: they mean something else",
     "nothing": "nothing: {}",
 }
 CHINESE = {
@@ -26,62 +24,51 @@ CHINESE = {
     "same": "–",
     "loaded": "可加载",
     "with": "需 `{}`",
-    "refused": "不可：{}",
+    "refused": "不可：含义不同",
     "nothing": "无：{}",
 }
-TOLD_IN_CHINESE = {
-    "had neither a norm nor a ReLU in its hidden layer": "隐藏层既无归一化也无 ReLU",
-    "added its input to its output, and had no norm behind its spatial kernel": (
+# Each sentence is keyed by the English one, so that a change there asks for one here.
+CHINESE_TEXT = {
+    "has neither a norm nor a ReLU in its hidden layer": "隐藏层既无归一化也无 ReLU",
+    "adds its input to its output, and has no norm after its spatial kernel": (
         "输出又加上了输入，空间卷积之后没有归一化"
     ),
-    "dilated without padding, so that it ran on 7 x 7 maps only and saw no position there, and had "
-    "three hidden layers for one and three dilated convolutions for two": (
+    "dilates without padding, so that it runs on 7 x 7 maps only and sees no position there, and "
+    "has three hidden layers for one and three dilated convolutions for two": (
         "空洞卷积不补边，只能用于 7×7 且看不到任何位置；隐藏层三个而非一个，空洞卷积三个而非两个"
     ),
-    "its branches are deeper, and dilate without padding for it, so that only 7 x 7 maps survive, "
-    "and then as 1 x 1": "分支更深，空洞卷积不补边，只有 7×7 的图能通过且缩成 1×1",
-    "added a bias to every score": "每个分数都加了偏置",
-    "ignored its arguments, had neither the scale γ nor the residual, and mixed the positions by a "
+    "adds a bias to every score": "每个分数都加了偏置",
+    "ignores its arguments, has neither the scale γ nor the residual, and mixes the positions by a "
     "matrix of fixed size": "忽略自己的参数，没有 γ 和残差，用固定大小的矩阵混合各位置",
-    "it has 512 channels and 7 x 7 maps whatever it is told, no gamma nor residual, and an output "
-    "layer over the positions": "无论参数如何都是 512 通道、7×7，没有 γ 和残差，位置上另有输出层",
-    "did not register its layers, so that nothing of it was trained or saved, wrote into its "
-    "input, and gave each kernel a part of the channels": (
+    "does not register its layers, so that nothing of it is trained or saved, writes into its "
+    "input, and gives each kernel a part of the channels": (
         "层没有注册，既不训练也不保存；改写输入；每个卷积核只见一部分通道"
     ),
-    "its convolutions, each of a part of the channels, are no parameters and write into its "
-    "input": ("各卷积只见一部分通道，不是参数，并且改写输入"),
-    "replaced the weights of its kernels by their softmax at every call, in evaluation too": (
+    "replaces the weights of its kernels by their softmax at every call": (
         "每次调用（包括推理）都把各卷积核的权重替换为其 softmax"
     ),
-    "took both softmaxes over the images of the batch, so that one image alone had none": (
+    "takes both softmaxes over the images of the batch, so that one image has none": (
         "两个 softmax 都沿批次计算，单张图像等于没有"
     ),
-    "it takes both softmaxes over the images of the batch": "两个 softmax 都沿批次计算",
-    "averaged each position's kernel, took a softmax over the image and saw no neighbours": (
+    "averages each position's kernel, takes a softmax over the image and sees no neighbors": (
         "把每个位置的卷积核取平均，在整幅图上做 softmax，看不到邻域"
     ),
-    "it averages each position's kernel, takes a softmax over all positions and weighs no "
-    "neighbours": "把每个位置的卷积核取平均，在所有位置上做 softmax，不对邻域加权",
-    "had no norms and activations behind its convolutions, and no biases in its queries": (
+    "has no norms and activations after its convolutions, and no biases in its queries": (
         "卷积之后没有归一化与激活，查询没有偏置"
     ),
-    "had no norm in its shortcut": "捷径上没有归一化",
-    "had no ReLU on its values": "值上没有 ReLU",
-    "masked the image and not what is around it, so that blocks averaged their values": (
+    "has no norm in its shortcut": "捷径上没有归一化",
+    "has no ReLU on its values": "值上没有 ReLU",
+    "masks the image and not what is around it, so that blocks average their values": (
         "遮住了图像而不是图像之外，各块只是对值取平均"
     ),
-    "it masks the image and keeps the padding, so that blocks within the image average their "
-    "values": "遮住图像而保留填充，图像内部的块只是对值取平均",
-    "shifted in place, which smears the border over the image, and ran with 512 channels": (
+    "shifts in place, which smears the border over the image, and has 512 channels": (
         "原地平移，把边缘抹到整幅图上；只能用 512 通道"
     ),
-    "it shifts in place, which smears the border over the image": "原地平移，把边缘抹到整幅图上",
-    "a whole network, and no mechanism by itself": "是整个网络，本身不是一种机制",
+    "a whole network, not a mechanism": "是整个网络，而不是一种机制",
     "a convolution without attention": "是不含注意力的卷积",
     **{
         f"a part of {whole}, which is here as a whole": f"是 {whole} 的一部分，这里以整体提供"
-        for whole in ("CBAMBlock", "BAMBlock", "DAModule", "MUSEAttention", "S2Attention")
+        for whole in ("BAMBlock", "DAModule", "MUSEAttention", "S2Attention")
     },
 }
 
@@ -94,31 +81,35 @@ def generated() -> dict[Path, str]:
 
 def page(path: Path, words: dict) -> str:
     """A page with its table made new."""
-    lines = [words["headings"], ("---",) * 4, *(row(old, words) for old in OLD)]
+    lines = [words["headings"], ("---",) * 4, *(row(old, words) for old in classes())]
+    lines += [
+        (f"`{module}.{name}`", words["nothing"].format(told(why, words)), "", "")
+        for (module, name), why in ABSENT.items()
+    ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return BETWEEN.sub(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", path.read_text("utf-8"))
 
 
-def row(old: Old, words: dict) -> tuple[str, ...]:
+def told(text: str, words: dict) -> str:
+    """A sentence in the language of the page."""
+    return text if words is ENGLISH else CHINESE_TEXT[text]
+
+
+def row(old: LegacyClass, words: dict) -> tuple[str, ...]:
     """What became of a class."""
-
-    def told(text: str) -> str:
-        return text if words is ENGLISH else TOLD_IN_CHINESE[text]
-
-    name = f"`{old.module}.{old.name}`"
-    if old.refused:
-        return name, words["nothing"].format(told(old.refused)), "", ""
-    if refused := getattr(regard, old.new).refusal(f"{SOURCE}:{old.name}"):
-        weights = words["refused"].format(told(refused[1]))
+    differs = old.differs()
+    if not old.record.loads:
+        weights = words["refused"]
     else:
-        weights = words["with"].format(old.as_it_was) if old.was and old.before else words["loaded"]
-    return name, f"`{call(old)}`", told(old.was) if old.was else words["same"], weights
+        weights = words["with"].format(old.before) if differs and old.before else words["loaded"]
+    name = f"`{old.module}.{old.name}`"
+    return name, f"`{call(old)}`", told(differs, words) if differs else words["same"], weights
 
 
-def call(old: Old) -> str:
+def call(old: LegacyClass) -> str:
     """How the new class is made for the arguments that a script gives, less the defaults."""
-    options = old.arguments(**eval(f"dict({old.usage})"))
-    entry = show(homes()[old.new])
+    options = old.arguments()(**eval(f"dict({old.legacy.usage})"))
+    entry = show(old.key)
     usual = {o.name: ast.literal_eval(o.default) for o in entry.options if o.default is not None}
     said = [
         f"{name}={value!r}"

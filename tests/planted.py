@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,6 @@ from regard.core.attention import Attention
 from regard.core.axes import Axes
 from regard.core.card import Card
 from regard.core.check import one_of, positive
-from regard.core.reference import Source
 
 FACTS: dict[str, Any] = {
     "paper": "A Paper",
@@ -23,7 +21,6 @@ FACTS: dict[str, Any] = {
     "year": 2020,
     "url": "https://example.org",
     "aliases": (),
-    "references": {},
 }
 
 
@@ -86,12 +83,6 @@ class Gate(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a * x
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Gate, Mapping[str, Tensor]]:
-        return cls(**kwargs), state
 
 
 class Relation(Attention):
@@ -167,12 +158,6 @@ class Relation(Attention):
         rows = x.flatten(2).mT.contiguous().unsqueeze(1)
         q = self.query(rows)
         return self.add(scaled_dot_product_attention(q, rows, rows, scale=self.scale).squeeze(1), x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Relation, Mapping[str, Tensor]]:
-        return cls(**kwargs), state
 
 
 CLAIMS = {

@@ -25,13 +25,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regard.catalog import resolve
+from regard.compat.modules import weighted
 from regard.core.attention import Mechanism, SequenceAttention, Tap
-from regard.core.reference import Source
 from regard.core.shapes import GRIDS, expand, split
-from regard.factory import load_reference, mechanism
+from regard.factory import mechanism
+from regard.references import Reference, load, matching
 
 QUERIES = ("x", "query", "queries")
 KEYS_AND_VALUES = ("key", "keys", "value", "values", "x_prev")
+# What the words of a case say of its reference, as the records call it.
+SAID: dict[str, dict[str, Any]] = {
+    "with the paper's sum": {"fusion": "sum"},
+    "sigmoid() on the channel branch": {"sigmoid": True},
+    "with bilinear upsampling": {"up": "bilinear"},
+}
 FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
 PADDING = ("key_padding_mask", "encoder_padding_mask")
 CLOSES = ("attn_mask", "attention_mask", *PADDING)  # True = may not attend
@@ -73,19 +80,29 @@ class Golden:
         return resolve(self.meta["mechanism"])
 
     @property
-    def source(self) -> Source:
-        return Source.parse(self.meta["reference"])
-
-    @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments of the constructor and the call, and what the case says in words alone."""
+        """The arguments of the constructor, and what the case says of it elsewhere.
+
+        Of the call, and of what is said beside it, those are taken that a record knows.
+        """
+        kwargs = json.loads(self.meta["kwargs"])
+        known = {
+            name
+            for record in matching(mechanism(self.key), self.meta["reference"])
+            for name in record.signature().parameters
+        }
         numbers = re.findall(r"\b(\w+)=(\d+)\b", self.meta.get("call", ""))
-        kwargs = {name: int(number) for name, number in numbers}
-        kwargs |= json.loads(self.meta.get("extra", "{}")) | json.loads(self.meta["kwargs"])
+        further = {name: int(number) for name, number in numbers}
+        further |= json.loads(self.meta.get("extra", "{}"))
+        kwargs |= {n: value for n, value in further.items() if n in known and n not in kwargs}
+        for words, options in SAID.items():  # what the weights do not tell
+            if words in self.meta["reference"]:
+                kwargs |= options
         if "; fusion from " in self.meta["reference"]:  # two layers, and how they were joined
             words = self.meta["faithful"]
             kwargs["fusion"] = next(fusion for word, fusion in FUSIONS.items() if word in words)
-        return kwargs
+        [kind] = known & {"encoder_layer", "decoder_layer"} or {""}
+        return _stack(kwargs, kind) if kind else kwargs
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -129,16 +146,25 @@ class Golden:
 
     def build(self) -> nn.Module:
         """Our module, with the weights of the case, in its mode."""
-        source, state = self.meta["reference"], self.under("state")
-        module = load_reference(self.key, source, self.kwargs, state)
+        module = self.loaded()[0]
         return module.train(self.meta["mode"] == "train")
+
+    def loaded(self) -> tuple[nn.Module, Reference, Mapping[str, Tensor]]:
+        """Our module, the record of the reference, and its state under our names."""
+        source, state = self.meta["reference"], self.under("state")
+        return load(mechanism(self.key), source, self.kwargs, state)
 
     def map_axes(self) -> dict[str, str]:
         """The axes of each map of the reference, by its name there."""
-        known = mechanism(self.key).card.references
-        fits = [name for name in known if self.source.matches(name)]
-        axes = known[max(fits, key=len)]
-        return {} if not axes else split(axes)
+        axes = self.loaded()[1].map
+        return split(axes) if axes else {}
+
+
+def _stack(kwargs: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The arguments of one of torch's stacks: a layer, how many there are, and a last norm."""
+    layer = {n: v for n, v in kwargs.items() if n not in ("layers", "final_norm", "causal")}
+    norm = nn.LayerNorm(kwargs["d_model"]) if kwargs["final_norm"] else None
+    return {kind: layer, "num_layers": kwargs["layers"], "norm": norm}
 
 
 def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
@@ -207,7 +233,10 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
         if unknown:
             raise ValueError(f"no idea what {sorted(unknown)} is to a sequence attention")
         mask = may_attend(closing, len(sequences[0]))
-        y = module(*sequences, mask=mask, weights=inputs.get("attention_weights"))
+        if "attention_weights" in inputs:  # which multiply the scores there
+            q, k, v = [*sequences, *sequences[-1:] * 2][:3]
+            mask = weighted(module, q, k, v, mask, inputs["attention_weights"])
+        y = module(*sequences, mask=mask)
     elif inputs.keys() & MASKS.keys():
         given = {n: x for n, x in inputs.items() if n not in MASKS}
         y = module(*map(turn, given.values()), **masks_of_a_model(module, inputs))
@@ -427,7 +456,7 @@ def relayout(a: Tensor, ours: str, theirs: str) -> Tensor:
 def buffers_after(golden: Golden, module: nn.Module) -> dict[str, Tensor]:
     """The buffers after a training step, under the names of the reference."""
     state = golden.under("state")
-    _, renamed = mechanism(golden.key).translate(golden.source, golden.kwargs, state)
+    *_, renamed = golden.loaded()
     theirs = {id(tensor): name for name, tensor in state.items()}
     first = first_names(state)
     buffers = {name for name, _ in module.named_buffers()}

@@ -18,9 +18,9 @@ from cases import EXAMPLE, Case, claims_of, mechanisms
 from regard.catalog import FOLDER, Entry, cite, entries, find, resolve
 from regard.core import card as cards
 from regard.core.card import Card
-from regard.core.reference import Source
 from regard.core.shapes import split
 from regard.factory import mechanism
+from regard.references import Source, records
 
 COMPUTES = {"pool", "fc", "conv", "matmul"}
 APPLIES = {"gate", "matmul", "select", "sample", "add"}
@@ -66,7 +66,6 @@ def test_words_are_those_of_the_catalogue(entry: Entry) -> None:
 def test_axes_can_be_read(entry: Entry) -> None:
     own = entry.axes
     patterns = [own.input, own.map, own.output, *own.parts.values()]
-    patterns += [axes for axes in entry.card.references.values() if axes]
     for pattern in patterns:
         for part in pattern.split(", "):
             assert AXES.fullmatch(part), f"({pattern})"
@@ -127,11 +126,19 @@ def test_every_option_is_explained(entry: Entry) -> None:
 
 @each
 def test_references_are_repositories_or_packages(entry: Entry) -> None:
-    assert entry.card.references, "nothing to compare with"
-    for name in entry.card.references:
-        assert Source.parse(name).matches(name), f"{name} does not match itself"
-        repo = name.partition(":")[0]
-        assert repo.count("/") <= 1 and "@" not in repo and " " not in repo, repo
+    """Their literals, which are read without torch, are all that there are."""
+    assert [(k.source, k.loads, k.differs) for k in entry.references] == [
+        (record.source, record.loads, record.differs) for record in records(entry.key)
+    ]
+    assert entry.references, "nothing to compare with"
+    for record in records(entry.key):
+        source = Source.parse(record.source)
+        assert source.matches(record.source), f"{record.source} does not match itself"
+        assert source.repo == record.repo, f"{record.repo} is written {source.repo} in records"
+        assert record.repo.count("/") <= 1 and "@" not in record.repo, record.repo
+        assert record.loads or record.differs, "say why"
+        for part in filter(None, record.map.split(", ")):
+            assert AXES.fullmatch(part), f"({record.map})"
 
 
 @each

@@ -25,16 +25,13 @@ import regard
 from cases import randomise
 from closeness import assert_same
 from regard import cli, compat
-from regard.catalog import homes
 from regard.compat.importing import ROOTS, imports
-from regard.compat.old import Changed, Old
+from regard.compat.legacy import ABSENT, SOURCE, Changed, LegacyClass, classes
 from regard.compat.settings import settings
-from regard.compat.table import OLD, SOURCE
 from regard.factory import load_reference
 
 SEEDS = Path(__file__).parents[2] / "shared" / "seeds"  # where they are at hand
-CARRIED = [old for old in OLD if not old.refused]
-REFUSED = [old for old in OLD if old.refused]
+OLD = classes()
 TOKENS = ("Queries", "ImageTokens")
 FIXED = ("DAModule", "S2Attention")  # ran with 512 channels only
 
@@ -64,6 +61,8 @@ PRINTED = (
         (50, 512, 7, 7),
         (50, 512, 7, 7),
     ),
+    ("CBAM", "ChannelAttention", "channel=512", (50, 512, 7, 7), (50, 512, 1, 1)),
+    ("CBAM", "SpatialAttention", "kernel_size=7", (50, 512, 7, 7), (50, 1, 7, 7)),
     (
         "BAM",
         "BAMBlock",
@@ -193,7 +192,14 @@ PRINTED = (
         (2, 64, 64, 64),
     ),
 )
-each_old = pytest.mark.parametrize("old", CARRIED, ids=lambda old: f"{old.module}.{old.name}")
+
+
+def where(block: tuple) -> str:
+    """The module of a class."""
+    return block[0] if "." in block[0] else f"attention.{block[0]}"
+
+
+each_old = pytest.mark.parametrize("old", OLD, ids=lambda old: f"{old.module}.{old.name}")
 
 
 @pytest.fixture(autouse=True)
@@ -213,13 +219,13 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def ours(old: Old, arguments: str | None = None) -> Any:
+def ours(old: LegacyClass, arguments: str | None = None) -> Any:
     """An object of an old class, as a script makes it."""
     cls = getattr(importlib.import_module(old.module), old.name)
     return eval(f"cls({small(old) if arguments is None else arguments})", {"cls": cls})
 
 
-def theirs(old: Old) -> Any:
+def theirs(old: LegacyClass) -> Any:
     """The same of the library itself."""
     compat.uninstall()
     pytest.importorskip("fightingcv_attention")
@@ -229,22 +235,22 @@ def theirs(old: Old) -> Any:
     return made
 
 
-def small(old: Old) -> str:
+def small(old: LegacyClass) -> str:
     """Arguments as in the documents, with fewer channels; as they are where sizes are fixed."""
     if old.name in FIXED:
-        return old.usage
-    text = re.sub(r"\b512\b", "32", old.usage).replace("reduction=16", "reduction=8")
+        return old.legacy.usage
+    text = re.sub(r"\b512\b", "32", old.legacy.usage).replace("reduction=16", "reduction=8")
     return re.sub(r"\b1000\b", "10", text)
 
 
-def run(old: Old, module: nn.Module, x: Tensor) -> Any:
+def run(old: LegacyClass, module: nn.Module, x: Tensor) -> Any:
     """Call it as a script does."""
-    return module(x, x, x) if old.call in TOKENS else module(x)
+    return module(x, x, x) if old.legacy.call in TOKENS else module(x)
 
 
-def example(old: Old) -> Tensor:
+def example(old: LegacyClass) -> Tensor:
     """An input for the arguments of `small`."""
-    shape = next(shape for where, name, _, shape, _ in PRINTED if name == old.name)
+    shape = next(b[3] for b in PRINTED if (where(b), b[1]) == (old.module, old.name))
     sizes = [2, *(32 if size == 512 and old.name not in FIXED else size for size in shape[1:])]
     return torch.randn(sizes, dtype=torch.float64)
 
@@ -254,14 +260,13 @@ def example(old: Old) -> Tensor:
 def test_usage_prints_what_the_documents_say(
     block: tuple, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module, name, arguments, given, printed = block
-    where = module if "." in module else f"attention.{module}"
+    _, name, arguments, given, printed = block
     batch = 50 if root == "" else 2  # the documents' own once
     given, printed = (tuple(batch if n == 50 else n for n in sizes) for sizes in (given, printed))
-    old = next(old for old in OLD if old.name == name and old.module == where)
-    inputs = "input,input,input" if old.call in TOKENS else "input"
+    old = next(old for old in OLD if (old.module, old.name) == (where(block), name))
+    inputs = "input,input,input" if old.legacy.call in TOKENS else "input"
     exec(
-        f"from {root}{where} import {name}\nimport torch\n\ninput=torch.randn({given})\n"
+        f"from {root}{where(block)} import {name}\nimport torch\n\ninput=torch.randn({given})\n"
         f"layer = {name}({arguments})\noutput=layer({inputs})\nprint(output.shape)",
         {},
     )
@@ -269,11 +274,13 @@ def test_usage_prints_what_the_documents_say(
 
 
 def test_every_class_is_tried() -> None:
-    assert {old.name for old in CARRIED} == {name for _, name, *_ in PRINTED}
+    assert {(old.module, old.name) for old in OLD} == {
+        (where(block), block[1]) for block in PRINTED
+    }
 
 
 @each_old
-def test_it_is_the_mechanism(old: Old) -> None:
+def test_it_is_the_mechanism(old: LegacyClass) -> None:
     """With the card, the map and the errors of any other."""
     module = ours(old)
     new = getattr(regard, old.new)
@@ -283,18 +290,18 @@ def test_it_is_the_mechanism(old: Old) -> None:
 
 
 @each_old
-def test_numbers_are_as_before_where_an_option_says_so(old: Old, double: None) -> None:
+def test_numbers_are_as_before_where_an_option_says_so(old: LegacyClass, double: None) -> None:
     """And the old weights go in under their old names; what cannot be had is refused."""
     before = randomise(theirs(old).eval())
     state = copy.deepcopy(before.state_dict())  # MUSE changed its own at every call
-    if refused := getattr(regard, old.new).refusal(f"{SOURCE}:{old.name}"):
-        assert old.was
+    if not old.record.loads:
+        assert old.differs()
         assert not old.before
-        given = old.given((), eval(f"dict({small(old)})"))
-        with pytest.raises(ValueError, match=re.escape(refused[1])):
-            load_reference(homes()[old.new], f"{SOURCE}:{old.name}", given, state)
+        given = eval(f"dict({small(old)})")
+        with pytest.raises(ValueError, match=re.escape(old.differs())):
+            load_reference(old.key, old.record.source, given, state)
         return
-    compat.install(as_before=True)
+    compat.install(legacy_behavior=True)
     module = ours(old).eval()
     module.load_state_dict(state)
     x = example(old)
@@ -306,8 +313,8 @@ def test_numbers_are_as_before_where_an_option_says_so(old: Old, double: None) -
 
 
 @each_old
-def test_a_difference_is_told_once(old: Old) -> None:
-    settings.told.clear()
+def test_a_difference_is_told_once(old: LegacyClass) -> None:
+    settings.warned.clear()
 
     def said() -> list[warnings.WarningMessage]:
         with warnings.catch_warnings(record=True) as heard:
@@ -317,31 +324,33 @@ def test_a_difference_is_told_once(old: Old) -> None:
 
     first, second = said(), said()
     assert not second
-    assert len(first) == bool(old.was)
+    assert len(first) == bool(old.differs())
     for warning in first:
         text = str(warning.message)
-        assert text.startswith(f"{old.name} {old.was}; regard.{old.new}, which takes its place, ")
-        assert text.endswith(f"does so with {old.as_it_was} only" if old.before else "does not")
+        assert text.startswith(
+            f"{old.name} {old.differs()}; regard.{old.new}, which takes its place, "
+        )
+        assert text.endswith(f"does so with {old.before} only" if old.before else "does not")
         assert warning.filename == "<string>"  # the script, not the library
 
 
 @pytest.mark.parametrize(
-    "old", [old for old in CARRIED if old.was and old.before], ids=lambda old: old.name
+    "old", [old for old in OLD if old.differs() and old.before], ids=lambda old: old.name
 )
-def test_what_is_as_before_is_not_told(old: Old) -> None:
-    compat.install(as_before=True)
-    settings.told.clear()
+def test_what_is_as_before_is_not_told(old: LegacyClass) -> None:
+    compat.install(legacy_behavior=True)
+    settings.warned.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error", Changed)
         ours(old)
         compat.install()
-        ours(old, ", ".join(filter(None, (small(old), old.as_it_was))))
+        ours(old, ", ".join(filter(None, (small(old), old.before))))
 
 
 def test_old_weights_of_what_is_otherwise_now_say_what_to_do() -> None:
     old = next(old for old in OLD if old.name == "CBAMBlock")
     state = theirs(old).state_dict()
-    with pytest.raises(ValueError, match=r"added its input.*residual=True.*as_before=True"):
+    with pytest.raises(ValueError, match=r"adds its input.*residual=True.*legacy_behavior=True"):
         ours(old).load_state_dict(state)
 
 
@@ -376,7 +385,7 @@ def test_other_layouts_are_understood_by_the_tools(name: str) -> None:
 
 
 @each_old
-def test_it_is_copied_and_pickled(old: Old) -> None:
+def test_it_is_copied_and_pickled(old: LegacyClass) -> None:
     module = ours(old)
     again = pickle.loads(pickle.dumps(copy.deepcopy(module)))
     assert type(again) is type(module)
@@ -457,10 +466,10 @@ def test_bad_arguments_are_named(arguments: str, error: str) -> None:
         ours(old, arguments)
 
 
-@pytest.mark.parametrize("old", REFUSED, ids=lambda old: f"{old.module}.{old.name}")
-def test_what_has_no_place_says_why(old: Old) -> None:
-    with pytest.raises(ImportError, match=re.escape(f"{old.module}.{old.name}: {old.refused}")):
-        exec(f"from {old.module} import {old.name}", {})
+@pytest.mark.parametrize(("module", "name"), ABSENT)
+def test_what_has_no_place_says_why(module: str, name: str) -> None:
+    with pytest.raises(ImportError, match=re.escape(f"{module}.{name}: {ABSENT[module, name]}")):
+        exec(f"from {module} import {name}", {})
 
 
 def test_unknown_names_are_refused() -> None:
@@ -499,8 +508,9 @@ def test_a_script_is_run_beside_its_own_modules(tmp_path: Path) -> None:
     """A copy of the old code is passed over; what else stands in that package is found."""
     old_code = tmp_path / "model" / "attention"
     old_code.mkdir(parents=True)
-    for name in ("SEAttention", "CBAM"):
-        (old_code / f"{name}.py").write_text("raise ImportError('the old code')")
+    for name, cls in (("SEAttention", "SEAttention"), ("CBAM", "CBAMBlock")):
+        text = f"class {cls}: pass\nraise ImportError('the old code')"
+        (old_code / f"{name}.py").write_text(text)
     (old_code / "Mine.py").write_text("from model.attention.SEAttention import SEAttention as Mine")
     (old_code / "CoAtNet.py").write_text("class CoAtNet: pass")  # has no place here
     text = (
@@ -513,9 +523,45 @@ def test_a_script_is_run_beside_its_own_modules(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     said = script(tmp_path, text, "../script.py", "--lr", "0.1", folder="elsewhere")
     assert "__main__ ['--lr', '0.1'] Squeeze-and-Excitation model.attention.CoAtNet" in said
-    assert "script.py:6: Changed: CBAMBlock added its input to its output" in said
-    assert "Changed" not in script(tmp_path, text, "--as-before", "script.py")
+    assert "script.py:6: Changed: CBAMBlock adds its input to its output" in said
+    assert "Changed" not in script(tmp_path, text, "--legacy-behavior", "script.py")
     assert "no such file: none.py" in script(tmp_path, "", "none.py")
+
+
+def test_what_a_project_calls_so_is_its_own(tmp_path: Path) -> None:
+    """A module of an old name and other classes; or with more classes than were there."""
+    own = tmp_path / "attention"
+    own.mkdir()
+    (own / "__init__.py").touch()
+    (own / "CBAM.py").write_text("class CBAM3D: pass")
+    (own / "SEAttention.py").write_text("class SEAttention: pass\nclass SE3D: pass")
+    text = (
+        "from attention.CBAM import CBAM3D\nfrom attention.SEAttention import SE3D, SEAttention\n"
+        "from fightingcv_attention.attention.CBAM import CBAMBlock\n"
+        "print(CBAM3D.__module__, SE3D.__module__, SEAttention(32).card.title)"
+    )
+    said = script(tmp_path, text, "script.py")
+    assert said == "attention.CBAM attention.SEAttention Squeeze-and-Excitation\n"
+
+
+@each_old
+def test_old_methods_and_attributes_are_there(old: LegacyClass) -> None:
+    """Arguments and layers under their old names; some scripts draw the weights anew."""
+    module = ours(old)
+    module.init_weights()
+    assert all(p.isfinite().all() for p in module.parameters())
+    for name, value in module.given.items():
+        assert getattr(module, name) == value or name in (*vars(module), *module._modules)
+
+
+def test_layers_have_their_old_names() -> None:
+    from attention.EMSA import EMSA
+
+    module = EMSA(16, 4, 4, 4, H=4, W=6)
+    assert module.fc_q is module.query
+    assert (module.d_k, module.h, module.W) == (4, 4, 6)
+    with pytest.raises(AttributeError, match="'EMSA' object has no attribute 'fc_x'"):
+        module.fc_x  # noqa: B018
 
 
 def test_the_framework_is_that_of_the_script(tmp_path: Path) -> None:
@@ -562,14 +608,20 @@ def test_a_checkpoint_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture
     ("places", "error"),
     [
         ({"layer3.se": "SEAttention"}, "nothing in the state dict stands under 'layer3.se'"),
-        ({"neck": "EMSA(32)"}, "neck: EMSA(d_model, d_k, d_v, h, dropout=0.1, H=7"),
-        ({"neck": "cbam"}, "neck: CBAM: xmu-xiaoma666/External-Attention-pytorch needs the entry"),
+        (
+            {"neck": "EMSA(32)"},
+            "neck: EMSA needs the argument d_k and d_v and h; it takes (d_model, d_k",
+        ),
+        (
+            {"neck": "cbam"},
+            "neck: CBAM: the state does not fit: excite.weight is missing",
+        ),
         (
             {"neck": "BAMBlock"},
-            "neck: BAM: xmu-xiaoma666/External-Attention-pytorch is another mechanism",
+            "xmu-xiaoma666/External-Attention-pytorch:BAMBlock is not bam: it dilates without",
         ),
-        ({"neck": "polarized"}, "polarized may mean SequentialPolarizedSelfAttention or Parallel"),
-        ({"neck": "highway"}, "highway: no old class is this mechanism"),
+        ({"neck": "polarized"}, "polarized may mean ParallelPolarizedSelfAttention or Sequential"),
+        ({"neck": "highway"}, f"highway: no class of {SOURCE} is this mechanism"),
         ({"neck": "CoAtNet"}, "CoAtNet: a whole network"),
         ({"neck": "EMSA(d_model"}, "'EMSA(d_model' is no name with arguments"),
         ({"layer1.se": "se", "layer*.se": "se"}, "'layer1.se' is converted twice"),
@@ -605,15 +657,15 @@ def test_other_sources_are_converted_too() -> None:
 @pytest.mark.parametrize(
     ("what", "source", "error"),
     [
-        ("se(32)", "timm:SEModule", "give the arguments of timm:SEModule by name"),
-        ("se", "timm", "name the class: timm:SEModule or timm:SqueezeExcite"),
+        ("se(32, 2, 3, 4)", "timm:SEModule", "SEModule(channels, rd_channels=None, bias=True)"),
+        ("se", "timm", "se may mean SEModule or SqueezeExcite; say which"),
         ("se(gate_layer='tanh')", "timm:SEModule", "gate_layer must be 'sigmoid'"),
-        ("se", "nobody/nothing", "no reference 'nobody/nothing'"),
+        ("se", "nobody/nothing", "no reference 'nobody/nothing' of any mechanism"),
     ],
 )
 def test_other_sources_are_refused(what: str, source: str, error: str) -> None:
     state = {"a.fc1.weight": torch.ones(4, 32, 1, 1), "a.fc2.weight": torch.ones(32, 4, 1, 1)}
-    with pytest.raises(ValueError, match=re.escape(error)):
+    with pytest.raises((ValueError, TypeError), match=re.escape(error)):
         compat.convert(state, {"a": what}, source=source)
 
 

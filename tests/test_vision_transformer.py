@@ -82,10 +82,10 @@ def test_positions_are_interpolated_as_timm_does(size: tuple[int, int]) -> None:
     ("kwargs", "told"),
     [
         (dict(global_pool="map"), "global_pool must be one of 'token', 'avg', ''"),
-        (dict(act_layer="quick_gelu"), "act_layer is not translated"),
-        (dict(drop_path_rate=0.1), "there is no drop_path_rate here"),
-        (dict(qk_norm=True), "q_norm.weight has no place"),
-        (dict(pre_norm=True), "norm_pre.weight has no place"),
+        (dict(act_layer="quick_gelu"), "act_layer must be None to be loaded"),
+        (dict(drop_path_rate=0.1), "drop_path_rate must be 0.0 to be loaded"),
+        (dict(qk_norm=True), "qk_norm must be False to be loaded"),
+        (dict(pre_norm=True), "pre_norm must be False to be loaded"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 FOLDER = Path(__file__).parent / "mechanisms"
 TWINS = Path(__file__).parent / "keras"
+REFERENCES = Path(__file__).parent / "references"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class Option:
     type: str
     default: str | None
     meaning: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A class of somebody else, of which `regard.references` has a record.
+
+    Attributes:
+        source: Its repository or package, and its name.
+        loads: Whether its weights can be loaded.
+        differs: What it does that the mechanism does not; why its weights cannot be loaded.
+        module: Where it stood for old scripts; empty for those that `regard.compat` does not know.
+    """
+
+    source: str
+    loads: bool
+    differs: str
+    module: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,7 @@ class Entry:
         doc: The docstring of the class.
         options: The arguments of its constructor.
         classes: Every public class of the file.
+        references: The classes of others that are known.
         twin: Whether Keras has it too, as ``regard.keras.<name>``.
     """
 
@@ -58,6 +77,7 @@ class Entry:
     doc: str
     options: tuple[Option, ...]
     classes: tuple[str, ...]
+    references: tuple[Known, ...]
     twin: bool
 
     @property
@@ -124,6 +144,30 @@ def _options(body: ast.ClassDef, doc: str) -> tuple[Option, ...]:
     )
 
 
+def _references(path: Path) -> tuple[Known, ...]:
+    """The records in a file, as far as they are literals; each begins with its source."""
+    if not path.exists():
+        return ()
+    found = []
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REFERENCES":
+            for call in getattr(node.value, "elts", ()):
+                source = call.args[0]
+                said = {k.arg: k.value for k in call.keywords}
+                differs = _literal(said["differs"]) if "differs" in said else ""
+                legacy = said.get("legacy")
+                module = legacy.args[0] if isinstance(legacy, ast.Call) else None
+                found.append(
+                    Known(
+                        _literal(source),
+                        _literal(said["loads"]) if "loads" in said else True,
+                        differs,
+                        _literal(module) if module else "",
+                    )
+                )
+    return tuple(found)
+
+
 @cache
 def entries() -> dict[str, Entry]:
     """Every mechanism by its key, in alphabetical order."""
@@ -138,10 +182,20 @@ def entries() -> dict[str, Entry]:
                 doc = ast.get_docstring(body) or ""
                 twin = (TWINS / path.name).exists()
                 axes = _made(Axes, body) or Axes()
-                found[path.stem] = Entry(
-                    path.stem, body.name, card, axes, doc, _options(body, doc), public, twin
-                )
+                told = (_options(body, doc), public, _references(REFERENCES / path.name))
+                found[path.stem] = Entry(path.stem, body.name, card, axes, doc, *told, twin)
     return found
+
+
+@cache
+def legacy() -> dict[tuple[str, str], str]:
+    """The keys of the mechanisms that take the place of old classes, by module and class."""
+    return {
+        (known.module, known.source.rpartition(":")[2]): entry.key
+        for entry in entries().values()
+        for known in entry.references
+        if known.module
+    }
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from . import references
 from .catalog import show
 from .core.attention import Mechanism
 
@@ -68,5 +69,6 @@ def load_reference(
     Raises:
         ValueError: the source is unknown (the message lists those that are), or the state does not
             fit, or it needs what would be other mathematics.
+        TypeError: an argument is unknown or missing.
     """
-    return mechanism(name).from_reference(source, kwargs, state)
+    return references.load(mechanism(name), source, kwargs, state)[0]

@@ -18,7 +18,10 @@ CLAIMS = {
     ),
     "PositionSensitiveAxial": Claims(
         dict(channels=12, heads=2, size=11),
-        variants=(Variant(dict(axis="w", size=7, out_channels=16)), Variant(dict(heads=3))),
+        variants=(
+            Variant(dict(axis="w", size=7, out_channels=16)),
+            Variant(dict(heads=3, stride=2)),
+        ),
         zero_grad={"norm_scores.bias": "a constant added to all scores of a query cancels"},
         skips={
             "cost_grows_with_the_positions_as_the_card_says": (

@@ -10,8 +10,9 @@ CLAIMS = {
             Variant(dict(kernel_size=3, hidden=3)),
             Variant(dict(residual=True, spatial_bias=True, norm=False), train_differs=False),
             Variant(dict(pools=("mean", "max", "l2", "logsumexp"))),
+            Variant(dict(gates="spatial"), map_invariant=("channels",), equivariant=("channels",)),
             Variant(
-                dict(spatial=False),
+                dict(gates="channel"),
                 equivariant=("pixels",),
                 map_invariant=("pixels",),
                 train_differs=False,

@@ -5,7 +5,6 @@ from . import Claims, Variant
 CLAIMS = {
     "ResidualAttentionModule": Claims(
         dict(channels=16, reduction=2, levels=1),
-        variants=(Variant(dict(levels=2, pool="padded", carry=True, spare=True)),),
-        zero_grad={"*.project.weight": "kept for checkpoints that hold it, and read by nothing"},
+        variants=(Variant(dict(levels=2, pool="padded", carry=True)),),
     )
 }

@@ -16,11 +16,10 @@ from keras import ops
 
 from regard import compat
 from regard import keras as twins
-from regard.compat.old import Changed, Old
+from regard.compat.legacy import Changed, LegacyClass, classes
 from regard.compat.settings import settings
-from regard.compat.table import OLD
 
-CARRIED = [old for old in OLD if old.keras]
+CARRIED = [old for old in classes() if old.legacy.keras]
 IMAGES, TOKENS = (50, 7, 7, 512), (50, 49, 512)
 HEADS = "d_model=512, d_k=512, d_v=512, h=8"
 
@@ -66,7 +65,7 @@ def installed() -> Iterator[None]:
     compat.uninstall()
 
 
-def row(block: tuple) -> Old:
+def row(block: tuple) -> LegacyClass:
     return next(old for old in CARRIED if old.name == block[1])
 
 
@@ -85,7 +84,7 @@ def example(block: tuple) -> Any:
 
 
 def inputs(block: tuple, x: Any) -> list[Any]:
-    return [x] * 3 if row(block).call else [x]
+    return [x] * 3 if row(block).legacy.call else [x]
 
 
 def test_every_twin_is_tried() -> None:
@@ -98,7 +97,7 @@ def test_usage_prints_what_the_document_says(
 ) -> None:
     keras.config.set_floatx("float32")
     module, name, arguments, given, printed = block
-    called = "input, input, input" if row(block).call else "input"
+    called = "input, input, input" if row(block).legacy.call else "input"
     exec(
         f"from attention.{module} import {name}\nimport keras\n\n"
         f"input = keras.random.normal(shape={given})\nlayer = {name}({arguments})\n"
@@ -115,7 +114,7 @@ def test_it_is_the_twin(block: tuple) -> None:
     assert layer.card.title
     x = example(block)
     want = layer(*inputs(block, x))
-    y, a = layer.see(*inputs(block, x)[: None if row(block).call == "Queries" else 1])
+    y, a = layer.see(*inputs(block, x)[: None if row(block).legacy.call == "Queries" else 1])
     np.testing.assert_allclose(*map(ops.convert_to_numpy, (y, want)))
     assert keras.tree.flatten(a)
 
@@ -133,19 +132,19 @@ def test_models_are_saved_and_loaded(block: tuple, tmp_path: Path) -> None:
 
 @each_block
 def test_a_difference_is_told_once(block: tuple) -> None:
-    settings.told.clear()
+    settings.warned.clear()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", Changed)
         made(block)
         made(block)
     said = [str(w.message) for w in heard if w.category is Changed]
-    did = row(block).did("keras")
+    did = row(block).differs("keras")
     assert len(said) == bool(did)
     assert all(text.startswith(f"{block[1]} {did}; regard.keras.") for text in said)
 
 
 def test_what_was_can_be_had() -> None:
-    compat.install(framework="keras", as_before=True)
+    compat.install(framework="keras", legacy_behavior=True)
     block = next(block for block in PRINTED if block[1] == "CBAMBlock")
     assert made(block).get_config()["residual"]
     assert made(block, "32, 8, 7, name='mine'").name == "mine"

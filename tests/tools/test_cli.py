@@ -131,9 +131,10 @@ def test_show_leaves_out_no_fact(key):
     card = entry.card
     page = words(printed("show", key))
     told = [card.title, key, card.paper, *card.authors, f"{card.venue} {card.year}", card.url]
-    told += [card.code, card.licence, card.domain, card.kind, *card.references, *card.aliases]
+    told += [card.code, card.licence, card.domain, card.kind, *card.aliases]
     told += [prose(text) for text in (entry.summary, *card.differs)]
-    told += [*card.refuses, *map(prose, card.refuses.values())]
+    told += [known.source for known in entry.references]
+    told += [prose(known.differs) for known in entry.references if not known.loads]
     told += [prose(option.meaning) for option in entry.options]
     told += [f"{option.name}: {option.type}" for option in entry.options]
     told += [f"= {option.default}" for option in entry.options if option.default]

@@ -156,8 +156,8 @@ def test_split_attention_equals_timms(groups, radix, stride):
     theirs = SplitAttn(**given, padding=1, radix=radix, norm_layer=nn.BatchNorm2d).double()
     for parameter in theirs.parameters():
         nn.init.normal_(parameter)
-    ours = SplitAttention.from_reference(
-        "timm:SplitAttn", {**given, "radix": radix}, theirs.state_dict()
+    ours = regard.load_reference(
+        "split_attention", "timm:SplitAttn", {**given, "radix": radix}, theirs.state_dict()
     )
     x = torch.randn(3, 16, 9, 7, dtype=torch.float64)
     for mode in (True, False):

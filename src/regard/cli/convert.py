@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..compat import checkpoint
-from ..compat.table import SOURCE
+from ..compat.legacy import SOURCE
 from . import weights
 from .screen import plain_table, screen, show_text
 

@@ -18,6 +18,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "keras": entry.twin,
         "equation": entry.equation,
         "options": [asdict(option) for option in entry.options],
+        "references": [asdict(known) for known in entry.references],
         "snippet": snippet(entry),
         **asdict(entry.card),
         **asdict(entry.axes),

@@ -152,10 +152,11 @@ def published(entry: Entry) -> Iterator[RenderableType]:
         yield address(card.code, f"  code, {card.licence or 'no licence stated'}")
     if entry.twin:
         yield f"for Keras, too: regard.keras.{entry.name}"
-    if card.references:
-        yield f"loads checkpoints of {', '.join(card.references)}"
-    for source, reason in card.refuses.items():
-        yield f"does not load those of {source}: {reason}"
+    if loads := [known.source for known in entry.references if known.loads]:
+        yield f"loads checkpoints of {', '.join(loads)}"
+    for known in entry.references:
+        if not known.loads:
+            yield f"does not load those of {known.source}, which {known.differs}"
     if others := [alias for alias in card.aliases if alias != entry.key]:
         yield f"also called {', '.join(others)}"
 

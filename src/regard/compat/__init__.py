@@ -25,23 +25,25 @@ from __future__ import annotations
 import sys
 
 from .checkpoint import convert as convert
-from .importing import Finder, Lookup, packages, rows
-from .old import Changed as Changed
-from .old import Framework
+from .importing import Finder, Lookup, module_names, packages
+from .legacy import Changed as Changed
+from .legacy import Framework
 from .settings import settings
 
 _FINDER = Finder()
 
 
-def install(*, framework: Framework | None = None, as_before: bool = False) -> None:
+def install(*, framework: Framework | None = None, legacy_behavior: bool = False) -> None:
     """Make ``attention.X``, ``model.attention.X``, ``fightingcv_attention.attention.X`` importable.
 
-    So are their ``conv.X``. A copy of the old code that stands somewhere is passed over.
+    So are their ``conv.X``. A copy of the old code that stands somewhere is passed over; a module
+    of the project's own that has the name of an old one, and none of its classes, is left alone.
 
     Args:
         framework: Whose classes ``attention.X`` has: ``torch`` or ``keras``; by default Keras'
             where the script imports TensorFlow.
-        as_before: Have classes do what the old ones did, where the mechanism has an option for it.
+        legacy_behavior: Have classes do what the old ones did, where the mechanism has an option
+            for it.
 
     Raises:
         ValueError: the framework is unknown.
@@ -49,7 +51,7 @@ def install(*, framework: Framework | None = None, as_before: bool = False) -> N
     if framework not in (None, "torch", "keras"):
         raise ValueError(f'framework must be "torch" or "keras", got {framework!r}')
     uninstall()
-    settings.framework, settings.as_before = framework, as_before
+    settings.framework, settings.legacy_behavior = framework, legacy_behavior
     sys.meta_path.insert(0, _FINDER)
 
 
@@ -57,10 +59,10 @@ def uninstall() -> None:
     """Take back what `install` did; objects that were made go on working."""
     if _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
-    for name in (*rows(), *packages()):
+    for name in (*module_names(), *packages()):
         module = sys.modules.get(name)
         ours = isinstance(getattr(getattr(module, "__spec__", None), "loader", None), Lookup)
-        if module is not None and (ours or name in rows()):
+        if module is not None and (ours or name in module_names()):
             del sys.modules[name]
             parent, _, leaf = name.rpartition(".")
             if parent in sys.modules:

@@ -18,7 +18,7 @@ def main() -> None:
         "fightingcv_attention.attention.X are the mechanisms of regard.",
     )
     parser.add_argument(
-        "--as-before",
+        "--legacy-behavior",
         action="store_true",
         help="have classes do what the old ones did, where a mechanism has an option for it",
     )
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.script.is_file():
         parser.error(f"no such file: {given.script}")
-    install(framework=given.framework, as_before=given.as_before)
+    install(framework=given.framework, legacy_behavior=given.legacy_behavior)
     sys.argv = [str(given.script), *given.args]
     sys.path[0] = str(given.script.resolve().parent)
     runpy.run_path(str(given.script), run_name="__main__")

@@ -9,27 +9,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import catalog
-from .old import Old, Options
-from .table import OLD, SOURCE
+from ..references import Options, Reference, Source, records
+from .legacy import ABSENT, SOURCE, LegacyClass
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Place:
-    """A module in a state dict: its prefix, what takes its place, and how to make that."""
+class FoundModule:
+    """A module in a state dict: its prefix, whose class it is, and its arguments."""
 
     prefix: str
-    mechanism: str
-    source: str
+    key: str
+    record: Reference
     kwargs: Options
-    code: str
 
     def own(self, name: str) -> str:
         """What follows the prefix in the name of an entry, or nothing."""
         start = self.prefix + "." if self.prefix else ""
         return name[len(start) :] if name.startswith(start) else ""
+
+    @property
+    def code(self) -> str:
+        """What takes its place."""
+        if self.record.legacy and not self.record.needs_shapes:
+            return LegacyClass(self.key, self.record, self.record.legacy).code(self.kwargs)
+        return f"{self.key} of {self.record.source}"
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict with its entries under our names."""
@@ -37,7 +43,7 @@ class Place:
 
         found = {own: t for name, t in state.items() if (own := self.own(name))}
         try:
-            module = load_reference(self.mechanism, self.source, self.kwargs, found)
+            module = load_reference(self.key, self.record.source, self.kwargs, found)
         except ValueError as error:
             raise ValueError(f"{self.prefix}: {error}") from None
         others = {name: t for name, t in state.items() if not self.own(name)}
@@ -46,15 +52,15 @@ class Place:
 
 
 def convert(
-    state: Mapping[str, Tensor], places: Mapping[str, str], *, source: str = SOURCE
+    state: Mapping[str, Tensor], modules: Mapping[str, str], *, source: str = SOURCE
 ) -> dict[str, Tensor]:
     """Rename what other people's modules have in a model's state dict.
 
     Args:
         state: The state dict of a whole model.
-        places: What stands where, by the prefix of its entries, in which ``*`` is any one name:
-            a mechanism (``squeeze_excitation``), or an old class; its arguments follow in
-            parentheses where the weights do not tell them, as in ``EMSA(512, 64, 64, 8)``.
+        modules: What stands where, by the prefix of its entries, in which ``*`` is any one name:
+            a mechanism (``squeeze_excitation``), or the class of that source; its arguments follow
+            in parentheses where the weights do not tell them, as in ``EMSA(512, 64, 64, 8)``.
         source: Whose modules they are, as for `regard.load_reference`.
 
     Returns:
@@ -70,17 +76,17 @@ def convert(
     >>> sorted(convert(old, {"se": "SEAttention"}))
     ['se.excite.weight', 'se.squeeze.weight']
     """
-    for place in find(state, places, source=source):
-        state = place.renamed(state)
+    for module in find(state, modules, source=source):
+        state = module.renamed(state)
     return dict(state)
 
 
 def find(
-    state: Mapping[str, Tensor], places: Mapping[str, str], *, source: str = SOURCE
-) -> list[Place]:
+    state: Mapping[str, Tensor], modules: Mapping[str, str], *, source: str = SOURCE
+) -> list[FoundModule]:
     """The modules that `convert` would rename, with their arguments."""
-    found = {}
-    for pattern, what in places.items():
+    found: dict[str, FoundModule] = {}
+    for pattern, what in modules.items():
         name, args, kwargs = _read(what)
         prefixes = _matching(state, pattern)
         if not prefixes:
@@ -88,52 +94,58 @@ def find(
         for prefix in prefixes:
             if any(_within(prefix, other) or _within(other, prefix) for other in found):
                 raise ValueError(f"{prefix!r} is converted twice")
-            if source == SOURCE:
-                found[prefix] = _old_place(state, prefix, name, args, kwargs)
-                continue
-            if args:
-                raise ValueError(f"{what}: give the arguments of {source} by name")
-            key = catalog.resolve(name)
-            found[prefix] = Place(prefix, key, source, kwargs, f"{key} of {source}")
+            key, record = _record(name, source)
+            found[prefix] = _found(state, prefix, key, record, args, kwargs)
     return list(found.values())
 
 
-def _old_place(
-    state: Mapping[str, Tensor], prefix: str, name: str, args: list[Any], kwargs: Options
-) -> Place:
-    """A module of the old library: what is not said of it is read off its weights."""
-    old = _old(name)
+def _found(
+    state: Mapping[str, Tensor],
+    prefix: str,
+    key: str,
+    record: Reference,
+    args: list[Any],
+    kwargs: Options,
+) -> FoundModule:
+    """A module with its arguments: what is not said of it is read off its weights."""
     start = prefix + "." if prefix else ""
     shapes = {n[len(start) :]: tuple(t.shape) for n, t in state.items() if n.startswith(start)}
     try:
-        seen = old.sizes(shapes)
-    except (KeyError, IndexError, ZeroDivisionError):  # its weights are not those of the class
-        seen = {}
-    try:
-        given = old.given((), {**seen, **old.said(args, kwargs)})
-    except TypeError as error:
-        raise TypeError(f"{prefix}: {error}") from None
-    source = f"{SOURCE}:{old.name}"
-    return Place(prefix, catalog.homes()[old.new], source, given, old.code(given))
+        said = record.by_name(args, kwargs)
+        given = {**said, **record.complete(said, shapes)}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{prefix}: {error}") from None
+    return FoundModule(prefix, key, record, given)
 
 
-def _old(name: str) -> Old:
-    """The row of an old class, by its name or by that of the mechanism.
+def _record(name: str, source: str) -> tuple[str, Reference]:
+    """The record that is meant by a class of a source, or by a mechanism and a source.
 
     Raises:
-        ValueError: there is none, or there are several.
+        ValueError: there is none, there are several, or it cannot be loaded.
     """
-    named = [old for old in OLD if old.name == name]
-    if not named:
-        key = catalog.resolve(name)
-        named = [old for old in OLD if old.new and catalog.homes()[old.new] == key]
-    if not named:
-        raise ValueError(f"{name}: no old class is this mechanism")
-    if named[0].refused:
-        raise ValueError(f"{name}: {named[0].refused}")
-    if len(named) > 1:
-        raise ValueError(f"{name} may mean {' or '.join(old.name for old in named)}; say which")
-    return named[0]
+    wanted = Source.parse(source)
+    every = [(key, r) for key in catalog.entries() for r in records(key) if r.repo == wanted.repo]
+    if not every:
+        raise ValueError(f"no reference {source!r} of any mechanism")
+    found = [(key, record) for key, record in every if record.class_name == name]
+    if not found:
+        if absent := [why for (_, absent), why in ABSENT.items() if absent == name]:
+            raise ValueError(f"{name}: {absent[0]}")
+        mechanism = catalog.resolve(name)
+        found = [(k, r) for k, r in every if k == mechanism and wanted.matches(r.source)]
+    loads = [(key, record) for key, record in found if record.loads]
+    if len(loads) > 1:  # a mechanism is meant as a whole
+        loads = [(k, r) for k, r in loads if not (r.legacy and r.legacy.call == "Gate")]
+    if not found:
+        raise ValueError(f"{name}: no class of {source} is this mechanism")
+    if not loads:
+        key, record = found[0]
+        raise ValueError(f"{record.source} is not {key}: it {record.differs}")
+    if len(loads) > 1:
+        names = " or ".join(record.class_name for _, record in loads)
+        raise ValueError(f"{name} may mean {names}; say which")
+    return loads[0]
 
 
 def _read(what: str) -> tuple[str, list[Any], Options]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -12,27 +13,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .old import Framework, Old
+from .legacy import ABSENT, Framework, known, legacy_class
 from .settings import settings
-from .table import OLD
 
 ROOTS = ("", "model.", "fightingcv_attention.")
 
 
 @cache
-def rows() -> dict[str, dict[str, Old]]:
-    """The rows of the table, by every full name of their module and by class."""
-    found: dict[str, dict[str, Old]] = {}
-    for old in OLD:
-        for root in ROOTS:
-            found.setdefault(root + old.module, {})[old.name] = old
-    return found
+def module_names() -> dict[str, str]:
+    """Every full name of an old module, with its name in the table of old classes."""
+    names = dict.fromkeys([*known(), *(module for module, _ in ABSENT)])
+    return {root + name: name for root in ROOTS for name in names}
 
 
 @cache
 def packages() -> frozenset[str]:
     """The packages in which old modules stood."""
-    parents = {name.rpartition(".")[0] for name in rows()}
+    parents = {name.rpartition(".")[0] for name in module_names()}
     return frozenset(parents | {name.partition(".")[0] for name in parents})
 
 
@@ -42,53 +39,90 @@ class Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module; what has no place here is left to the old code, where that is at hand."""
-        if name not in packages() and name not in rows():
+        """Find a module; a file there that has none of the old classes is the project's own."""
+        if name not in packages() and name not in module_names():
             return None
-        if name in packages() or all(old.refused for old in rows()[name].values()):
-            others = [finder for finder in sys.meta_path if finder is not self]
-            found = (finder.find_spec(name, path, target) for finder in others)
-            if there := next(filter(None, found), None):
-                return there
-        return ModuleSpec(name, Lookup(), is_package=name in packages())
+        there = self.others(name, path, target)
+        if name in packages():
+            return there or ModuleSpec(name, Lookup(None), is_package=True)
+        carried = known().get(module_names()[name], {})
+        if there and not carried.keys() & defined(there):
+            return there
+        return ModuleSpec(name, Lookup(there))
+
+    def others(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        """What the other finders find: a copy of the old code, or a module of the project."""
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        return next(filter(None, (f.find_spec(name, path, target) for f in finders)), None)
+
+
+def defined(spec: ModuleSpec) -> set[str]:
+    """The classes that the file of a module defines."""
+    try:
+        nodes = ast.parse(Path(spec.origin or "").read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    return {node.name for node in nodes if isinstance(node, ast.ClassDef)}
 
 
 class Lookup(Loader):
-    """Loads what `Finder` has found: a module that looks its classes up in the table."""
+    """Loads what `Finder` has found: a module that looks its classes up in the table.
+
+    Args:
+        there: The module's own file, from which come the names that have no place here.
+    """
+
+    def __init__(self, there: ModuleSpec | None) -> None:
+        self.there = there
 
     def exec_module(self, module: ModuleType) -> None:
         """Make each class when it is asked for; packages hold none."""
-        name = module.__name__
-        found = rows().get(name, {})
+        full = module.__name__
+        name = module_names().get(full, "")
+        carried = sorted(known().get(name, {}))
 
         def look(wanted: str) -> Any:
-            if wanted not in found:
-                raise AttributeError(f"module {name!r} has no attribute {wanted!r}")
-            value = made(found[wanted], framework_of(name))
+            if wanted in carried:
+                value = made(name, wanted, framework_of(full))
+            elif not wanted.startswith("__") and hasattr(self.own(), wanted):
+                value = getattr(self.own(), wanted)
+            elif (name, wanted) in ABSENT:
+                raise ImportError(f"{name}.{wanted}: {ABSENT[name, wanted]}")
+            else:
+                raise AttributeError(f"module {full!r} has no attribute {wanted!r}")
             setattr(module, wanted, value)
             return value
 
-        there = sorted(wanted for wanted, old in found.items() if not old.refused)
-        vars(module).update(__getattr__=look, __dir__=lambda: there, __all__=there)
+        vars(module).update(__getattr__=look, __dir__=lambda: carried, __all__=carried)
+
+    @cache  # noqa: B019  # a module is loaded once
+    def own(self) -> ModuleType | None:
+        """The module of the file that is there."""
+        if self.there is None or self.there.loader is None:
+            return None
+        module = importlib.util.module_from_spec(self.there)
+        self.there.loader.exec_module(module)
+        return module
 
 
-def made(old: Old, framework: Framework) -> type:
+def made(module: str, name: str, framework: Framework) -> type:
     """The class that takes the place of an old one.
 
     Raises:
         ImportError: there is none.
     """
-    if old.refused:
-        raise ImportError(f"{old.module}.{old.name}: {old.refused}")
+    old = legacy_class(module, name)
     if framework == "torch":
-        from .modules import carried
+        from .modules import legacy_module
 
-        return carried(old)
-    if old.keras is None:
-        raise ImportError(f"{old.module}.{old.name}: regard.{old.new} has no twin in Keras yet")
-    from .layers import layer
+        return legacy_module(old)
+    if old.legacy.keras is None:
+        raise ImportError(f"{module}.{name}: regard.{old.new} has no twin in Keras yet")
+    from .layers import legacy_layer
 
-    return layer(old)
+    return legacy_layer(old)
 
 
 def framework_of(name: str) -> Framework:

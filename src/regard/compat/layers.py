@@ -11,37 +11,37 @@ from keras import ops
 
 import regard.keras
 
-from ..catalog import Entry, homes, show
+from ..catalog import Entry, show
 from ..keras.attention import Form, Shape
-from .old import Old
+from .legacy import LegacyClass
 from .settings import settings
 
 LAYER = ("name", "dtype", "trainable")  # what every layer takes
 
 
-class Carried(Form):
+class LegacyLayer(Form):
     """What every old class has: its arguments, under which it is saved."""
 
-    old: ClassVar[Old]
+    old: ClassVar[LegacyClass]
     new: ClassVar[type[Form]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = [name for name in inspect.signature(self.new).parameters if name != "kwargs"]
-        before = settings.as_before
-        given, options = self.old.call_of(
-            args, kwargs, (*own, *LAYER), framework="keras", as_before=before
+        before = settings.legacy_behavior
+        given, options = self.old.bind_call(
+            args, kwargs, (*own, *LAYER), framework="keras", legacy_behavior=before
         )
-        settings.tell(self.new, self.old.tell("keras", options))
+        settings.warn(self.new, self.old.warning("keras", options))
         if "data_format" in own:
             options = {"data_format": "channels_last", **options}
         super().__init__(**options)
         further = {name: value for name, value in kwargs.items() if name not in LAYER}
-        self.given = {**(self.old.before if before else {}), **further, **given}
+        self.given = {**(self.old.record.before if before else {}), **further, **given}
 
     @property
     def entry(self) -> Entry:
         """What the catalog knows of the mechanism."""
-        return show(homes()[self.old.new])
+        return show(self.old.key)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -124,10 +124,10 @@ CALLS = {call.__name__: call for call in (Queries, ImageTokens)}
 
 
 @cache
-def layer(old: Old) -> type[Carried]:
+def legacy_layer(old: LegacyClass) -> type[LegacyLayer]:
     """The class that takes the place of an old one."""
     new = getattr(regard.keras, old.new)
-    calls = (CALLS[old.call],) if old.call else ()
+    calls = (CALLS[old.legacy.call],) if old.legacy.call else ()
     body = {"old": old, "new": new, "__module__": old.module, "__doc__": new.__doc__}
-    made = type(old.name, (*calls, Carried, new), body)
+    made = type(old.name, (*calls, LegacyLayer, new), body)
     return keras.saving.register_keras_serializable("regard.compat")(made)

@@ -7,35 +7,68 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 import regard
 
+from .. import references
 from ..core.attention import Attention, Mechanism
-from .old import Old
+from .legacy import SOURCE, LegacyClass
 from .settings import settings
-from .table import SOURCE
 
 
-class Carried(Mechanism):
-    """What every old class has: its arguments, and the names in its state dict."""
+class LegacyModule(Mechanism):
+    """What every old class has: its arguments, its methods, and the names in its state dict."""
 
-    old: ClassVar[Old]
+    old: ClassVar[LegacyClass]
     new: ClassVar[type[Mechanism]]
+    given: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         known = tuple(inspect.signature(self.new).parameters)
-        given, options = self.old.call_of(args, kwargs, known, as_before=settings.as_before)
-        settings.tell(self.new, self.old.tell("torch", options))
+        given, options = self.old.bind_call(
+            args, kwargs, known, legacy_behavior=settings.legacy_behavior
+        )
+        settings.warn(self.new, self.old.warning("torch", options))
         super().__init__(**options)
         self.given = given
-        self.settle()
+        self.adjust()
 
-    def settle(self) -> None:
-        """What is left to do once the mechanism is made."""
+    def adjust(self) -> None:
+        """Change what is left to change once the mechanism is made."""
+
+    def init_weights(self) -> None:
+        """Draw new parameters as the old classes did."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.001)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.reset_parameters()
+            if isinstance(getattr(module, "bias", None), nn.Parameter):
+                nn.init.zeros_(module.bias)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give an argument, or a layer under its old name, where the mechanism has none so called.
+
+        Raises:
+            AttributeError: the old class had none either.
+        """
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            given = self.__dict__.get("given", {})
+            if name in given:
+                return given[name]
+            ours = self.old.record.names.get(name)
+            if not isinstance(ours, str):
+                raise
+            return self.get_submodule(ours)
 
     def extra_repr(self) -> str:
-        """Show the arguments as they were given."""
+        """Show the arguments as the old class has them, with its defaults."""
         return ", ".join(f"{name}={value!r}" for name, value in self.given.items())
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -44,12 +77,14 @@ class Carried(Mechanism):
         found = {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
         shapes = {name: t.shape for name, t in found.items()}
         if not own.items() <= shapes.items() and not shapes.items() <= own.items():
-            there = self.new.from_reference(f"{SOURCE}:{self.old.name}", self.given, found)
+            source = f"{SOURCE}:{self.old.record.name}"
+            there, *_ = references.load(self.new, source, self.given, found)
             renamed = there.state_dict()
             if renamed.keys() != own.keys():
                 raise ValueError(
-                    f"{self.old.name}: these weights are of the old class, which {self.old.was}; "
-                    f"make it with {self.old.as_it_was}, or install with as_before=True"
+                    f"{self.old.name}: these weights are of the old class, which "
+                    f"{self.old.differs()}; make it with {self.old.before}, or install with "
+                    "legacy_behavior=True"
                 )
             for name in found:
                 del state[prefix + name]
@@ -70,7 +105,36 @@ class Queries:
     ) -> Tensor:
         """Run the mechanism."""
         mask = None if attention_mask is None else attention_mask.logical_not()
-        return super().forward(queries, keys, values, mask, attention_weights)  # type: ignore[misc]
+        if attention_weights is not None:
+            mask = weighted(self, queries, keys, values, mask, attention_weights)
+        return super().forward(queries, keys, values, mask)  # type: ignore[misc]
+
+
+def weighted(
+    module: Any,
+    queries: Tensor,
+    keys: Tensor | None,
+    values: Tensor | None,
+    mask: Tensor | None,
+    weights: Tensor,
+) -> Tensor:
+    """A bias that has the effect of weights that multiply the scores, together with a mask.
+
+    Scores s become s w = s + s (w - 1).
+    """
+    keys = queries if keys is None else keys
+    q, k, *_ = module.prepare(queries, keys, keys if values is None else values)
+    bias = (q * module.scale) @ k.mT * (weights - 1)
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+
+
+class Gate(Attention):
+    """Called for the gates alone, which the script applies."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Compute the map."""
+        self.check(x)
+        return self.tap(self.attention(self.prepare(x)))
 
 
 class Annealed:
@@ -84,8 +148,8 @@ class Annealed:
             self.temperature -= 1
 
 
-class Turned(Attention):
-    """Called with an image of another layout, which is turned at the border."""
+class Relayout(Attention):
+    """Called with an image of another layout, which is changed at the border."""
 
     given: dict[str, Any]
 
@@ -100,19 +164,19 @@ class Turned(Attention):
     def prepare(self, x: Tensor) -> Any:
         return super().prepare(self.inward(x))
 
-    def combine(self, a: Any, x: Any) -> Tensor:
-        return self.outward(super().combine(a, x))
+    def combine(self, a: Any, z: Any) -> Tensor:
+        return self.outward(super().combine(a, z))  # type: ignore[safe-super]
 
-    def fused(self, x: Any) -> Tensor | None:
-        y = super().fused(x)
-        return None if y is None else self.outward(y)
+    def fused(self, z: Any) -> Tensor | None:
+        y = super().fused(z)
+        return None if y is None else self.outward(y)  # type: ignore[arg-type]
 
 
-class ImageTokens(Turned):
+class ImageTokens(Relayout):
     """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
 
-    def settle(self) -> None:
-        """Say on the axes what is wanted."""
+    def adjust(self) -> None:
+        """State the axes of the tokens."""
         self.axes = replace(self.axes, input="b n c", output="b n c")
         self.fixed_axes |= {"n": self.given["H"] * self.given["W"]}
 
@@ -135,10 +199,10 @@ class ImageTokens(Turned):
             raise ValueError(f"{type(self).__name__}: keys and values must be the queries")
         if attention_mask is not None or attention_weights is not None:
             raise ValueError(f"{type(self).__name__}: takes neither a mask nor weights")
-        return super().forward(queries)
+        return super().forward(queries)  # type: ignore[return-value]
 
 
-class DimIndex(Turned):
+class DimIndex(Relayout):
     """Called with an image whose channels are on the axis that an argument tells."""
 
     @property
@@ -146,8 +210,8 @@ class DimIndex(Turned):
         """Where the channels are."""
         return self.given["dim_index"]
 
-    def settle(self) -> None:
-        """Say on the axes what is wanted."""
+    def adjust(self) -> None:
+        """State the axes in that order."""
         axes = self.axes.input.split()
         axes.insert(self.axis % len(axes), axes.pop(1))
         self.axes = replace(self.axes, input=" ".join(axes), output=" ".join(axes))
@@ -168,19 +232,21 @@ class ChannelsLast(DimIndex):
         return -1
 
 
-CALLS = {call.__name__: call for call in (Queries, Annealed, ImageTokens, DimIndex, ChannelsLast)}
+CALLS = {
+    call.__name__: call for call in (Queries, Gate, Annealed, ImageTokens, DimIndex, ChannelsLast)
+}
 
 
 @cache
-def carried(old: Old) -> type[Carried]:
+def legacy_module(old: LegacyClass) -> type[LegacyModule]:
     """The class that takes the place of an old one."""
     new = getattr(regard, old.new)
-    calls = (CALLS[old.call],) if old.call else ()
+    calls = (CALLS[old.legacy.call],) if old.legacy.call else ()
     body = {
         "old": old,
         "new": new,
         "__module__": old.module,
         "__doc__": new.__doc__,
-        "__signature__": inspect.signature(old.arguments),
+        "__signature__": old.record.signature(),
     }
-    return type(old.name, (*calls, Carried, new), body)
+    return type(old.name, (*calls, LegacyModule, new), body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 
-from .old import Changed, Framework
+from .legacy import Changed, Framework
 
 
 @dataclass
@@ -13,19 +13,19 @@ class Settings:
     """How old classes are made in this process.
 
     Attributes:
-        framework: Whose classes they are; found out from the script if none.
-        as_before: Have them do what they did, where an option of the new class says so.
-        told: The classes whose difference was told.
+        framework: Whose classes they are; found out from the script if None.
+        legacy_behavior: Have them do what they did, where an option of the new class allows it.
+        warned: The classes whose difference was told.
     """
 
     framework: Framework | None = None
-    as_before: bool = False
-    told: set[type] = field(default_factory=set)
+    legacy_behavior: bool = False
+    warned: set[type] = field(default_factory=set)
 
-    def tell(self, cls: type, text: str) -> None:
+    def warn(self, cls: type, text: str) -> None:
         """Warn whoever makes an object of a class, the first time."""
-        if text and cls not in self.told:
-            self.told.add(cls)
+        if text and cls not in self.warned:
+            self.warned.add(cls)
             warnings.warn(text, Changed, stacklevel=3)
 
 

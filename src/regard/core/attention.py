@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar, final
+from typing import ClassVar, Generic, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from .axes import Axes
 from .card import Card
-from .reference import Source, fill
 from .shapes import bind, single, split
 
 Z = TypeVar("Z")  # what `attention` and `combine` read: a tensor, or a tuple of them
@@ -106,50 +104,6 @@ class Mechanism(nn.Module, ABC):
             and not self.divisors
             and all(sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True))
         )
-
-    @final
-    @classmethod
-    def from_reference(
-        cls, source: str, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> nn.Module:
-        """Build the module from the arguments and the state dict of another implementation.
-
-        Args:
-            source: ``owner/repo`` or package of that implementation, with ``:Class`` where it has
-                several; the card's ``references`` lists what is known.
-            kwargs: The arguments that its constructor got.
-            state: Its state dict. Every entry must find its place; the module takes its dtype.
-
-        Raises:
-            ValueError: the source is unknown, or the state does not fit.
-        """
-        known = Source.parse(source)
-        if refusal := cls.refusal(source):
-            there = [n for n in cls.card.references if n.startswith(f"{known.repo}:")]
-            if there and not known.name:
-                raise ValueError(f"{cls.__name__}: name the class: {' or '.join(there)}")
-            raise ValueError(f"{cls.__name__}: {refusal[0]} is another mechanism: {refusal[1]}")
-        if not any(known.matches(name) for name in cls.card.references):
-            names = ", ".join(cls.card.references) or "none"
-            raise ValueError(f"{cls.__name__}: no reference {source!r}; known: {names}")
-        try:
-            return fill(*cls.translate(known, kwargs, state))
-        except KeyError as e:
-            raise ValueError(f"{cls.__name__}: {known.repo} needs the entry {e}") from None
-
-    @final
-    @classmethod
-    def refusal(cls, source: str) -> tuple[str, str] | None:
-        """Which of the sources that the card refuses this is, and why; None if it is none."""
-        known = Source.parse(source)
-        return next((why for why in cls.card.refuses.items() if known.matches(why[0])), None)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        """Say how a reference is written here: our module, and its state under our names."""
-        raise NotImplementedError
 
     @property
     def arguments(self) -> dict[str, object]:

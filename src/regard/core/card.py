@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Domain = Literal[
@@ -43,9 +43,6 @@ class Card:
         cost: Growth of ``time`` and ``memory`` in n positions and c channels.
         aliases: Other names, the prefix of its golden cases among them.
         differs: Where the default leaves the paper or the authors' code, and why.
-        references: Sources whose arguments and weights can be loaded, with the axes of the map
-            there (empty where that code has none).
-        refuses: Sources of the same name whose mathematics is another, with what is different.
         plug: Can stand anywhere in a network; whole models cannot.
     """
 
@@ -69,6 +66,4 @@ class Card:
     cost: Mapping[str, str]
     aliases: tuple[str, ...]
     differs: tuple[str, ...] = ()
-    references: Mapping[str, str]
-    refuses: Mapping[str, str] = field(default_factory=dict)
     plug: bool = True

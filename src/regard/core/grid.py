@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d, max_pool3d
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d
 
 
 @torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
@@ -60,6 +60,15 @@ def shrink(x: Tensor, side: int = 2) -> Tensor:
     if x.dim() == 3:  # not max_pool1d: its length would be fixed by an export
         return max_pool2d(x.unsqueeze(2), (1, *sides)).squeeze(2)
     return max_pool2d(x, sides) if x.dim() == 4 else max_pool3d(x, (1, *sides[1:]))
+
+
+@torch.fx.wrap  # likewise
+def avg_pool(x: Tensor, side: int) -> Tensor:
+    """The mean of each window of that side; an axis that is shorter is averaged whole.
+
+    What does not fill a window is left out.
+    """
+    return avg_pool2d(x, [min(side, n) for n in x.shape[2:]])
 
 
 @torch.fx.wrap  # likewise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from ..core.axes import Axes
 from ..core.check import odd, one_of, positive, reduced
 from . import parts
 from .attention import Attention, Shape
@@ -35,7 +37,7 @@ class CBAM(Attention):
         spatial_bias: bool = False,
         norm: bool = True,
         planes: Literal["max-mean", "mean-max"] = "max-mean",
-        spatial: bool = True,
+        gates: Literal["both", "channel", "spatial"] = "both",
         residual: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
@@ -43,6 +45,7 @@ class CBAM(Attention):
         super().__init__(data_format=data_format, **kwargs)
         odd(kernel_size=kernel_size)
         one_of(("max-mean", "mean-max"), planes=planes)
+        one_of(("both", "channel", "spatial"), gates=gates)
         if isinstance(pools, str) or not pools:
             raise ValueError(f"pools must be a sequence of names, got {pools!r}")
         for pool in pools:
@@ -50,19 +53,26 @@ class CBAM(Attention):
         self.reduction, self.kernel_size, self.pools = reduction, kernel_size, tuple(pools)
         positive(hidden=1 if hidden is None else hidden)
         self.hidden, self.bias, self.spatial_bias = hidden, bias, spatial_bias
-        self.planes, self.spatial, self.residual = planes, spatial, residual
+        self.planes, self.gates, self.residual = planes, gates, residual
         self.norm: Any = norm  # the layer itself, once it is built
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "norm": bool(self.norm)}
 
+    @property
+    def axes(self) -> Axes:
+        """The axes; those of a single gate are those of its part."""
+        own = super().axes
+        return own if self.gates == "both" else replace(own, map=own.parts[self.gates])
+
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction, self.hidden)
-        self.squeeze = parts.dense(channels, hidden, bias=self.bias, **made)
-        self.excite = parts.dense(hidden, channels, bias=self.bias, **made)
-        if self.spatial:
+        if self.gates != "spatial":
+            hidden = reduced(channels, self.reduction, self.hidden)
+            self.squeeze = parts.dense(channels, hidden, bias=self.bias, **made)
+            self.excite = parts.dense(hidden, channels, bias=self.bias, **made)
+        if self.gates != "channel":
             self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **made)
             self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **made)
 
@@ -78,8 +88,10 @@ class CBAM(Attention):
         return ops.sigmoid(self.norm(z) if self.norm else z)
 
     def attention(self, x: Any) -> Any:
+        if self.gates != "both":
+            return self.channel_gate(x) if self.gates == "channel" else self.spatial_gate(x)
         a = self.channel_gate(x)
-        return a * self.spatial_gate(x * a) if self.spatial else a
+        return a * self.spatial_gate(x * a)
 
     def combine(self, a: Any, x: Any) -> Any:
         return x + x * a if self.residual else x * a

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from ..core import pairwise
 from ..core.attention import Mechanism
 from ..core.check import above_zero, one_of, positive, probability
-from ..core.reference import Source, unstack
 from .multi_head import MultiHead
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -180,98 +178,3 @@ class TransformerStack(Mechanism):
         layer: Any = self.layers[0]
         layer.self_attention.check_mask(query, key, mask)
         return without_padding(f"{type(self).__name__}: {name}_valid", key, mask, valid)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
-        layer = kwargs.get("encoder_layer", kwargs.get("decoder_layer"))
-        if layer is not None:
-            kwargs = {**kwargs, **described(layer)}
-        alone = not any(name.startswith("layers.") for name in state)  # torch's layer by itself
-        if alone:
-            state = {f"layers.0.{name}": tensor for name, tensor in state.items()}
-        norm = kwargs.get("norm")
-        if isinstance(norm, nn.Module) and not isinstance(norm, nn.LayerNorm):
-            raise ValueError(f"{cls.__name__}: norm must be a LayerNorm, got {norm}")
-        final_norm = norm is not None or bool(kwargs.get("final_norm"))
-        width = kwargs["d_model"]
-        module = cls(
-            width,
-            kwargs["nhead"],
-            layers=len({name.split(".")[1] for name in state if name.startswith("layers.")}),
-            final_norm=final_norm,
-            causal=kwargs.get("causal", False),
-            **options(kwargs, forgets=cls.crossed and not alone),
-        )
-        if final_norm:  # made by itself there, with an eps, weights and a bias of its own
-            eps, weights = getattr(norm, "eps", 1e-5), getattr(norm, "elementwise_affine", True)
-            module.final_norm = nn.LayerNorm(width, eps, weights, bias="norm.bias" in state)
-        return module, renamed(state)
-
-
-def described(layer: Any) -> dict[str, Any]:
-    """The arguments that one of torch's layers was made with."""
-    if isinstance(layer, Mapping):
-        return dict(layer)
-    return {
-        "d_model": layer.self_attn.embed_dim,
-        "nhead": layer.self_attn.num_heads,
-        "dim_feedforward": layer.linear1.out_features,
-        "dropout": layer.dropout.p,
-        "activation": layer.activation,
-        "layer_norm_eps": layer.norm1.eps,
-        "norm_first": layer.norm_first,
-        "bias": layer.linear1.bias is not None,
-    }
-
-
-def options(kwargs: Mapping[str, Any], *, forgets: bool = False) -> dict[str, Any]:
-    """The arguments that all of torch's classes share, as ours.
-
-    A decoder there ``forgets`` an activation that is a module when it copies its layer.
-    """
-    given = kwargs.get("activation", "relu")  # a name, a function or a module
-    name = given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
-    exact = getattr(given, "approximate", "none") == "none"
-    if name.lower() not in ACTIVATIONS or not exact:
-        raise ValueError(f"activation: {' and '.join(ACTIVATIONS)} can be loaded, got {given}")
-    if forgets and isinstance(given, nn.Module) and not isinstance(given, nn.ReLU):
-        raise ValueError(
-            f"activation: a decoder of torch drops {given}, a module, and rectifies: say 'relu'"
-        )
-    return {
-        "hidden": kwargs.get("dim_feedforward", 2048),
-        "activation": name.lower(),
-        "norm": "before" if kwargs.get("norm_first", False) else "after",
-        "dropout": kwargs.get("dropout", 0.1),
-        "bias": kwargs.get("bias", True),
-        "eps": kwargs.get("layer_norm_eps", 1e-5),
-    }
-
-
-PARTS = {
-    "self_attn": "self_attention",
-    "multihead_attn": "cross_attention",
-    "out_proj": "out",
-    "linear1": "feed_forward.0",
-    "linear2": "feed_forward.3",
-    "norm": "final_norm",
-    "norm1": "self_norm",
-    "norm2": "feed_norm",
-    "norm3": "feed_norm",
-}
-
-
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of one of torch's stacks, or of both, under our names."""
-    found = {}
-    for name, tensor in unstack(state, "in_proj_", ("query", "key", "value")).items():
-        parts = name.split(".")
-        stem = name.rpartition("norm2")[0]
-        crossed = f"{stem}norm3.weight" in state  # there the second norm is that of the memory
-        ours = [
-            "cross_norm" if part == "norm2" and crossed else PARTS.get(part, part) for part in parts
-        ]
-        found[".".join(ours)] = tensor
-    return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
@@ -14,7 +11,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.reference import Source, only, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes and type
@@ -141,7 +137,6 @@ class ACmix(Attention):
             "Windows at the border see the image mirrored. An image smaller than the window is "
             "mirrored again and again here; the code needs more than half of a window.",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": "b_heads k y x"},
     )
     axes = Axes("b c h w", "b heads k y x", output="b o y x", range="softmax k")
 
@@ -209,28 +204,3 @@ class ACmix(Attention):
         kernels = torch.einsum("tm,otrs->omrs", self.mix.weight, self.shift)
         edge, groups = self.kernel_size // 2, self.position.out_channels
         return conv2d(grouped(x), kernels, None, self.stride, edge, groups=groups)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ACmix, Mapping[str, Tensor]]:
-        # That code pads for these alone, and stops at any other.
-        only("ACmix", kwargs, kernel_conv=3, dilation=1)
-        module = cls(
-            kwargs["in_planes"],
-            kwargs["out_planes"],
-            heads=kwargs.get("head", 4),
-            window=kwargs.get("kernel_att", 7),
-            stride=kwargs.get("stride", 1),
-        )
-        names = {
-            "conv1": "query",
-            "conv2": "key",
-            "conv3": "value",
-            "conv_p": "position",
-            "fc": "mix",
-            "dep_conv.weight": "shift",
-            "rate1": "alpha",
-            "rate2": "beta",
-        }
-        return module, rename(state, names)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
@@ -109,13 +107,6 @@ class AttentionAugmentedConv(Attention):
             "channels for the keys of each head; here the positions need size, and the widths are "
             "a fifth and a tenth of the output's, as in the paper, whatever is left to a head.",
         ),
-        references={"equations": "b heads n m"},
-        refuses={
-            "leaderj1001/Attention-Augmented-Conv2d": (
-                "it mixes up positions and channels of the values, and makes queries, keys and "
-                "values by the large kernel"
-            )
-        },
     )
     axes = Axes("b c h w", "b heads n m", output="b o h w", range="softmax")
 
@@ -190,19 +181,3 @@ class AttentionAugmentedConv(Attention):
     def join(self, y: Tensor, x: Tensor) -> Tensor:
         y = self.out(pairwise.join(y).mT.unflatten(2, x.shape[2:]))
         return y if self.conv is None else torch.cat([self.conv(x), y], 1)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[AttentionAugmentedConv, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["in_channels"],
-            kwargs["out_channels"],
-            kwargs["kernel_size"],
-            heads=kwargs["Nh"],
-            key_width=kwargs["dk"],
-            value_width=kwargs["dv"],
-            size=(kwargs["height"], kwargs["width"]) if kwargs["relative"] else None,
-        )
-        names = {"qkv_conv": "qkv", "attn_out": "out", "conv_out": "conv"}
-        return module, rename(state, {**names, "key_rel_h": "rows", "key_rel_w": "columns"})

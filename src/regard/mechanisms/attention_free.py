@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 
 class AttentionFree(Attention):
@@ -87,11 +84,6 @@ class AttentionFree(Attention):
             "The convolutional form of the paper, whose biases depend on the offset alone, is not "
             "offered.",
         ),
-        references={
-            "rish-16/aft-pytorch:AFTFull": "",
-            "rish-16/aft-pytorch:AFTSimple": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "",
-        },
     )
     axes = Axes("b n c", "b e 1 m", range="softmax")
 
@@ -163,17 +155,3 @@ class AttentionFree(Attention):
         # like this it neither overflows nor, unless keys and w both spread over 80, vanishes.
         w = precision.softmax(self.table(), 1)
         return self.out(gate * ((w @ (a * v)) / (w @ a)))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[AttentionFree, Mapping[str, Tensor]]:
-        if source.repo == "rish-16/aft-pytorch":
-            length = kwargs["max_seqlen"] if "wbias" in state else None
-            module = cls(kwargs["dim"], length=length, hidden=len(state["to_q.weight"]))
-            names = {f"to_{name[0]}": name for name in ("query", "key", "value")}
-            return module, rename(state, {**names, "project": "out", "wbias": "rows"})
-        length = None if kwargs.get("simple", False) else kwargs.get("n", 49)
-        names = {f"fc_{name[0]}": name for name in ("query", "key", "value")}
-        module = cls(kwargs["d_model"], length=length)
-        return module, rename(state, {**names, "position_biases": "rows"})

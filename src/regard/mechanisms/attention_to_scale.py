@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..core.attention import Mechanism, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 
 class AttentionToScale(Mechanism):
@@ -72,7 +70,6 @@ class AttentionToScale(Mechanism):
             "biases, a ReLU between the convolutions, and features that are enlarged before they "
             "are joined.",
         ),
-        references={"equations": "b s h w"},
         plug=False,
     )
     axes = Axes(
@@ -144,15 +141,3 @@ class AttentionToScale(Mechanism):
                 f"{type(self).__name__}: expected scores and features of {self.scales} scales "
                 f"({self.axes.input}), got {len(x)} inputs"
             )
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[AttentionToScale, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["feat_channels"],
-            kwargs["scales"],
-            hidden=kwargs["hidden"],
-            align_corners=kwargs.get("align_corners", True),
-        )
-        return module, rename(state, {"conv1": "look", "conv2": "score"})

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..core import pairwise, precision
+from ..core import grid, pairwise, precision
 from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
-from ..core.reference import Source, rename
 from ..core.shapes import GRIDS
 
 
@@ -75,11 +74,6 @@ class Axial(Attention):
             "Channels are the second axis; the code in PyTorch is told where they are (dim_index) "
             "and takes the last by default.",
         ),
-        references={
-            "lucidrains/axial-attention": "",
-            "csrhddlam/axial-deeplab": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "",
-        },
     )
     axes = Axes("b c h w", "h: b w heads h h, w: b h heads w w", range="softmax")
 
@@ -138,24 +132,6 @@ class Axial(Attention):
             y = along.read(y, a[i]) if self.chained or i == 0 else y + along.read(x, a[i])
         return y.movedim(-1, 1)
 
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        if source.repo == "csrhddlam/axial-deeplab":
-            return PositionSensitiveAxial.translate(source, kwargs, state)
-        if "depth" in kwargs:
-            return AxialTransformer.translate(source, kwargs, state)
-        module = cls(
-            kwargs["dim"],
-            kwargs.get("heads", 8),
-            dims=kwargs.get("num_dimensions", 2),
-            head_channels=kwargs.get("dim_heads"),
-            compose="sum" if kwargs.get("sum_axial_out", True) else "chain",
-        )
-        names = {f"axial_attentions.{i}.fn": f"along.{i}" for i in range(len(module.along))}
-        return module, rename(_layers(state), names)
-
 
 class PositionSensitiveAxial(Attention):
     r"""Lets each position read its column, or its row, and where in it the others stand.
@@ -174,11 +150,13 @@ class PositionSensitiveAxial(Attention):
         size: Length of the axis.
         axis: Read along the height, ``h``, or the width, ``w``.
         out_channels: Channels of the output; by default those of the input.
+        stride: Average windows of that side, side by side, of what was read.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b w heads h h`` or ``b h heads w w``, y ``b c h w`` or ``b o h w``.
+        x ``b c h w``, map ``b w heads h h`` or ``b h heads w w``, y ``b c h w``, ``b o h w`` with
+        other channels, ``b c y x`` with a stride.
 
     Raises:
         ValueError: a size is not positive, twice the heads do not divide the channels of the
@@ -210,9 +188,7 @@ class PositionSensitiveAxial(Attention):
         cost=dict(time="n h c + n c^2", memory="n h + n c"),
         differs=(
             "The paper's equations have no norms; the authors' code, and this class, has three.",
-            "The authors' layer can end in an average pool (stride); that is a layer of its own.",
         ),
-        references={"csrhddlam/axial-deeplab": ""},
     )
     axes = Axes("b c h w", "b w heads h h", range="softmax")
 
@@ -224,19 +200,22 @@ class PositionSensitiveAxial(Attention):
         size: int = 56,
         axis: Literal["h", "w"] = "h",
         out_channels: int | None = None,
+        stride: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         one_of(("h", "w"), axis=axis)
         super().__init__(c=channels, heads=heads, **{axis: size})
         out_channels = channels if out_channels is None else out_channels
-        positive(channels=channels, heads=heads, size=size)
+        positive(channels=channels, heads=heads, size=size, stride=stride)
         divides(out_channels=out_channels, twice_the_heads=2 * heads)
-        self.heads, self.size, self.axis = heads, size, axis
+        self.heads, self.size, self.axis, self.stride = heads, size, axis, stride
         self.axes = replace(
             self.axes,
             map=_axes_of_the_map(["h", "w"], axis).partition(": ")[2],
-            output=self.axes.output if out_channels == channels else "b o h w",
+            output=" ".join(
+                ("b", "c" if out_channels == channels else "o", "h w" if stride == 1 else "y x")
+            ),
         )
         width = out_channels // heads
         self.widths = [width // 2, width // 2, width]
@@ -277,34 +256,14 @@ class PositionSensitiveAxial(Attention):
         y = torch.stack(sums, -1)  # b p heads n d 2
         y = y.permute(0, 3, 1, 2, 4, 5) if self.axis == "h" else y.permute(0, 1, 3, 2, 4, 5)
         y = self.norm_sums(y.flatten(3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # b h w (o 2)
-        return y.unflatten(3, (-1, 2)).sum(4).permute(0, 3, 1, 2)
+        y = y.unflatten(3, (-1, 2)).sum(4).permute(0, 3, 1, 2)
+        return grid.avg_pool(y, self.stride) if self.stride > 1 else y
 
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
         """For each two places on the axis those of queries, of keys and of values, ``d n n``."""
         i = torch.arange(self.size, device=self.positions.device)
         q, k, v = self.positions[:, i[:, None] - i + self.size - 1].split(self.widths)
         return q, k, v
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[PositionSensitiveAxial, Mapping[str, Tensor]]:
-        if (stride := kwargs.get("stride", 1)) != 1:
-            raise ValueError(
-                f"{cls.__name__}: stride is an average pool behind the layer: load with stride=1, "
-                f"and put torch.nn.AvgPool2d({stride}) behind it"
-            )
-        module = cls(
-            kwargs["in_planes"],
-            kwargs.get("groups", 8),
-            size=kwargs.get("kernel_size", 56),
-            axis="w" if kwargs.get("width", False) else "h",
-            out_channels=kwargs["out_planes"],
-        )
-        names = {"qkv_transform": "qkv", "relative": "positions", "bn_qkv": "norm_qkv"}
-        names |= {"bn_similarity": "norm_scores", "bn_output": "norm_sums"}
-        state = {name: t for name, t in state.items() if name != "flatten_index"}
-        return module, rename(state, names)
 
 
 class AxialTransformer(Mechanism):
@@ -348,7 +307,6 @@ class AxialTransformer(Mechanism):
             "gives the parameters no gradients where the input needs none; here they are kept.",
             "The norm of the convolutions divides by the deviation plus 1e-5, as in that code.",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": ""},
         plug=False,
     )
     axes = Axes("b c h w", "", range="softmax")
@@ -408,34 +366,6 @@ class AxialTransformer(Mechanism):
             else:
                 x = x + layer(x)
         return (x + other) / 2 if self.reversible else x
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[AxialTransformer, Mapping[str, Tensor]]:
-        if source.repo != "xmu-xiaoma666/External-Attention-pytorch":
-            raise ValueError(f"{cls.__name__}: the network of {source.repo} is not known here")
-        reversible = kwargs.get("reversible", True)
-        module = cls(
-            kwargs["dim"],
-            kwargs["depth"],
-            kwargs.get("heads", 8),
-            head_channels=kwargs.get("dim_heads"),
-            size=kwargs.get("axial_pos_emb_shape"),
-            reversible=reversible,
-        )
-        names = {"pos_emb.param_0": "rows", "pos_emb.param_1": "columns"}
-        for i in range(len(module.layers)):
-            part = ("f.net", "g.net")[i % 2] if reversible else str(i % 2)
-            theirs, ours = f"layers.blocks.{i // 2}.{part}", f"layers.{i}"
-            if i % 4 < 2:
-                names[f"{theirs}.fn.norm"] = f"{ours}.norm"
-                names[f"{theirs}.fn.fn"] = f"{ours}.axial.along.0"
-            else:
-                names[theirs] = ours
-                names[f"{theirs}.0.g"] = f"{ours}.0.weight"
-                names[f"{theirs}.0.b"] = f"{ours}.0.bias"
-        return module, rename(_layers(state), names)
 
 
 class _Along(nn.Module):
@@ -512,13 +442,3 @@ def _axes_of_the_map(axes: Sequence[str], axis: str) -> str:
     """The axes of the map of one axis, which changes places with the last, behind its name."""
     others = [axes[-1] if name == axis else name for name in axes[:-1]]
     return " ".join([f"{axis}:", "b", *others, "heads", axis, axis])
-
-
-def _layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The layers of other code as `_Along` has them: queries, keys and values in one."""
-    found = {name.replace("to_out.", "out."): t for name, t in state.items()}
-    for name in state:
-        if name.endswith("to_q.weight"):
-            both = [found.pop(name), found.pop(name.replace("to_q", "to_kv"))]
-            found[name.replace("to_q", "qkv")] = torch.cat(both)
-    return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
-from ..core.reference import Source, rename
 
 
 class BAM(Attention):
@@ -72,16 +70,6 @@ class BAM(Attention):
             "The authors' code pools windows as high as they are wide, which is the average of a "
             "channel for square maps only; here it always is.",
         ),
-        references={
-            "Jongchan/attention-module": "b c h w",
-            "changzy00/pytorch-attention": "b c h w",
-        },
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "its branches are deeper, and dilate without padding for it, so that only 7 x 7 "
-                "maps survive, and then as 1 x 1"
-            )
-        },
     )
     axes = Axes("b c h w", "b c h w", range="unit")
 
@@ -135,36 +123,3 @@ class BAM(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return torch.addcmul(x, x, a)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[BAM, Mapping[str, Tensor]]:
-        if source.repo == "changzy00/pytorch-attention":
-            module = cls(kwargs["channel"], fusion="sum", norm="last")
-            names = {
-                "channel_attn.mlp": "channel",
-                "channel_attn.bn": "channel.3",
-                "spatial_attn.conv1": "spatial.0",
-                "spatial_attn.conv3": "spatial.7",
-                "spatial_attn.bn": "spatial.8",
-            }
-            for i in (0, 1, 3, 4):
-                names[f"spatial_attn.conv2.{i}"] = f"spatial.{1 + i}"
-            return module, rename(state, names)
-        channel, spatial = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
-        names = {
-            f"{channel}fc_0": "channel.0",
-            f"{channel}bn_1": "channel.1",
-            f"{channel}fc_final": "channel.3",
-            f"{spatial}conv_reduce0": "spatial.0",
-            f"{spatial}bn_reduce0": "spatial.1",
-            f"{spatial}conv_di_0": "spatial.3",
-            f"{spatial}bn_di_0": "spatial.4",
-            f"{spatial}conv_di_1": "spatial.6",
-            f"{spatial}bn_di_1": "spatial.7",
-            f"{spatial}conv_final": "spatial.9",
-        }
-        # The weights do not tell the sum, which many made of that code, from the product.
-        module = cls(kwargs["gate_channel"], fusion="sum" if "sum" in source.name else "product")
-        return module, rename(state, names)

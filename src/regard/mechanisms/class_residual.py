@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
-from ..core.reference import Source, rename
 
 
 def usual_temperatures(heads: int) -> tuple[float | str, ...]:
@@ -91,11 +90,6 @@ class ClassResidual(Attention):
             "The mean plus the maximum, as the paper's listing has it, is temperatures=('max',) "
             "with normalize=False.",
         ),
-        references={
-            "Kevinz-code/CSRA:CSRA": "b k n",
-            "Kevinz-code/CSRA:MHA": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "",
-        },
     )
     axes = Axes("b c h w", "b heads k n", output="b k", range="softmax")
 
@@ -157,24 +151,3 @@ class ClassResidual(Attention):
             for h, t in enumerate(self.temperatures)
         ]
         return x.mean(3).sum(1) + self.residual * torch.stack(peaks).sum(0)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ClassResidual, Mapping[str, Tensor]]:
-        if "input_dim" not in kwargs:
-            sizes = kwargs.get("channel", 512), kwargs.get("num_class", 1000)
-            residual = kwargs.get("la", 0.2)
-            module = cls(*sizes, residual=residual, temperatures=("max",), normalize=False)
-            return module, rename(state, {"fc": "classify"})
-        sizes = (kwargs["input_dim"], kwargs["num_classes"])
-        if "num_heads" in kwargs:
-            heads = kwargs["num_heads"]
-            weights = [state[f"multi_head.{h}.head.weight"] for h in range(heads)]
-            module = cls(*sizes, heads, residual=kwargs["lam"])
-            if len(state) != heads:
-                raise ValueError(f"ClassResidual: {len(state)} entries for {heads} heads")
-            return module, {"classify.weight": torch.cat(weights)}
-        temperature = "max" if kwargs["T"] == 99 else kwargs["T"]  # 99 is a word for it there
-        module = cls(*sizes, residual=kwargs["lam"], temperatures=(temperature,))
-        return module, {"classify.weight": state["head.weight"]}

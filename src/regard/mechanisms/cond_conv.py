@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,8 @@ from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import odd, per_axis, positive, probability
+from ..core.check import odd, positive, probability
 from ..core.mixed_conv import MixedConv, Padding
-from ..core.reference import Source, rename
 
 
 class CondConv(Attention):
@@ -80,11 +78,6 @@ class CondConv(Attention):
             "The authors pad as TensorFlow does (padding='same'), which at a stride of two adds "
             "more at the end; the default here adds as much on both sides.",
         ),
-        references={
-            "tensorflow/tpu": "b e",
-            "nibuiro/CondConv-pytorch": "b e",
-            "xmu-xiaoma666/External-Attention-pytorch": "b e",
-        },
     )
     axes = Axes("b c h w", "b e", output="b o y x", range="unit")
 
@@ -132,52 +125,6 @@ class CondConv(Attention):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return self.mixture(x, a)
 
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[CondConv, Mapping[str, Tensor]]:
-        if "in_planes" in kwargs:
-            module = cls(
-                kwargs["in_planes"],
-                kwargs["out_planes"],
-                kwargs["kernel_size"],
-                experts=kwargs.get("K", 4),
-                stride=kwargs["stride"],
-                padding=kwargs.get("padding", 0),
-                dilation=kwargs.get("dilation", 1),
-                groups=kwargs.get("grounps", 1),  # so it is spelled there
-                bias=kwargs.get("bias", True),
-                route_bias=False,
-            )
-            names = {"attention.net": "route", "weight": "mixture.weight", "bias": "mixture.bias"}
-            return module, module.mixture.flat(rename(state, names), "mixture.weight")
-        authors = source.repo == "tensorflow/tpu"
-        if kwargs.get("padding_mode", "zeros") != "zeros":
-            raise ValueError(f"CondConv: pads with zeros, not {kwargs['padding_mode']!r}")
-        kernel = kwargs.get("kernel_size", 3)
-        stride, dilation = kwargs.get("stride", 1), kwargs.get("dilation", 1)
-        padding = kwargs.get("padding", "" if authors else 0)
-        if padding == "":  # there, a larger stride pads more
-            sides = zip(*(per_axis(2, 1, it=n) for n in (kernel, stride, dilation)), strict=True)
-            padding = [(s - 1 + d * (k - 1)) // 2 for k, s, d in sides]
-        module = cls(
-            kwargs["in_channels"],
-            kwargs["out_channels"],
-            kernel,
-            experts=kwargs.get("num_experts", 4 if authors else 3),
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=kwargs.get("groups", 1),
-            bias=kwargs.get("bias", not authors),
-            mix_bias=authors,
-            dropout=0.0 if authors else kwargs.get("dropout_rate", 0.2),
-        )
-        names = {"conv": "mixture", "routing_fn": "route"}
-        if not authors:
-            names = {"_routing_fn.fc": "route", "weight": "mixture.weight", "bias": "mixture.bias"}
-        return module, module.mixture.flat(rename(state, names), "mixture.weight")
-
 
 class CondConvBlock(Attention):
     r"""Widens, convolves each channel and narrows: three mixed convolutions that share one routing.
@@ -210,7 +157,7 @@ class CondConvBlock(Attention):
     torch.Size([2, 16, 9, 7])
     """
 
-    card = replace(CondConv.card, computes="pool+fc", train_differs=True, references={})
+    card = replace(CondConv.card, computes="pool+fc", train_differs=True)
     axes = Axes("b c h w", "b e", output="b o y x", range="unit")
 
     def __init__(
@@ -251,9 +198,3 @@ class CondConvBlock(Attention):
         y = silu(self.depthwise_norm(self.depthwise(y, a)))
         y = self.narrow_norm(self.narrow(y, a))
         return x + y if self.adds else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[CondConvBlock, Mapping[str, Tensor]]:
-        raise ValueError("CondConvBlock: there is no block to load it from")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
-from ..core.reference import Source, rename
 
 
 class ContextEncoding(Attention):
@@ -84,11 +82,6 @@ class ContextEncoding(Attention):
             "The distances are multiplied by a scale that starts between -1 and 0, as in the "
             "authors' code; the paper writes a minus and a positive scale.",
         ),
-        references={
-            "zhanghang1989/PyTorch-Encoding:Encoding": "b n k",
-            "zhanghang1989/PyTorch-Encoding:EncModule": "b c",
-            "zhanghang1989/PyTorch-Encoding:SegmentationLosses": "",
-        },
     )
     axes = Axes("b c *", "b c 1*", range="unit")
 
@@ -131,34 +124,6 @@ class ContextEncoding(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         y = ((1 + a) * x[0]).relu() if self.residual else a * x[0]
         return y if self.classes is None else (y, self.classify(x[1]))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        if source.is_class("Encoding"):
-            return CodewordEncoding.translate(source, kwargs, state)
-        if source.is_class("SegmentationLosses"):
-            return SemanticEncodingLoss(kwargs["nclass"]), state
-        if not source.is_class("EncModule"):
-            raise ValueError(
-                f"ContextEncoding: {source.repo} has several classes; name Encoding, EncModule or "
-                f"SegmentationLosses, as in {source.repo}:EncModule"
-            )
-        module = cls(
-            kwargs["in_channels"],
-            kwargs.get("ncodes", 32),
-            classes=kwargs["nclass"] if kwargs.get("se_loss", True) else None,
-        )
-        names = {
-            "encoding.0": "project",
-            "encoding.1": "norm",
-            "encoding.3": "encoding",
-            "encoding.4": "norm_codewords",
-            "fc.0": "gate",
-            "selayer": "classify",
-        }
-        return module, rename(state, names)
 
 
 class CodewordEncoding(Attention):
@@ -225,12 +190,6 @@ class CodewordEncoding(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a.mT @ x.flatten(2).mT - a.sum(1).unsqueeze(2) * self.codewords  # b k c
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[CodewordEncoding, Mapping[str, Tensor]]:
-        return cls(kwargs["D"], kwargs["K"]), state
 
 
 class SemanticEncodingLoss(nn.Module):

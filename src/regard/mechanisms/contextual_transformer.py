@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
@@ -14,7 +11,6 @@ from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.reference import Source, rename
 
 
 class ContextualTransformer(Attention):
@@ -75,13 +71,6 @@ class ContextualTransformer(Attention):
             "choice are those of the authors' code; the paper names none of them but the choice.",
             "No softmax is taken of the kernels, in the paper as in the code.",
         ),
-        references={"JDAI-CV/CoTNet": "b c k"},
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "it averages each position's kernel, takes a softmax over all positions and weighs "
-                "no neighbours"
-            )
-        },
     )
     axes = Axes("b c h w", "b k c 1 1", parts=dict(local="b g j h w"), range="softmax k")
 
@@ -150,23 +139,3 @@ class ContextualTransformer(Attention):
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         return a[:, 0] * x[0] + a[:, 1] * x[1]
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ContextualTransformer, Mapping[str, Tensor]]:
-        if source.is_class("CoXtLayer"):
-            raise ValueError("ContextualTransformer: the layer of CoTNeXt splits the channels")
-        channels = kwargs["dim"]
-        groups = channels // state["key_embed.0.weight"].shape[1]
-        module = cls(channels, kwargs["kernel_size"], groups=groups)
-        names = {
-            "key_embed": "near",
-            "embed": "look",
-            "conv1x1": "value",
-            "bn": "norm",
-            "se.0": "squeeze",
-            "se.1": "squeeze_norm",
-            "se.3": "select",
-        }
-        return module, rename(state, names)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardswish
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, only, rename
 
 
 class Coordinate(Attention):
@@ -65,16 +61,6 @@ class Coordinate(Attention):
             "are the authors' code's.",
             "timm's layer has no biases unless it is told to; what it lacks is loaded as zeros.",
         ),
-        references={
-            "houqb/CoordAttention": "h: b c h 1, w: b c 1 w",
-            "xmu-xiaoma666/External-Attention-pytorch": "h: b c h 1, w: b c 1 w",
-            "timm:CoordAttn": "h: b c h 1, w: b c 1 w",
-        },
-        refuses={
-            "timm:SimpleCoordAttn": (
-                "it has no norm, and one gate for the sum of the row's and the column's score"
-            )
-        },
     )
     axes = Axes("b c h w", "h: b c h 1, w: b c 1 w", range="unit")
 
@@ -105,24 +91,3 @@ class Coordinate(Attention):
     def combine(self, a: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
         a_h, a_w = a
         return x * a_w * a_h
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Coordinate, Mapping[str, Tensor]]:
-        names = {"conv1": "shared", "bn1": "norm", "conv_h": "height", "conv_w": "width"}
-        state = rename(state, names)
-        if source.repo == "timm":
-            only("Coordinate", kwargs, act_layer="hardswish", gate_layer="sigmoid", has_skip=False)
-            only("Coordinate", kwargs, norm_layer="batchnorm2d")
-            for name in ("shared", "height", "width"):
-                weight = state[f"{name}.weight"]
-                state.setdefault(f"{name}.bias", weight.new_zeros(len(weight)))
-            channels, hidden = kwargs["channels"], len(state["shared.weight"])
-            return cls(channels, channels, floor=hidden), state
-        if kwargs["oup"] != kwargs["inp"]:
-            raise ValueError(
-                f"Coordinate: oup ({kwargs['oup']}) must equal inp ({kwargs['inp']}): "
-                "the gates multiply the input"
-            )
-        return cls(kwargs["inp"], kwargs.get("reduction", 32)), state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability, reduced
-from ..core.reference import Source, rename
 
 
 class CrissCross(Attention):
@@ -78,11 +76,6 @@ class CrissCross(Attention):
             "Two passes are made, as in the paper's network; one module of the authors' code makes "
             "one (recurrence=1).",
         ),
-        references={
-            "speedinghzl/CCNet:CrissCrossAttention": "b h w k",
-            "speedinghzl/CCNet:RCCAModule": "b h w k",
-            "xmu-xiaoma666/External-Attention-pytorch": "",
-        },
     )
     axes = Axes("b c h w", "b h w k, b h w k", range="softmax")
 
@@ -135,33 +128,6 @@ class CrissCross(Attention):
     def read(self, a: Tensor, x: Tensor) -> Tensor:
         """One pass."""
         return x + self.gamma * _gather(a, self.value(x))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        recurrence = kwargs.get("recurrence", 1)  # there an argument of the call
-        layers = ("query", "key", "value")
-        if "in_dim" in kwargs:
-            module = cls(kwargs["in_dim"], recurrence=recurrence)
-            return module, rename(state, {f"{name}_conv": name for name in layers})
-        module = CrissCrossHead(
-            kwargs["in_channels"],
-            kwargs["out_channels"],
-            kwargs["num_classes"],
-            recurrence=recurrence,
-            dropout=0.0,
-        )
-        names = {
-            "conva": "before",
-            "cca": "criss_cross",
-            "convb": "after",
-            "bottleneck": "join",
-            "bottleneck.3": "classify",
-        }
-        names |= {f"cca.{name}_conv": f"criss_cross.{name}" for name in layers}
-        counters = {n: t for n, t in module.state_dict().items() if n.endswith("_tracked")}
-        return module, counters | rename(state, names)  # its norms count no batches
 
 
 class CrissCrossHead(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -18,10 +18,8 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.mixed_conv import Padding
-from ..core.reference import Source, rename
 
 # Where the kernel is the reference's own: its layers of the offsets, of the logits, or of both.
-PLACES = {"open-mmlab/mmcv": ("conv_offset",), "torchvision": ("offset", "mask")}
 
 
 @cache
@@ -199,12 +197,6 @@ class DeformableConv(Attention):
             "Offsets and modulators come from one convolution, as in the authors' code; where a "
             "reference has two, they are stacked.",
         ),
-        references={
-            "open-mmlab/mmcv": "",
-            "torchvision:DeformConv2d": "",
-            "developer0hye/PyTorch-Deformable-Convolution-v2": "",
-            "equations": "",
-        },
     )
     axes = Axes(
         "b c h w", "offset: b g k 2 y x, modulator: b g k y x", output="b o y x", range="offset"
@@ -284,36 +276,3 @@ class DeformableConv(Attention):
     def combine(self, a: Tensor | tuple[Tensor, Tensor], x: Tensor) -> Tensor:
         offset, modulator = (a, None) if self.modulator is None else a
         return deform(x, offset, modulator, self.conv.weight, self.conv.bias, *self.how)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[DeformableConv, Mapping[str, Tensor]]:
-        places = PLACES.get(source.repo, ("offset_conv", "modulator_conv"))
-        weight = state["weight" if source.repo in PLACES else "regular_conv.weight"]
-        kernel, channels = weight.shape[2:], kwargs["in_channels"]
-        groups = kwargs.get("deform_groups", kwargs.get("offset_groups", 1))
-        taps, state = groups * math.prod(kernel), dict(state)
-        if source.repo == "torchvision" and not any(f"{n}.weight" in state for n in places):
-            state["offset.weight"] = weight.new_zeros(2 * taps, channels, *kernel)
-            state["offset.bias"] = weight.new_zeros(2 * taps)
-        layers = [n for n in places if n == places[0] or f"{n}.weight" in state]
-        for kind in ("weight", "bias"):
-            state[f"place.{kind}"] = torch.cat([state.pop(f"{n}.{kind}") for n in layers])
-        usual = "doubled" if source.repo.startswith("developer0hye/") else "sigmoid"
-        modulated = len(state["place.bias"]) == 3 * taps
-        names = {"regular_conv": "conv", "weight": "conv.weight", "bias": "conv.bias"}
-        state = rename(state, names)
-        module = cls(
-            channels,
-            kwargs["out_channels"],
-            kernel,
-            stride=kwargs.get("stride", 1),
-            padding=kwargs.get("padding", 0 if source.repo in PLACES else 1),
-            dilation=kwargs.get("dilation", 1),
-            groups=kwargs.get("groups", 1),
-            offset_groups=groups,
-            modulator=kwargs.get("modulator", usual) if modulated else None,
-            bias="conv.bias" in state,
-        )
-        return module, state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, positive
-from ..core.reference import Source, rename
 
 
 class DividedSpaceTime(Attention):
@@ -85,7 +83,6 @@ class DividedSpaceTime(Attention):
             "The authors' block is told the number of frames when it is called; here it is an "
             "argument, and for loading their weights one of theirs: T.",
         ),
-        references={"facebookresearch/TimeSformer": "b_p heads t t, space: b_t heads p p"},
     )
     axes = Axes("b c t h w", "time: b p heads t t, space: b t heads p p", range="softmax")
 
@@ -186,30 +183,6 @@ class DividedSpaceTime(Attention):
             return z.permute(0, 3, 2, 1).unflatten(3, x.shape[3:])
         z = torch.cat([token + y[:, 0].mean(1, keepdim=True), (z + y[:, 1:]).flatten(1, 2)], 1)
         return z + self.mlp(self.norm(z))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[DividedSpaceTime, Mapping[str, Tensor]]:
-        kind = kwargs.get("attention_type", "divided_space_time")
-        if kind != "divided_space_time":
-            raise ValueError(f"DividedSpaceTime: {kind} is another attention")
-        for name in ("qk_scale", "act_layer", "norm_layer"):
-            if kwargs.get(name) is not None:
-                raise ValueError(f"DividedSpaceTime: {name} is not translated, only its default")
-        module = cls(
-            kwargs["dim"],
-            kwargs["num_heads"],
-            hidden=len(state["mlp.fc1.weight"]),
-            frames=kwargs["T"],
-            qkv_bias="attn.qkv.bias" in state,
-            eps=1e-5,
-        )
-        names = {"temporal_norm1": "time.norm", "norm1": "space.norm", "norm2": "norm"}
-        for ours, theirs in (("time", "temporal_attn"), ("space", "attn")):
-            names |= {f"{theirs}.qkv": f"{ours}.qkv", f"{theirs}.proj": f"{ours}.out"}
-        names |= {"temporal_fc": "time_layer", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
-        return module, rename(state, names)
 
 
 class _Heads(nn.Module):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
-from ..core.reference import Source, rename
 
 
 class DoubleAttention(Attention):
@@ -79,15 +76,6 @@ class DoubleAttention(Attention):
             "Both maps sum to one, so the layers before and behind them act on the descriptors and "
             "not on the positions: the numbers are those of the equations, for less work.",
         ),
-        references={
-            "equations": "0: b k n, 1: b k n",
-            "gjylt/DoubleAttentionNet": "0: b_k n, 1: b_n k",
-        },
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "it takes both softmaxes over the images of the batch"
-            )
-        },
     )
     axes = Axes("b c *", "gather: b k n, distribute: b n k", range="softmax")
 
@@ -153,30 +141,6 @@ class DoubleAttention(Attention):
             y = y.unflatten(2, (self.frames, -1)).transpose(1, 2).flatten(0, 1)
         y = y.unflatten(2, whole.shape[2:])
         return whole + y if self.residual else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[DoubleAttention, Mapping[str, Tensor]]:
-        if "c_m" in kwargs:
-            module = cls(
-                kwargs["in_channels"],
-                hidden=kwargs["c_m"],
-                descriptors=kwargs["c_n"],
-                expand=False,
-                residual=False,
-                frames=kwargs.get("k", 1),
-            )
-            names = {"convA": "value", "convB": "gather", "convV": "distribute"}
-            return module, rename(state, names)
-        module = cls(  # written from the equations
-            kwargs["c"],
-            hidden=kwargs["m"],
-            descriptors=kwargs["n"],
-            expand=kwargs.get("expand", True),
-            residual=kwargs.get("residual", True),
-        )
-        return module, rename(state, {"phi": "value", "theta": "gather", "rho": "distribute"})
 
 
 def _each(layer: nn.Linear, z: Tensor) -> Tensor:

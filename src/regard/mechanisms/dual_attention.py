@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability, reduced
-from ..core.reference import Source, rename
 
 
 class DualAttention(Attention):
@@ -78,17 +76,6 @@ class DualAttention(Attention):
             "Queries and keys have an eighth of the channels, as in the authors' code; the paper "
             "keeps them all (reduction=1).",
         ),
-        references={
-            "junfu1115/DANet:PAM_Module": "b n n",
-            "junfu1115/DANet:CAM_Module": "b c c",
-            "junfu1115/DANet:DANetHead": "0: b n n, 1: b c c",
-        },
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "it has 512 channels and 7 x 7 maps whatever it is told, no gamma nor residual, "
-                "and an output layer over the positions"
-            )
-        },
     )
     axes = Axes("b c h w", "position: b n n, channel: b c c", range="softmax")
 
@@ -113,34 +100,6 @@ class DualAttention(Attention):
 
     def fused(self, x: Tensor) -> Tensor:
         return self.position.fused(x) + self.channel(x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        if source.is_class("PAM_Module"):
-            return PositionAttention.translate(source, kwargs, state)
-        if source.is_class("CAM_Module"):
-            return ChannelAttention.translate(source, kwargs, state)
-        if not source.is_class("DANetHead"):
-            raise ValueError(
-                f"DualAttention: {source.repo} has several classes; name PAM_Module, CAM_Module "
-                f"or DANetHead, as in {source.repo}:PAM_Module"
-            )
-        module = DualAttentionHead(kwargs["in_channels"], kwargs["out_channels"], dropout=0.0)
-        names = {
-            "conv5a": "before_position",
-            "conv5c": "before_channel",
-            "sa": "position",
-            "sc": "channel",
-            "conv51": "after_position",
-            "conv52": "after_channel",
-            "conv6.1": "classify_position",
-            "conv7.1": "classify_channel",
-            "conv8.1": "classify",
-        }
-        names |= {f"sa.{name}_conv": f"position.{name}" for name in ("query", "key", "value")}
-        return module, rename(state, names)
 
 
 class PositionAttention(Attention):
@@ -207,13 +166,6 @@ class PositionAttention(Attention):
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * y.mT.unflatten(2, x.shape[2:])
 
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[PositionAttention, Mapping[str, Tensor]]:
-        names = {f"{name}_conv": name for name in ("query", "key", "value")}
-        return cls(kwargs["in_dim"]), rename(state, names)
-
 
 class ChannelAttention(Attention):
     r"""Adds to each channel what the others hold: the second part of `DualAttention`.
@@ -272,12 +224,6 @@ class ChannelAttention(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * (a @ x.flatten(2)).unflatten(2, x.shape[2:])
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ChannelAttention, Mapping[str, Tensor]]:
-        return cls(kwargs["in_dim"]), state
 
 
 class DualAttentionHead(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive, reduced
 from ..core.mixed_conv import MixedConv, Padding
-from ..core.reference import Source, rename
 
 INPUT = {1: "b c l", 2: "b c h w", 3: "b c t h w"}
 OUTPUT = {1: "b o x", 2: "b o y x", 3: "b o z y x"}
@@ -95,10 +94,6 @@ class DynamicConv(Attention):
             "A new module has the temperature 1 at which a trained one is used; the schedule sets "
             "that of the beginning.",
         ),
-        references={
-            "kaijieshi7/Dynamic-convolution-Pytorch": "b k",
-            "xmu-xiaoma666/External-Attention-pytorch": "b k",
-        },
     )
     axes = Axes("b c h w", "b k", output="b o y x", range="softmax")
 
@@ -152,33 +147,6 @@ class DynamicConv(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return self.mixture(x, a)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[DynamicConv, Mapping[str, Tensor]]:
-        if source.repo == "kaijieshi7/Dynamic-convolution-Pytorch":
-            first, last, usual = "attention.fc1", "attention.fc2", 34
-        else:
-            first, last, usual = "attention.net.0", "attention.net.2", 30
-        module = cls(
-            kwargs["in_planes"],
-            kwargs["out_planes"],
-            kwargs["kernel_size"],
-            kernels=kwargs.get("K", 4),
-            dims=state["weight"].dim() - 3,
-            hidden=state[f"{first}.weight"].shape[0],
-            temperature=kwargs.get("temperature", kwargs.get("temprature", usual)),
-            stride=kwargs.get("stride", 1),
-            padding=kwargs.get("padding", 0),
-            dilation=kwargs.get("dilation", 1),
-            groups=kwargs.get("groups", kwargs.get("grounps", 1)),
-            bias=kwargs.get("bias", True),
-            score_bias=f"{last}.bias" in state,
-        )
-        names = {first: "squeeze", last: "select"}
-        names |= {"weight": "mixture.weight", "bias": "mixture.bias"}
-        return module, module.mixture.flat(rename(state, names), "mixture.weight")
 
 
 class TemperatureSchedule:

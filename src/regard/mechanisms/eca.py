@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
-from ..core.reference import Source, only, rename
 
 
 def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
@@ -84,15 +81,6 @@ class ECA(Attention):
             "The authors' code takes the kernel size from the command line; the rule that finds "
             "it from the channels is in the paper only; timm's, from the channels, is never one.",
         ),
-        references={
-            "BangguWu/ECANet": "b c 1*",
-            "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
-            "timm:EcaModule": "b c 1*",
-            "timm:EfficientChannelAttn": "b c 1*",
-        },
-        refuses={
-            "timm:CecaModule": "it bends the channels to a ring, on which the last is by the first"
-        },
     )
     axes = Axes("b c *", "b c 1*", range="unit")
 
@@ -123,12 +111,3 @@ class ECA(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ECA, Mapping[str, Tensor]]:
-        only("ECA", kwargs, use_mlp=False, gate_layer="sigmoid")
-        channels = kwargs.get("channel" if source.repo == "BangguWu/ECANet" else "channels")
-        module = cls(channels, state["conv.weight"].shape[2], bias="conv.bias" in state)
-        return module, rename(state, {"conv": "mix"})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
-from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
@@ -94,10 +91,6 @@ class EfficientMultiHead(Attention):
             "Height and width are read from the input; a well-known re-implementation wants them "
             "in its constructor.",
         ),
-        references={
-            "wofmanaf/ResT": "b heads n m",
-            "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
-        },
     )
     axes = Axes("b c h w", "b heads n m")
 
@@ -184,35 +177,3 @@ class EfficientMultiHead(Attention):
         _, q, k, v = x
         dropout = self.drop.p if self.training else 0.0
         return self.join(pairwise.attend(q, k, v, scale=self.scale, dropout=dropout), x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[EfficientMultiHead, Mapping[str, Tensor]]:
-        if source.repo != "wofmanaf/ResT":
-            module = cls(
-                kwargs["d_model"],
-                kwargs["h"],
-                max(kwargs.get("ratio", 3), 1),
-                head_width=kwargs["d_k"],
-                value_head_width=kwargs["d_v"],
-                transform=kwargs.get("apply_transform", True),
-                dropout=kwargs.get("dropout", 0.1),
-            )
-            names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
-            names |= {"sr_conv": "shrink", "sr_ln": "shrink_norm", "transform.conv": "mix"}
-            return module, rename(state, names)
-        if kwargs.get("qk_scale") or kwargs.get("proj_drop"):
-            raise ValueError("EfficientMultiHead: qk_scale and proj_drop have no place here")
-        module = cls(
-            kwargs["dim"],
-            kwargs.get("num_heads", 8),
-            kwargs.get("sr_ratio", 1),
-            transform=kwargs.get("apply_transform", False),
-            upsample="up_norm.weight" in state,
-            bias="q.bias" in state,
-            dropout=kwargs.get("attn_drop", 0.0),
-        )
-        names = {"q": "query", "sr": "shrink", "sr_norm": "shrink_norm", "transform_conv": "mix"}
-        names |= {"up.0": "grow", "up_norm": "grow_norm", "proj": "out"}
-        return module, rename(unstack(state, "kv.", ("key", "value")), names)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd
-from ..core.reference import Source, rename
 
 
 class EfficientMultiScale(Attention):
@@ -75,7 +71,6 @@ class EfficientMultiScale(Attention):
             "The average of what a norm over each channel's positions gives is its bias, so that "
             "one of the two summaries never sees the input; it is taken from the bias here.",
         ),
-        references={"YOLOonMe/EMA-attention-module": "b_g 1 h w"},
     )
     axes = Axes("b c h w", "b g h w", range="unit")
 
@@ -110,10 +105,3 @@ class EfficientMultiScale(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return (x.unflatten(1, (self.groups, -1)) * a.unsqueeze(2)).flatten(1, 2)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[EfficientMultiScale, Mapping[str, Tensor]]:
-        module = cls(kwargs["channels"], kwargs.get("factor", 32))
-        return module, rename(state, {"conv1x1": "strips", "conv3x3": "around", "gn": "norm"})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -15,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 EPS = 1e-6
 
@@ -88,7 +85,6 @@ class ExpectationMaximization(Attention):
             "No gradient passes the EM steps, as in the authors' code: the first convolution does "
             "not learn, and the input gets its gradient past the attention.",
         ),
-        references={"XiaLiPKU/EMANet": "b n k"},
     )
     axes = Axes("b c h w", "b n k", range="softmax")
 
@@ -148,19 +144,6 @@ class ExpectationMaximization(Attention):
         y = (bases @ a.mT).relu().unflatten(2, whole.shape[2:])
         y = (whole + self.after(y)).relu()
         return (y, bases) if self.give_bases else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ExpectationMaximization, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["c"],
-            kwargs["k"],
-            steps=kwargs.get("stage_num", 3),
-            momentum=0.9 if kwargs.get("moving_average", True) else 1.0,  # of the training script
-            give_bases=True,
-        )
-        return module, rename(state, {"conv1": "before", "mu": "bases", "conv2": "after"})
 
 
 def _share(z: Tensor, bases: Tensor) -> Tensor:

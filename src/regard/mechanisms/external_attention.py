@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive
-from ..core.reference import Source, rename
 
 
 class ExternalAttention(Attention):
@@ -74,11 +72,6 @@ class ExternalAttention(Attention):
             "In the authors' code the value memory starts as the transpose of the key memory and "
             "shares its storage until the model is moved; here the two are separate.",
         ),
-        references={
-            "MenghaoGuo/EANet:External_attention": "b s n",
-            "MenghaoGuo/EANet:Attention": "b heads n s",
-            "xmu-xiaoma666/External-Attention-pytorch": "b n s",
-        },
     )
     axes = Axes("b n c", "b n s", range="softmax n")
 
@@ -139,18 +132,3 @@ class ExternalAttention(Attention):
         if self.form == "heads":
             return self.after(pairwise.join(y))
         return y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ExternalAttention, Mapping[str, Tensor]]:
-        if source.repo == "xmu-xiaoma666/External-Attention-pytorch":
-            module = cls(kwargs["d_model"], kwargs.get("S", 64), eps=0.0)
-            return module, rename(state, {"mk": "keys", "mv": "values"})
-        memories = {"linear_0": "keys", "linear_1": "values"}
-        if "trans_dims.weight" in state:
-            slots = state["linear_0.weight"].shape[0]
-            module = cls(kwargs["dim"], slots, form="heads", heads=kwargs.get("num_heads", 8))
-            return module, rename(state, {**memories, "trans_dims": "before", "proj": "after"})
-        module = cls(kwargs["c"], state["linear_0.weight"].shape[0], form="block")
-        return module, rename(state, {**memories, "conv1": "before", "conv2": "after"})

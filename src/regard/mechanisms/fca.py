@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, reduced
-from ..core.reference import Source, rename
 
 BASE = 7
 # The authors' order of the frequencies of a grid of 7 x 7, down and across: by what one alone
@@ -81,7 +80,6 @@ class FCA(Attention):
             "default here is 7 x 7 everywhere.",
             "The authors' cosines are rounded to single precision; here they have the module's.",
         ),
-        references={"cfzd/FcaNet": "b c"},
     )
     axes = Axes("b c h w", "b c 1 1", range="unit")
 
@@ -134,21 +132,6 @@ class FCA(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[FCA, Mapping[str, Tensor]]:
-        method = kwargs.get("freq_sel_method", "top16")
-        module = cls(
-            kwargs["channel"],
-            kwargs.get("reduction", 16),
-            frequencies=int(method[3:]),
-            selection=method[:3],
-            size=(kwargs["dct_h"], kwargs["dct_w"]),
-        )
-        names = {"dct_layer.weight": "basis", "fc.0": "squeeze", "fc.2": "excite"}
-        return module, rename(state, names)
 
 
 def _waves(order: str, n: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
-from ..core.reference import Source, rename
 
 
 class GALA(Attention):
@@ -72,7 +71,6 @@ class GALA(Attention):
             "with a ReLU and has a 5x5 convolution in the local path; the paper's equations have "
             "none of it (squash='tanh', rectify=False, kernels=()).",
         ),
-        references={"serre-lab/gala_tpu": "b c h w", "equations": "b c h w"},
     )
     axes = Axes("b c h w", "b c h w", range="unit")
 
@@ -130,30 +128,3 @@ class GALA(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GALA, Mapping[str, Tensor]]:
-        channels, reduction = kwargs["c"], kwargs.get("r", 4)
-        if source.repo == "equations":
-            module = cls(channels, reduction, kernels=(), squash="tanh", rectify=False)
-            names = {"W1": "squeeze", "W2": "excite", "conv1": "look.0", "conv2": "look.2"}
-            return module, rename(state, {**names, "a": "alpha", "m": "beta"})
-        extra = kwargs.get("extra_convs", 1)
-        module = cls(
-            channels,
-            reduction,
-            kernels=[kwargs.get("extra_conv_size", 5)] * extra,
-            interaction=kwargs.get("interaction", "both"),
-            squash=kwargs.get("squash", "sigmoid"),
-        )
-        names = {
-            "fc_ATTENTION_intermediate": "squeeze",
-            "fc_ATTENTION_output": "excite",
-            "conv_ATTENTION_intermediate": "look.0",
-            "conv_ATTENTION_output": f"look.{2 + 2 * extra}",
-        }
-        for i in range(extra):
-            names[f"conv_ATTENTION_intermediate_{i}"] = f"look.{2 + 2 * i}"
-        return module, rename(state, names)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, reduced
-from ..core.reference import Source, rename
 
 
 class GAM(Attention):
@@ -74,7 +71,6 @@ class GAM(Attention):
             "The kernels have most of the parameters; in its larger network the paper groups them "
             "and shuffles the channels, but does not say where: here it is between the two.",
         ),
-        references={"northBeggar/Plug-and-Play": "channel: b c h w, spatial: b c h w"},
     )
     axes = Axes("b c h w", "b c h w", parts=dict(channel="b c h w", spatial="b c h w"))
 
@@ -127,25 +123,3 @@ class GAM(Attention):
     def fused(self, x: Tensor) -> Tensor:
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GAM, Mapping[str, Tensor]]:
-        channels = kwargs["in_channels"]
-        if kwargs["out_channels"] != channels:
-            raise ValueError(
-                f"GAM: out_channels ({kwargs['out_channels']}) must equal in_channels "
-                f"({channels}): the gates multiply the input"
-            )
-        # The weights do not tell the paper's gate from that of the code.
-        module = cls(channels, kwargs.get("rate", 4), sigmoid="sigmoid" in source.name)
-        names = {
-            "channel_attention.0": "squeeze",
-            "channel_attention.2": "excite",
-            "spatial_attention.0": "narrow",
-            "spatial_attention.1": "narrow_norm",
-            "spatial_attention.3": "widen",
-            "spatial_attention.4": "widen_norm",
-        }
-        return module, rename(state, names)

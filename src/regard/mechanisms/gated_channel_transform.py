@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
-from ..core.reference import Source
 
 
 class GatedChannelTransform(Attention):
@@ -67,7 +65,6 @@ class GatedChannelTransform(Attention):
             "The authors' code, and this one, adds epsilon to the mean over the channels; the "
             "paper adds it to the sum, which is epsilon / C here.",
         ),
-        references={"z-x-yang/GCT": "b c 1*"},
     )
     axes = Axes("b c *", "b c 1*")
 
@@ -111,18 +108,6 @@ class GatedChannelTransform(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GatedChannelTransform, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["num_channels"],
-            norm=kwargs.get("mode", "l2"),
-            after_relu=kwargs.get("after_relu", False),
-            eps=kwargs.get("epsilon", 1e-5),
-        )
-        return module, state
 
 
 # In half precision the sum over a large map would overflow.

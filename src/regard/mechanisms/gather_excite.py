@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
-from ..core.reference import Source, rename
 
 FORMS: dict[str, Literal["pool", "conv", "mlp"]] = {
     "theta-": "pool",
@@ -82,7 +81,6 @@ class GatherExcite(Attention):
             "The released models gather over the whole map only; smaller extents follow the "
             "released figures.",
         ),
-        references={"equations": "b c y x"},
     )
     axes = Axes("b c h w", "b c y x", range="unit")
 
@@ -150,21 +148,3 @@ class GatherExcite(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a  # laid out like x, whatever the small map was
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GatherExcite, Mapping[str, Tensor]]:
-        form = FORMS[kwargs["variant"]]
-        extent = kwargs.get("extent") or None
-        module = cls(
-            kwargs["channels"],
-            extent,
-            form=form,
-            size=kwargs["feat_size"] if form != "pool" and extent is None else None,
-            reduction=kwargs.get("reduction", 16),
-        )
-        names = {"mlp.fc1": "squeeze", "mlp.fc2": "excite"}
-        for i in range(len(state)):
-            names |= {f"gather.conv{i + 1}": f"gathers.{i}", f"gather.norm{i + 1}": f"norms.{i}"}
-        return module, rename(state, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, reduced
-from ..core.reference import Source, only, rename
 
 
 class GlobalContext(Attention):
@@ -73,7 +71,6 @@ class GlobalContext(Attention):
             "block with (fusion='mul', fusion='both', pool='mean').",
             "timm's layer of the same name multiplies by default, with r = 8 and an eps of 1e-6.",
         ),
-        references={"xvjiarui/GCNet": "b 1 n", "timm": ""},
     )
     axes = Axes("b c *", "b 1 n", range="softmax")
 
@@ -149,43 +146,6 @@ class GlobalContext(Attention):
         if self.fusion != "mul":
             y = y + grid.spread(self.add(z), x)
         return y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GlobalContext, Mapping[str, Tensor]]:
-        if source.repo == "timm":
-            return cls._from_timm(kwargs, state)
-        fusions = set(kwargs.get("fusion_types", ("channel_add",)))
-        pool = kwargs.get("pooling_type", "att")
-        one_of(("att", "avg"), pooling_type=pool)
-        module = cls(
-            kwargs["inplanes"],
-            hidden=int(kwargs["inplanes"] * kwargs["ratio"]),
-            pool="attention" if pool == "att" else "mean",
-            fusion=cls._fusion("channel_add" in fusions, "channel_mul" in fusions),
-        )
-        names = {"conv_mask": "score", "channel_add_conv": "add", "channel_mul_conv": "mul"}
-        return module, rename(state, names)
-
-    @classmethod
-    def _from_timm(
-        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GlobalContext, Mapping[str, Tensor]]:
-        only("GlobalContext", kwargs, act_layer="relu", gate_layer="sigmoid")
-        fusion = cls._fusion(kwargs.get("fuse_add", False), kwargs.get("fuse_scale", True))
-        module = cls(
-            kwargs["channels"],
-            hidden=len(state["mlp_scale.fc1.weight" if fusion != "add" else "mlp_add.fc1.weight"]),
-            pool="attention" if kwargs.get("use_attn", True) else "mean",
-            fusion=fusion,
-            eps=1e-6,
-        )
-        names = {"conv_attn": "score"}
-        for theirs, ours in (("mlp_add", "add"), ("mlp_scale", "mul")):
-            layers = {"fc1": 0, "norm": 1, "fc2": 3}
-            names |= {f"{theirs}.{layer}": f"{ours}.{i}" for layer, i in layers.items()}
-        return module, rename(state, names)
 
     @staticmethod
     def _fusion(add: bool, mul: bool) -> Literal["add", "mul", "both"]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
-from ..core.reference import Source, rename
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -76,7 +74,6 @@ class GlobalLocalTemporal(Attention):
             "In the authors' code a batch norm that starts at zero follows the last layer; in the "
             "paper the layer itself starts at zero (norm=False).",
         ),
-        references={"ljn114514/GLTR": "b n m", "equations": "b n m"},
     )
     axes = Axes("b n d", "b n m", output="b k", range="softmax")
 
@@ -154,24 +151,3 @@ class GlobalLocalTemporal(Attention):
     def fused(self, x: Parts) -> Tensor:
         f, q, k, v = x
         return self.add(pairwise.attend(q, k, v), f)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GlobalLocalTemporal, Mapping[str, Tensor]]:
-        if source.repo == "equations":
-            steps = sum(name.startswith("dtp.") for name in state)
-            dilations = tuple(2**i for i in range(steps))
-            paper: dict[str, Any] = {"keep": False, "rectify": True, "norm": False}
-            alpha = kwargs.get("alpha", 2)
-            module = cls(kwargs["d"], alpha, dilations=dilations, **paper)
-            names = {"dtp": "near", "q": "theta", "k": "phi", "v": "g", "w": "out"}
-            return module, rename(state, names)
-        module = cls(kwargs["d"])
-        # There, a convolution reads the frames as an image as wide as they are.
-        planes = {f"feat{i + 1}.weight": f"near.{i}.weight" for i in range(3)}
-        state = {n: t[:, 0].mT if n in planes else t for n, t in state.items()}
-        block = "Nonlocal_block0"
-        names = {f"{block}.{name}": name for name in ("theta", "phi", "g")}
-        names |= {f"{block}.W.0": "out", f"{block}.W.1": "norm"}
-        return module, rename(state, planes | names)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
-from ..core.reference import Source, rename
 
 WIDE = 256  # The authors halve the map, before they compare channels, up to this width.
 
@@ -79,14 +78,6 @@ class GSoP(Attention):
             "(divisor='channels' always is).",
             "The two forms can be combined in the paper; here they are two modules.",
         ),
-        references={
-            "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.chan_att": (
-                "b c 1 1"
-            ),
-            "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.pos_att": (
-                "b m 1 1"
-            ),
-        },
     )
     axes = Axes("b c h w", "b c 1 1", range="unit")
 
@@ -149,23 +140,3 @@ class GSoP(Attention):
             return x * a
         a = grid.regrid(a.unflatten(1, (1, *self.size)), x.shape[2:])
         return (self.tap_spatial(a) * x).relu()
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[GSoP, Mapping[str, Tensor]]:
-        channels, hidden = kwargs["channels"], kwargs.get("att_dim", 128)
-        if "conv_for_DR_spatial.weight" in state:
-            size = kwargs.get("sp_h", 8), kwargs.get("sp_w", 8)
-            module = cls(channels, hidden, form="position", size=size)
-            names = {"conv_for_DR_spatial": "reduce", "bn_for_DR_spatial": "norm"}
-            suffix = "_for_spatial"
-        else:
-            module = cls(channels, hidden, stride=kwargs.get("dr_stride"))
-            names, suffix = {"conv_for_DR": "reduce", "bn_for_DR": "norm"}, ""
-        names |= {
-            f"row_bn{suffix}": "norm_rows",
-            f"row_conv_group{suffix}": "read_rows",
-            f"fc_adapt_channels{suffix}": "expand",
-        }
-        return module, rename(state, names)

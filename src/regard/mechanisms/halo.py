@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
-from ..core.reference import Source, rename
 
 
 class Halo(Attention):
@@ -90,17 +88,6 @@ class Halo(Attention):
             "counts queries against positions.",
             "Height and width must be multiples of the block, as in all code.",
         ),
-        references={
-            "huggingface/pytorch-image-models": "",
-            "timm": "",
-            "lucidrains/halonet-pytorch": "",
-        },
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "it masks the image and keeps the padding, so that blocks within the image average "
-                "their values"
-            )
-        },
     )
     axes = Axes("b c h w", "b g heads q k", range="softmax")
 
@@ -203,55 +190,6 @@ class Halo(Attention):
         y = y.unflatten(2, (side, side)).unflatten(0, (x.shape[0], -1, across))
         y = y.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)  # b h w c
         return self.out(y.permute(0, 3, 1, 2))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Halo, Mapping[str, Tensor]]:
-        if source.repo == "lucidrains/halonet-pytorch":
-            width = kwargs.get("dim_head", 64)
-            module = cls(
-                kwargs["dim"],
-                kwargs.get("heads", 8),
-                block_size=kwargs["block_size"],
-                halo_size=kwargs["halo_size"],
-                key_channels=width,
-                value_channels=width,
-                scale_positions=True,
-                mask=True,
-                project=True,
-            )
-            names = {"to_q": "query", "to_kv": "key_value", "to_out": "out"}
-            names |= {"rel_pos_emb.rel_height": "rows", "rel_pos_emb.rel_width": "columns"}
-            return module, rename(state, names)
-        heads, stride = kwargs.get("num_heads", 8), kwargs.get("stride", 1)
-        block = kwargs.get("block_size", 8)
-        if stride > 1 and (kwargs.get("avg_down", False) or block % stride):
-            raise ValueError(
-                "Halo: timm averages what all queries have read when avg_down is set or the stride "
-                "does not divide the block; here the stride is that of the queries: load with "
-                "stride=1, and put torch.nn.AvgPool2d(2) behind it"
-            )
-        keys = len(state["q.weight"]) // heads
-        module = cls(
-            kwargs["dim"],
-            heads,
-            block_size=block,
-            halo_size=kwargs.get("halo_size", 3),
-            key_channels=keys,
-            value_channels=(kwargs.get("dim_out") or kwargs["dim"]) // heads,
-            stride=stride,
-            bias=kwargs.get("qkv_bias", False),
-            scale_positions=kwargs.get("scale_pos_embed", False),
-        )
-        names = {"q": "query", "kv": "key_value"}
-        names |= {"pos_embed.height_rel": "rows", "pos_embed.width_rel": "columns"}
-        state = rename(state, names)
-        for name in ("key_value.weight", "key_value.bias"):
-            if name in state:  # there keys and values take turns, head by head
-                by_head = state[name].unflatten(0, (heads, -1))
-                state[name] = torch.cat([t.flatten(0, 1) for t in by_head.tensor_split([keys], 1)])
-        return module, state
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of
-from ..core.reference import Source, rename
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -74,7 +73,6 @@ class Highway(Attention):
             "carried, which is the same with the gate's weights and bias negated.",
             "The gate's bias starts at -1 (gate_bias); the paper names -1 and -3.",
         ),
-        references={"flukeskywalker/highway-networks": "b c h w", "equations": "b c"},
     )
     axes = Axes("b c h w", "b c h w", range="unit")
 
@@ -128,24 +126,3 @@ class Highway(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + a * (ACTIVATIONS[self.activation](self.layer(x)) - x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        if source.repo == "flukeskywalker/highway-networks":
-            module = cls(
-                kwargs["num_output"],
-                kwargs["kernel_size"],
-                gate_kernel_size=kwargs.get("transform_kernel_size"),
-                groups=kwargs.get("group", 1),
-                bias=kwargs.get("bias_term", True),
-            )
-            return module, rename(state, {"cell": "layer", "transform": "gate"})
-        layers, activation = kwargs.get("layers", 1), kwargs.get("activation", "relu")
-        stack = [cls(kwargs["size"], None, activation=activation) for _ in range(layers)]
-        if layers == 1:
-            return stack[0], rename(state, {"H.0": "layer", "T.0": "gate"})
-        names = {f"H.{i}": f"{i}.layer" for i in range(layers)}
-        names |= {f"T.{i}": f"{i}.gate" for i in range(layers)}
-        return nn.Sequential(*stack), rename(state, names)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive, reduced
-from ..core.reference import Source, rename
 
 
 class Involution(Attention):
@@ -79,10 +76,6 @@ class Involution(Attention):
             "Where the stride does not divide a side, the last kernels are made from the average "
             "of what is left; the authors' code stops there.",
         ),
-        references={
-            "d-li14/involution": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "b g 1 k h w",
-        },
     )
     axes = Axes("b c h w", "b g k h w")
 
@@ -119,23 +112,3 @@ class Involution(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return neighbours.gather(a, x, self.kernel_size, self.stride)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Involution, Mapping[str, Tensor]]:
-        if source.repo == "d-li14/involution":
-            module = cls(kwargs["channels"], kwargs["kernel_size"], stride=kwargs["stride"])
-            names = {"conv1.conv": "squeeze", "conv1.bn": "norm", "conv2.conv": "span"}
-            return module, rename(state, names)
-        channels, groups = kwargs.get("in_channel", 4), kwargs.get("group", 1)
-        divides(in_channel=channels, group=groups)
-        module = cls(
-            channels,
-            kwargs["kernel_size"],
-            stride=kwargs.get("stride", 1),
-            reduction=kwargs.get("ratio", 4),
-            group_width=channels // groups,
-            bias=True,
-        )
-        return module, rename(state, {"conv1": "squeeze", "bn": "norm", "conv2": "span"})

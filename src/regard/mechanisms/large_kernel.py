@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +9,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 
 class LargeKernel(Attention):
@@ -64,10 +60,6 @@ class LargeKernel(Attention):
         kind="gate",
         cost=dict(time="n c^2", memory="n c"),
         aliases=("lka", "van", "visual_attention_network"),
-        references={
-            "Visual-Attention-Network/VAN-Classification:LKA": "b c h w",
-            "Visual-Attention-Network/VAN-Classification:Attention": "b c h w",
-        },
     )
     axes = Axes("b c h w", "b c h w")
 
@@ -101,20 +93,6 @@ class LargeKernel(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Attention, Mapping[str, Tensor]]:
-        if source.is_class("Attention"):
-            return LargeKernelBlock.translate(source, kwargs, state)
-        if not source.is_class("LKA"):
-            raise ValueError(
-                f"LargeKernel: {source.repo} has several classes; name LKA or Attention, as in "
-                f"{source.repo}:LKA"
-            )
-        names = {"conv0": "near", "conv_spatial": "far", "conv1": "mix"}
-        return cls(kwargs["dim"]), rename(state, names)
 
 
 class LargeKernelBlock(Attention):
@@ -169,16 +147,3 @@ class LargeKernelBlock(Attention):
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         return x[0] + self.after(self.gate.combine(a, x[1]))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[LargeKernelBlock, Mapping[str, Tensor]]:
-        names = {
-            "proj_1": "before.0",
-            "proj_2": "after",
-            "spatial_gating_unit.conv0": "gate.near",
-            "spatial_gating_unit.conv_spatial": "gate.far",
-            "spatial_gating_unit.conv1": "gate.mix",
-        }
-        return cls(kwargs["d_model"]), rename(state, names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
-from ..core.reference import Source, rename, unstack
 from . import _patches
 from .multi_head import MultiHead
 
@@ -90,14 +89,6 @@ class MobileViT(Mechanism):
             "biases of queries, keys and values, and heads of any width (norm=False, "
             "qkv_bias=False, head_width=64); it needs sides that the patch divides.",
         ),
-        references={
-            "apple/ml-cvnets:MobileViTBlock": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "b p heads n m",
-        },
-        refuses={
-            "chinhsuanwu/mobilevit-pytorch": "it has a norm and a SiLU behind the convolution in "
-            "front of the layers, no norm behind the last layer, and joins x behind what was read",
-        },
     )
     axes = Axes("b c h w", "b heads n m", range="softmax")
 
@@ -171,69 +162,3 @@ class MobileViT(Mechanism):
         z = _patches.fold(self.norm(self.layers(_patches.unfold(z, self.patch))), z, self.patch)
         y = self.project(grid.enlarge(z, y, align_corners=False))
         return self.fusion(torch.cat([x, y], 1)) if self.fuse else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[MobileViT, Mapping[str, Tensor]]:
-        if source.repo != "apple/ml-cvnets":
-            # Of its layers that class fixes all but the width.
-            layers = kwargs.get("depth", 3)
-            module = cls(
-                kwargs.get("in_channel", 3),
-                kwargs.get("dim", 512),
-                kwargs.get("heads", 8),
-                layers=layers,
-                hidden=kwargs.get("mlp_dim", 1024),
-                head_width=kwargs.get("head_dim", 64),
-                patch=kwargs.get("patch_size", 7),
-                kernel_size=kwargs.get("kernel_size", 3),
-                norm=False,
-                qkv_bias=False,
-            )
-            names = {"conv1": "local.0", "conv2": "widen", "conv3": "project.0"}
-            names["conv4"] = "fusion.0"
-            for i in range(layers):
-                there, here = f"trans.layers.{i}", f"layers.{i}"
-                names |= {f"{there}.{j}.ln": f"{here}.{n}_norm" for j, n in enumerate(PARTS)}
-                names |= {f"{there}.1.fn.net.{j}": f"{here}.feed.{j}" for j in (0, 3)}
-                names |= {f"{there}.0.fn": f"{here}.attention"}
-                names |= {f"{there}.0.fn.to_out.0": f"{here}.attention.out"}
-            return module, rename(unstack(state, "to_qkv.", ("query", "key", "value")), names)
-        norm = kwargs.get("transformer_norm_layer", "layer_norm")
-        if norm != "layer_norm":
-            raise ValueError(f"MobileViT: transformer_norm_layer must be layer_norm, got {norm!r}")
-        width, layers = kwargs["transformer_dim"], kwargs.get("n_transformer_blocks", 2)
-        head_width = kwargs.get("head_dim", 32)
-        divides(transformer_dim=width, head_dim=head_width)
-        module = cls(
-            kwargs["in_channels"],
-            width,
-            width // head_width,
-            layers=layers,
-            hidden=kwargs["ffn_dim"],
-            patch=(kwargs.get("patch_h", 8), kwargs.get("patch_w", 8)),
-            kernel_size=kwargs.get("conv_ksize", 3),
-            dilation=kwargs.get("dilation", 1),
-            fuse=not kwargs.get("no_fusion", False),
-            dropout=kwargs.get("dropout", 0.0),
-            attention_dropout=kwargs.get("attn_dropout", 0.0),
-            hidden_dropout=kwargs.get("ffn_dropout", 0.0),
-        )
-        names = {"local_rep.conv_1x1.block.conv": "widen", f"global_rep.{layers}": "norm"}
-        places = {"local_rep.conv_3x3": "local", "conv_proj": "project", "fusion": "fusion"}
-        for there, here in places.items():
-            names |= {f"{there}.block.conv": f"{here}.0", f"{there}.block.norm": f"{here}.1"}
-        for i in range(layers):
-            there, here = f"global_rep.{i}.pre_norm", f"layers.{i}"
-            names |= {
-                f"{there}_mha.0": f"{here}.attention_norm",
-                f"{there}_mha.1": f"{here}.attention",
-            }
-            names |= {f"{there}_mha.1.out_proj": f"{here}.attention.out"}
-            names |= {f"{there}_ffn.0": f"{here}.feed_norm"}
-            names |= {f"{there}_ffn.1": f"{here}.feed.0", f"{there}_ffn.4": f"{here}.feed.3"}
-        return module, rename(unstack(state, "qkv_proj.", ("query", "key", "value")), names)
-
-
-PARTS = ("attention", "feed")

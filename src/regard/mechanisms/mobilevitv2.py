@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from ..core.attention import Mechanism, SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, per_axis, positive, probability
-from ..core.reference import Source, rename
 from . import _patches
 
 
@@ -74,11 +73,6 @@ class MobileViTv2(SequenceAttention):
             "The authors round the hidden channels of their block down to a multiple of 16; here "
             "they are twice the width, or what is given.",
         ),
-        references={
-            "apple/ml-cvnets:LinearSelfAttention": "",
-            "apple/ml-cvnets:MobileViTBlockv2": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "",
-        },
     )
     axes = Axes(
         "query: b n d, key: b m d, value: b m d", "b 1 1 m", output="b n d", range="softmax"
@@ -119,25 +113,6 @@ class MobileViTv2(SequenceAttention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         gate, _, z = x
         return self.out(gate * (self.drop(a) @ z).squeeze(1))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
-        if source.repo != "apple/ml-cvnets":
-            names = {"fc_i": "score", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
-            return cls(kwargs["d_model"], relu=False), rename(state, names)
-        if source.is_class("MobileViTBlockv2"):
-            return MobileViTv2Block.translate(source, kwargs, state)
-        if not source.is_class("LinearSelfAttention"):
-            raise ValueError(
-                f"MobileViTv2: {source.repo} has several classes; name LinearSelfAttention or "
-                f"MobileViTBlockv2, as in {source.repo}:LinearSelfAttention"
-            )
-        if not kwargs.get("bias", True):
-            raise ValueError("MobileViTv2: bias must be True: the layers have biases here")
-        module = cls(kwargs["embed_dim"], dropout=kwargs.get("attn_dropout", 0.0))
-        return module, rename(unrolled(state), {"out_proj.block.conv": "out"})
 
 
 class MobileViTv2Block(Mechanism):
@@ -244,60 +219,6 @@ class MobileViTv2Block(Mechanism):
         x = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
         z = self.norm(self.layers(_patches.unfold(x, self.patch)))
         return self.project(_patches.fold(z, x, self.patch))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[MobileViTv2Block, Mapping[str, Tensor]]:
-        norm = kwargs.get("attn_norm_layer", "layer_norm_2d")
-        if norm != "layer_norm_2d":
-            raise ValueError(f"MobileViTv2: attn_norm_layer must be layer_norm_2d, got {norm!r}")
-        layers = kwargs.get("n_attn_blocks", 2)
-        stems = [f"global_rep.{i}.pre_norm" for i in range(layers)]
-        widths = {len(state[f"{stem}_ffn.1.block.conv.weight"]) for stem in stems}
-        if len(widths) > 1:
-            raise ValueError(
-                f"MobileViTv2: ffn_multiplier must be one number, got {kwargs['ffn_multiplier']}: "
-                "the layers are equally wide here"
-            )
-        module = cls(
-            kwargs["in_channels"],
-            kwargs["attn_unit_dim"],
-            layers=layers,
-            hidden=widths.pop(),
-            patch=(kwargs.get("patch_h", 8), kwargs.get("patch_w", 8)),
-            kernel_size=kwargs.get("conv_ksize", 3),
-            dilation=kwargs.get("dilation", 1),
-            dropout=kwargs.get("dropout", 0.0),
-            attention_dropout=kwargs.get("attn_dropout", 0.0),
-            hidden_dropout=kwargs.get("ffn_dropout", 0.0),
-        )
-        names = {"local_rep.1.block.conv": "widen", f"global_rep.{layers}": "norm"}
-        for there, here in (("local_rep.0", "local"), ("conv_proj", "project")):
-            names |= {f"{there}.block.conv": f"{here}.0", f"{there}.block.norm": f"{here}.1"}
-        for i, stem in enumerate(stems):
-            here = f"layers.{i}"
-            names |= {f"{stem}_attn.0": f"{here}.attention_norm"}
-            names |= {f"{stem}_attn.1": f"{here}.attention"}
-            names |= {f"{stem}_attn.1.out_proj.block.conv": f"{here}.attention.out"}
-            names |= {f"{stem}_ffn.0": f"{here}.feed_norm"}
-            names |= {f"{stem}_ffn.1.block.conv": f"{here}.feed.0"}
-            names |= {f"{stem}_ffn.3.block.conv": f"{here}.feed.3"}
-        return module, rename(unrolled(state), names)
-
-
-def unrolled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state with the layer of 1 + 2 d rows taken apart."""
-    found = {}
-    for name, entry in state.items():
-        stem, there, kind = name.rpartition("qkv_proj.block.conv.")
-        if there:
-            d = len(entry) // 2
-            parts = zip(("score", "key", "value"), entry.split([1, d, d]), strict=True)
-            found |= {f"{stem}{part}.{kind}": rows for part, rows in parts}
-        else:
-            found[name] = entry
-    return found
 
 
 class _Norm(nn.GroupNorm):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
-from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
@@ -97,10 +94,6 @@ class MultiHead(SequenceAttention):
             "The projections have biases, as in the code of the field; the paper's equations have "
             "none (bias=False).",
         ),
-        references={
-            "torch": "b heads n m",
-            "xmu-xiaoma666/External-Attention-pytorch": "b heads n m",
-        },
     )
     axes = Axes(
         "query: b n d, key: b m e, value: b m f", "b heads n m", output="b n d", range="softmax"
@@ -202,32 +195,3 @@ class MultiHead(SequenceAttention):
         dropout = self.drop.p if self.training else 0.0
         how = {"mask": mask, "causal": self.causal, "dropout": dropout}
         return self.join(pairwise.attend(q, k, v, scale=self.scale, **how))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[MultiHead, Mapping[str, Tensor]]:
-        if source.repo != "torch":
-            module = cls(
-                kwargs["d_model"],
-                kwargs["h"],
-                head_width=kwargs["d_k"],
-                value_head_width=kwargs["d_v"],
-                dropout=kwargs.get("dropout", 0.1),
-            )
-            names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
-            return module, rename(state, names)
-        module = cls(
-            kwargs["embed_dim"],
-            kwargs["num_heads"],
-            key_width=kwargs.get("kdim"),
-            value_width=kwargs.get("vdim"),
-            bias=kwargs.get("bias", True),
-            dropout=kwargs.get("dropout", 0.0),
-            bias_kv=kwargs.get("add_bias_kv", False),
-            zero_kv=kwargs.get("add_zero_attn", False),
-        )
-        names = {"out_proj": "out", "bias_k": "extra_key", "bias_v": "extra_value"}
-        names |= {f"{name[0]}_proj_weight": f"{name}.weight" for name in ("query", "key", "value")}
-        # torch stacks the three projections where it can.
-        return module, rename(unstack(state, "in_proj_", ("query", "key", "value")), names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,7 +15,6 @@ from ..core.attention import SequenceAttention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive, probability
-from ..core.reference import Source, rename, unstack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type and rank
@@ -89,11 +88,6 @@ class MUSE(SequenceAttention):
             "through a softmax again in every call, outside of the graph; here it is one softmax, "
             "which learns.",
         ),
-        references={
-            "lancopku/MUSE:ParallelMultiheadAttention": "b n n",
-            "lancopku/MUSE:TransformerCombineEncoderLayer": "",
-            "xmu-xiaoma666/External-Attention-pytorch": "b heads n n",
-        },
     )
     axes = Axes(
         "query: b n d, key: b n d, value: b n d",
@@ -229,29 +223,6 @@ class MUSE(SequenceAttention):
             y = torch.addcmul(y, f[..., i : i + 1], v[:, i : i + n])
         return y
 
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SequenceAttention, Mapping[str, Tensor]]:
-        if source.repo == "lancopku/MUSE":
-            if "self_attn.out_proj.weight" in state:
-                return MUSELayer.translate(source, kwargs, state)
-            return cls(**_arguments(kwargs)), _rows(state)
-        kernels = (1, 3, 5)
-        module = cls(
-            kwargs["d_model"],
-            kwargs["h"],
-            kernels=kernels,
-            filters="static",
-            head_width=kwargs["d_k"],
-            value_head_width=kwargs["d_v"],
-            dropout=kwargs.get("dropout", 0.1),
-        )
-        names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out", "dy_paras": "gate"}
-        for i, k in enumerate(kernels):
-            names |= {f"conv{k}.depth_conv": f"depth.{i}", f"conv{k}.pointwise_conv": f"point.{i}"}
-        return module, rename(state, names)
-
 
 class MUSELayer(SequenceAttention):
     r"""Adds self-attention, convolutions and a feed-forward branch to the input, all at once.
@@ -352,45 +323,3 @@ class MUSELayer(SequenceAttention):
         query, q, _ = x
         y = query + self.drop(y + self.contract(self.expand(q).relu()))
         return y if self.norm_first else self.norm(y)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[MUSELayer, Mapping[str, Tensor]]:
-        module = cls(
-            hidden=kwargs["ffn"],
-            norm_first=kwargs.get("normalize_before", False),
-            **_arguments(kwargs),
-        )
-        names = {"self_attn": "branches", "self_attn_layer_norm": "norm"}
-        return module, _rows(rename(state, {**names, "fc1": "expand", "fc2": "contract"}))
-
-
-def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The authors' arguments under our names."""
-    kind = kwargs.get("attn_type", "es")
-    if kind not in ("es", "ds") or not kwargs.get("dynamic_gate", True):
-        raise ValueError("MUSE: only gated self-attention, es or ds, can be loaded")
-    return {
-        "width": kwargs["embed_dim"],
-        "heads": kwargs["num_heads"],
-        "kernels": tuple(kwargs.get("kernels", (3, 15))),
-        "padding": "causal" if kind == "ds" else "same",
-        "mask_values": bool(kwargs.get("dynamic_padding", False)),
-        "dropout": kwargs.get("dropout", 0.0),
-    }
-
-
-def _rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state under our names: they stack the projections of queries, keys, values."""
-    renamed = {}
-    for name, entry in unstack(state, "in_proj_", ("query", "key", "value")).items():
-        for theirs, ours in (
-            ("dynamic_gate_para", "gate"),
-            ("dynamics.", "predict."),
-            ("weight_linear.", ""),
-            ("out_proj.", "out."),
-        ):
-            name = name.replace(theirs, ours)
-        renamed[name] = entry
-    return renamed

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
@@ -72,7 +68,6 @@ class NAM(Attention):
             "The paper adds the magnitude of the scales to the loss, which is left to the "
             "training loop.",
         ),
-        references={"Christian-lyc/NAM": "b c *"},
     )
     axes = Axes("b c *", "b c *", range="unit")
 
@@ -95,9 +90,3 @@ class NAM(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[NAM, Mapping[str, Tensor]]:
-        return cls(kwargs["channels"]), rename(state, {"Channel_Att.bn2": "norm", "bn2": "norm"})

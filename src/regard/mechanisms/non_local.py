@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
-from ..core.reference import Source, rename
 from ..core.shapes import expand
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -82,10 +80,6 @@ class NonLocal(Attention):
             "(scale=False).",
             "The authors released the embedded and the dot form only.",
         ),
-        references={
-            "facebookresearch/video-nonlocal-net": "b n m",
-            "AlexHex7/Non-local_pytorch": "b n m",
-        },
     )
     axes = Axes("b c *", "b n m", range="softmax")
 
@@ -166,43 +160,3 @@ class NonLocal(Attention):
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
             return self.add(q @ (k.mT @ v / k.shape[1]), x)
         return self.add(pairwise.attend(q, k, v, scale=self.scale), x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[NonLocal, Mapping[str, Tensor]]:
-        dims = state["g.weight" if "g.weight" in state else "g.0.weight"].dim() - 2
-        if source.repo == "facebookresearch/video-nonlocal-net":
-            module = cls(
-                kwargs["dim"],
-                kwargs["dim_inner"],
-                form="embedded" if kwargs.get("use_softmax", True) else "dot",
-                dims=dims,
-                pool="input" if kwargs.get("use_maxpool", True) else None,
-                scale=kwargs.get("use_scale", True),
-                norm=kwargs.get("use_bn", True),
-            )
-            return module, rename(state, {"bn": "norm"})
-        form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded"
-        if "concat_project.0.weight" in state:
-            form = "concat"
-        elif "theta.weight" not in state:
-            form = "gaussian"
-        elif (
-            "dot_product" in source.name
-        ):  # the weights alone do not tell it from the embedded form
-            form = "dot"
-        sub_sample, norm = kwargs.get("sub_sample", True), kwargs.get("bn_layer", True)
-        module = cls(
-            kwargs["in_channels"],
-            kwargs.get("inter_channels"),
-            form=form,
-            dims=dims,
-            pool="projections" if sub_sample else None,
-            scale=False,
-            norm=norm,
-        )
-        # There, a layer with a pool or a norm behind it stands first in a sequence.
-        names = {"g.0": "g", "phi.0": "phi", "concat_project.0": "compare"}
-        names |= {"W.0": "out", "W.1": "norm"} if norm else {"W": "out"}
-        return module, rename(state, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, probability
-from ..core.reference import Source, rename
 
 # Keys, which are the queries too, and values of each scale: b d h w, b e h w.
 Pairs = list[tuple[Tensor, Tensor]]
@@ -88,11 +87,6 @@ class ObjectContext(Attention):
             "A module loaded from the authors' code drops nothing: the rate of the dropout is one "
             "of training, and is no part of the weights.",
         ),
-        references={
-            "openseg-group/OCNet.pytorch:BaseOC_Module": "b n n",
-            "openseg-group/OCNet.pytorch:Pyramid_OC_Module": "",
-            "openseg-group/OCNet.pytorch:ASP_OC_Module": "b n n",
-        },
     )
     axes = Axes("b c h w", "b n n", range="softmax")
 
@@ -160,26 +154,6 @@ class ObjectContext(Attention):
         for other in found[1:]:
             context = context + other
         return self.drop(self.merge(torch.cat([context, x], 1) if self.concat else context))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        if "up_dr.0.weight" in state:
-            return PyramidObjectContext.translate(source, kwargs, state)
-        if "context.0.weight" in state:
-            return AtrousObjectContext.translate(source, kwargs, state)
-        channels = _same(kwargs["in_channels"], kwargs["out_channels"])
-        sizes = tuple(kwargs.get("sizes", (1,)))
-        module = cls(
-            channels,
-            kwargs["key_channels"],
-            kwargs["value_channels"],
-            scales=sizes,
-            concat=state["conv_bn_dropout.0.weight"].shape[1] > channels,
-            dropout=0.0,
-        )
-        return module, _renamed(state, {"conv_bn_dropout": "merge"}, len(sizes))
 
 
 class PyramidObjectContext(Attention):
@@ -268,17 +242,6 @@ class PyramidObjectContext(Attention):
         found = [relation.out(y) for relation, y in zip(self.relations, read, strict=True)]
         return self.drop(self.merge(torch.cat([wide, *found], 1)))
 
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[PyramidObjectContext, Mapping[str, Tensor]]:
-        sizes = tuple(kwargs.get("sizes", (1,)))
-        module = cls(
-            _same(kwargs["in_channels"], kwargs["out_channels"]), scales=sizes, dropout=0.0
-        )
-        names = {"up_dr": "widen", "conv_bn_dropout": "merge"}
-        return module, _renamed(state, names, len(sizes))
-
 
 class AtrousObjectContext(Mechanism):
     r"""Joins object context, a projection and dilated convolutions of the same features.
@@ -347,19 +310,6 @@ class AtrousObjectContext(Mechanism):
         x = grid.several(x, type(self).__name__, self.training)
         seen = [self.context(self.before(x)), *(branch(x) for branch in self.branches)]
         return self.drop(self.merge(torch.cat(seen, 1)))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[AtrousObjectContext, Mapping[str, Tensor]]:
-        dilations = tuple(kwargs.get("dilations", (12, 24, 36)))
-        module = cls(
-            kwargs["features"], kwargs.get("out_features", 512), dilations=dilations, dropout=0.0
-        )
-        names = {"context.0": "before.0", "context.1": "before.1", "conv_bn_dropout": "merge"}
-        names |= {f"conv{i + 2}": f"branches.{i}" for i in range(1 + len(dilations))}
-        names["context.2.conv_bn_dropout"] = "context.merge"
-        return module, _renamed(state, names, 1, "context.2.", "context.")
 
 
 class _Relation(nn.Module):
@@ -447,41 +397,3 @@ def _attend_in_blocks(k: Tensor, v: Tensor, scale: float, s: int) -> Tensor:
         ]
         bands.append(torch.cat([_attend(k[span], v[span], scale) for span in spans], 3))
     return torch.cat(bands, 2)
-
-
-def _same(in_channels: int, out_channels: int) -> int:
-    if in_channels != out_channels:
-        raise ValueError(
-            "ObjectContext: its output is as wide as its input, so in_channels "
-            f"({in_channels}) must be out_channels ({out_channels})"
-        )
-    return in_channels
-
-
-def _renamed(
-    state: Mapping[str, Tensor],
-    names: Mapping[str, str],
-    relations: int,
-    theirs: str = "",
-    ours: str = "",
-) -> dict[str, Tensor]:
-    """The authors' state under our names: the keys once, and what their norm does not count.
-
-    Raises:
-        ValueError: queries and keys have weights of their own.
-    """
-    for name, t in state.items():
-        if ".f_query." in name and not torch.equal(t, state[name.replace("f_query", "f_key")]):
-            raise ValueError("ObjectContext: queries and keys are one projection, got two")
-    parts = {"f_key": "key", "f_value": "value", "W": "out"}
-    whole = {
-        f"{theirs}stages.{i}.{part}": f"{ours}relations.{i}.{name}"
-        for i in range(relations)
-        for part, name in parts.items()
-    }
-    found = rename({n: t for n, t in state.items() if ".f_query." not in n}, {**names, **whole})
-    for name in list(found):
-        if name.endswith("running_mean"):
-            counter = name.replace("running_mean", "num_batches_tracked")
-            found.setdefault(counter, torch.zeros((), dtype=torch.long))
-    return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive, probability
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
@@ -108,11 +104,6 @@ class Outlook(Attention):
             "The windows are always centred; the authors' code has a padding, of which no other "
             "value works at every size.",
         ),
-        references={
-            "sail-sg/volo": "b heads y_x k j",
-            "timm": "b heads y_x k j",
-            "xmu-xiaoma666/External-Attention-pytorch": "b heads y_x k j",
-        },
     )
     axes = Axes("b c h w", "b heads k j y x", range="softmax j")
 
@@ -154,30 +145,3 @@ class Outlook(Attention):
         return self.drop_out(
             self.out(neighbours.gather(a, self.value(x), 2 * self.kernel_size - 1))
         )
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Outlook, Mapping[str, Tensor]]:
-        xmu = source.repo == "xmu-xiaoma666/External-Attention-pytorch"
-        kernel_size, stride = kwargs.get("kernel_size", 3), kwargs.get("stride", 1)
-        padding, rate = kwargs.get("padding", 1), 0.1 if xmu else 0.0
-        if padding != kernel_size // 2:
-            raise ValueError(f"Outlook: padding ({padding}) must be kernel_size // 2")
-        if xmu and (kernel_size, stride) != (3, 1):
-            raise ValueError(
-                "Outlook: kernel_size must be 3 and stride 1: others are read there as a dilation"
-            )
-        if kwargs.get("qk_scale"):
-            raise ValueError("Outlook: qk_scale has no place here")
-        module = cls(
-            kwargs["dim"],
-            kwargs.get("num_heads", 1),
-            kernel_size=kernel_size,
-            stride=stride,
-            bias=kwargs.get("qkv_bias", False),
-            dropout=kwargs.get("attn_drop", rate),
-            out_dropout=kwargs.get("attn_drop" if xmu else "proj_drop", rate),
-        )
-        names = {"v": "value", "v_pj": "value", "attn": "score", "proj": "out"}
-        return module, rename(state, names)

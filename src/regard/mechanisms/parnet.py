@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
-from ..core.reference import Source, only, rename
 
 
 class ParNet(Attention):
@@ -77,10 +75,6 @@ class ParNet(Attention):
             "A window at the border that is not full is averaged as it is; the authors' code "
             "needs sides that the stride divides.",
         ),
-        references={
-            "imankgoyal/NonDeepNetworks": "b o 1 1",
-            "xmu-xiaoma666/External-Attention-pytorch": "b o 1 1",
-        },
     )
     axes = Axes("b c h w", "b o 1 1", output="b o y x", range="unit")
 
@@ -126,26 +120,3 @@ class ParNet(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         y = self.wide(x[0]) + self.narrow(self.pool(x[0]))
         return silu(y + a * x[1] if self.skips else y * (2 * a))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ParNet, Mapping[str, Tensor]]:
-        if source.repo == "xmu-xiaoma666/External-Attention-pytorch":
-            names = {"sse.1": "gate", "conv3x3": "wide", "conv1x1": "narrow"}
-            return cls(kwargs.get("channel", 512), norm=False, bias=True), rename(state, names)
-        kernel = kwargs.get("kernel_size", 3)
-        # With groups theirs shuffle channels.
-        only("ParNet", kwargs, groups=1, padding=kernel // 2, activation="silu", se_block=True)
-        averaged = "rbr_1x1.1" if "rbr_1x1.1.conv.weight" in state else ""
-        module = cls(
-            kwargs["in_channels"],
-            kwargs["out_channels"],
-            kernel,
-            stride=kwargs.get("stride", 1),
-            average=bool(averaged),
-        )
-        names = {"rbr_identity": "norm", "se.cvsig.conv": "gate"}
-        for there, here in (("rbr_dense", "wide"), (averaged or "rbr_1x1", "narrow")):
-            names |= {f"{there}.conv": f"{here}.0", f"{there}.bn": f"{here}.1"}
-        return module, rename(state, names)

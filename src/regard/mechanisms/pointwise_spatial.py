@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,7 +15,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, per_axis, positive, reduced
-from ..core.reference import Source, rename
 
 DIRECTIONS = ("collect", "distribute")
 
@@ -95,7 +94,6 @@ class PointwiseSpatial(Attention):
             "The compact form of the authors' code wants maps of the mask's size; here its "
             "weights are interpolated.",
         ),
-        references={"hszhao/semseg": "0: b m y x, 1: b m y x"},
     )
     axes = Axes(
         "b c h w", "collect: b y x m, distribute: b y x m", output="b o h w", range="softmax"
@@ -168,31 +166,6 @@ class PointwiseSpatial(Attention):
         if self.shrink > 1:
             y = grid.enlarge(y, x)
         return torch.cat([x, y], 1) if self.concat else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[PointwiseSpatial, Mapping[str, Tensor]]:
-        mask = kwargs.get("mask_h", 59), kwargs.get("mask_w", 59)
-        divisor = kwargs.get("normalization_factor", 1.0)
-        kind = kwargs.get("psa_type", 2)
-        one_of((0, 1, 2), psa_type=kind)
-        module = cls(
-            kwargs.get("in_channels", 2048),
-            hidden=kwargs.get("mid_channels", 512),
-            mask_size=mask,
-            mode=(*DIRECTIONS, "both")[kind],
-            compact=kwargs.get("compact", False),
-            shrink=kwargs.get("shrink_factor", 2),
-            normalise=kwargs.get("psa_softmax", True),
-            divisor=float(mask[0] * mask[1] if divisor is None else divisor),
-        )
-        names = {"proj.0": "project", "proj.1": "norm"}
-        for name, mark in zip(module.branches, ("", "_p"), strict=False):
-            names[f"reduce{mark}"] = f"branches.{name}.value"
-            names[f"attention{mark}"] = f"branches.{name}.look"
-            names[f"attention{mark}.3"] = f"branches.{name}.score"
-        return module, rename(state, names)
 
 
 class _Branch(nn.Module):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, reduced
-from ..core.reference import Source, rename
 
 
 class Polarized(Attention):
@@ -84,10 +82,6 @@ class Polarized(Attention):
             "Sums over positions are taken before the layers on which they do not depend: the "
             "numbers are those of the equations, for less work.",
         ),
-        references={
-            "DeLightCMU/PSA": "channel: b c 1*, spatial: b 1 *",
-            "xmu-xiaoma666/External-Attention-pytorch": "channel: b 1 c, spatial: b 1 *",
-        },
     )
     axes = Axes("b c *", "channel: b c 1*, spatial: b 1 *", range="unit")
 
@@ -171,51 +165,6 @@ class Polarized(Attention):
             return None
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Polarized, Mapping[str, Tensor]]:
-        if source.repo == "DeLightCMU/PSA":
-            channels = kwargs["inplanes"]
-            for name, value in {"planes": channels, "stride": 1}.items():
-                if kwargs.get(name, value) != value:
-                    raise ValueError(
-                        f"Polarized: {name} must be {value}, got {kwargs[name]}: gates of another "
-                        "size weigh nothing"
-                    )
-            names = {
-                "conv_q_right": "channel_query",
-                "conv_v_right": "channel_value",
-                "conv_q_left": "spatial_query",
-                "conv_v_left": "spatial_value",
-            }
-            if "conv_up.0.weight" in state:
-                module = cls(channels, arrangement="sequential")
-                return module, rename(state, {**names, "conv_up": "channel_out"})
-            return cls(channels), rename(state, {**names, "conv_up": "channel_out.0"})
-        sequential = source.is_class("SequentialPolarizedSelfAttention")
-        if not sequential and not source.is_class("ParallelPolarizedSelfAttention"):
-            raise ValueError(
-                f"Polarized: the weights do not tell the arrangement; name the class, as in "
-                f"{source.repo}:ParallelPolarizedSelfAttention or SequentialPolarizedSelfAttention"
-            )
-        module = cls(
-            kwargs.get("channel", 512),
-            arrangement="sequential" if sequential else "parallel",
-            softmax="channels",
-            transform="norm",
-            bias=True,
-        )
-        names = {
-            "ch_wq": "channel_query",
-            "ch_wv": "channel_value",
-            "ch_wz": "channel_out.0",
-            "ln": "channel_out.1",
-            "sp_wq": "spatial_query",
-            "sp_wv": "spatial_value",
-        }
-        return module, rename(state, names)
 
 
 def _each(weight: Tensor, z: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
-from ..core.reference import Source, rename
 
 
 class PyramidSplit(Attention):
@@ -72,13 +71,6 @@ class PyramidSplit(Attention):
             "code, and the default here, from the last to the first (order='first-last' is the "
             "paper's).",
         ),
-        references={"murufeng/EPSANet": "b k d 1 1"},
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "its convolutions, each of a part of the channels, are no parameters and write "
-                "into its input"
-            )
-        },
     )
     axes = Axes("b c h w", "b k d 1 1", output="b o y x", range="softmax k")
 
@@ -144,18 +136,3 @@ class PyramidSplit(Attention):
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
         y = [a[:, k] * f for k, f in enumerate(x)]
         return torch.cat(y[::-1] if self.order == "last-first" else y, 1)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[PyramidSplit, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["inplans"],
-            kwargs["planes"],
-            kernels=kwargs.get("conv_kernels", (3, 5, 7, 9)),
-            stride=kwargs.get("stride", 1),
-            kernel_groups=kwargs.get("conv_groups", (1, 4, 8, 16)),
-        )
-        names = {"se.fc1": "squeeze", "se.fc2": "excite"}
-        names |= {f"conv_{k + 1}": f"branches.{k}" for k in range(len(module.kernels))}
-        return module, rename(state, names)

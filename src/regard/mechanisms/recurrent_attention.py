@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
-from ..core.reference import Source, rename
 
 
 class Step(NamedTuple):
@@ -138,7 +137,6 @@ class RecurrentAttention(Attention):
             "It starts at a random place in evaluation too, and draws the others; here evaluation "
             "starts in the centre and takes the means, so that it gives the same twice.",
         ),
-        references={"kevinzakka/recurrent-visual-attention": ""},
         plug=False,
     )
     axes = Axes("b c h w", "b t 2", output="b k", range="offset")
@@ -238,29 +236,6 @@ class RecurrentAttention(Attention):
     def forward_features(self, x: Tensor) -> Tensor:
         """The state after the last glimpse, ``b d``."""
         return self.walk(x)[0][:, -1]
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        retina = kwargs["g"], kwargs["k"], kwargs["s"]
-        layers = {"fc1": "what", "fc2": "where", "fc3": "mix_what", "fc4": "mix_where"}
-        if "c" not in kwargs:
-            return Retina(*retina), state
-        widths = {"what": kwargs["h_g"], "where": kwargs["h_l"]}
-        if "num_classes" not in kwargs:
-            return GlimpseNetwork(kwargs["c"], *retina, **widths), rename(state, layers)
-        if kwargs["hidden_size"] != sum(widths.values()):
-            raise ValueError(
-                f"RecurrentAttention: hidden_size ({kwargs['hidden_size']}) must be h_g + h_l "
-                f"({kwargs['h_g']} + {kwargs['h_l']}): its core adds the glimpse to the state"
-            )
-        options = dict(zip(("size", "patches", "scale"), retina, strict=True)) | widths
-        module = cls(kwargs["c"], kwargs["num_classes"], std=kwargs["std"], **options)
-        names = {f"sensor.{theirs}": f"glimpse.{ours}" for theirs, ours in layers.items()}
-        names |= {"rnn.i2h": "enter", "rnn.h2h": "recur", "baseliner.fc": "baseline"}
-        names |= {"locator.fc": "locate.0", "locator.fc_lt": "locate.2"}
-        return module, rename(state, names | {"classifier.fc": "classify"})
 
 
 class Retina(nn.Module):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,9 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
-from ..core.reference import Source, rename
-
-WIDTHS = {"A": 256, "B": 512, "C": 1024}  # of the authors' stages; each pools once less
 
 
 class ResidualAttentionModule(Attention):
@@ -42,8 +38,6 @@ class ResidualAttentionModule(Attention):
             other position, with padding all around (``padded``).
         carry: Add the features of the way down, and at the end those of the trunk, to the enlarged
             ones.
-        spare: Give each unit a :math:`C \times C` convolution that nothing reads, so that
-            checkpoints which hold them fit.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -86,17 +80,12 @@ class ResidualAttentionModule(Attention):
             "A map of one row or column is pooled to itself; the authors' Caffe layer has no "
             "output for it.",
             "The re-implementation of tengshaofeng pads its pools (pool='padded'), adds the "
-            "features of the way down and of the trunk to the mask (carry=True), and holds a "
-            "convolution in each unit that it never uses (spare=True); the authors' models do "
-            "none of it.",
+            "features of the way down and of the trunk to the mask (carry=True); the authors' "
+            "models do neither.",
             "The paper also tries masks normalised over channels or positions (equations 5 and 6) "
             "and finds them worse; only the sigmoid of its networks is here.",
             "The re-implementation is told every size to enlarge to; here they follow the input.",
         ),
-        references={
-            "fwang91/residual-attention-network": "b c h w",
-            "tengshaofeng/ResidualAttentionNetwork-pytorch": "b c h w",
-        },
     )
     axes = Axes("b c h w", "b c h w", range="unit")
 
@@ -108,7 +97,6 @@ class ResidualAttentionModule(Attention):
         levels: int = 3,
         pool: Literal["ceil", "padded"] = "ceil",
         carry: bool = False,
-        spare: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -121,7 +109,7 @@ class ResidualAttentionModule(Attention):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def unit() -> _Unit:
-            return _Unit(channels, channels, hidden, spare=spare, **factory)
+            return _Unit(channels, channels, hidden, **factory)
 
         def mix() -> list[nn.Module]:
             mixed = nn.Conv2d(channels, channels, 1, bias=False, **factory)
@@ -159,82 +147,6 @@ class ResidualAttentionModule(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         trunk = x[1]
         return self.after(trunk + a * trunk)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ResidualAttentionModule, Mapping[str, Tensor]]:
-        if source.repo.startswith("fwang91/"):
-            return cls._from_caffe(kwargs["stage"], kwargs.get("channel_divisor", 1), state)
-        channels, out_channels = kwargs["in_channels"], kwargs["out_channels"]
-        if channels != out_channels:
-            raise ValueError(
-                "ResidualAttentionModule: its units are added to what they read, so in_channels "
-                f"({channels}) must be out_channels ({out_channels})"
-            )
-        blocks = {int(n) for name in state for n in re.findall(r"^softmax(\d+)_blocks\.", name)}
-        if not blocks:
-            raise ValueError(
-                "ResidualAttentionModule: of this re-implementation only the modules with "
-                "softmax1_blocks, softmax2_blocks, … can be loaded (AttentionModule_stage1 to 3)"
-            )
-        levels = len(blocks) // 2
-        units = {
-            "first_residual_blocks": "before",
-            "trunk_branches.0": "trunk.0",
-            "trunk_branches.1": "trunk.1",
-            f"softmax{levels}_blocks.0": f"down.{levels - 1}",
-            f"softmax{levels}_blocks.1": "bottom",
-            "last_blocks": "after",
-        }
-        for i in range(1, levels):
-            units[f"softmax{i}_blocks"] = f"down.{i - 1}"
-            units[f"skip{i}_connection_residual_block"] = f"beside.{i - 1}"
-            units[f"softmax{2 * levels - i}_blocks"] = f"up.{i - 1}"
-        parts = {"bn1": "norm", "bn2": "branch.1", "bn3": "branch.4", "conv4": "project"}
-        parts |= {"conv1": "branch.0", "conv2": "branch.3", "conv3": "branch.6"}
-        names = {f"{u}.{p}": f"{units[u]}.{parts[p]}" for u in units for p in parts}
-        names |= {f"softmax{2 * levels}_blocks.{i}": f"score.{i}" for i in (0, 2, 3, 5)}
-        module = cls(channels, levels=levels, pool="padded", carry=True, spare=True)
-        return module, rename(state, names)
-
-    @classmethod
-    def _from_caffe(
-        cls, stage: str, divisor: int, state: Mapping[str, Tensor]
-    ) -> tuple[ResidualAttentionModule, Mapping[str, Tensor]]:
-        one_of(tuple(WIDTHS), stage=stage)
-        levels = 3 - list(WIDTHS).index(stage)
-        # A norm is named after the blob that it reads; the first one reads what is not ours.
-        layers = [name.rpartition(".")[0] for name in state]
-        own = next((n for n in layers if n.startswith(f"Attention{stage}_")), "").partition("/")[0]
-        first = next((n for n in layers if not n.startswith(f"{own}/")), "")
-        down, up = "mask/down_sample", "mask/up_sample"
-        units = {
-            "before": (None, "trunk/res1"),
-            "trunk.0": ("trunk/res1", "trunk/res2"),
-            "trunk.1": ("trunk/res2", "trunk/res3"),
-            "bottom": (f"{down}/res{levels}_1", f"{down}/res{levels}_2"),
-            "after": ("fusion", ""),
-        }
-        for i in range(1, levels + 1):
-            units[f"down.{i - 1}"] = (f"{down}/pool{i}_3x3_s2", f"{down}/res{i}_1")
-        for i in range(1, levels):
-            units[f"beside.{i - 1}"] = (f"{down}/res{i}_1", f"mask/skip/res{i}")
-            units[f"up.{i - 1}"] = (f"{up}{i}", f"{up}/res{i}_1")
-        names = {
-            f"{own}/{up}/interp_1/bn": "score.0",
-            f"{own}/mask/linear_1": "score.2",
-            f"{own}/mask/linear_1/bn": "score.3",
-            f"{own}/mask/linear_2": "score.5",
-        }
-        parts = {"conv1_1x1": 0, "conv1_1x1/bn": 1, "conv2_3x3": 3, "conv2_3x3/bn": 4}
-        for unit, (blob, called) in units.items():
-            norm = f"{own}/{blob}/bn" if blob else first
-            names[norm] = f"{unit}.norm"
-            branch = "/".join(filter(None, (own, called, "branch1")))
-            for part, i in {**parts, "conv3_1x1": 6}.items():
-                names[f"{branch}/{part}"] = f"{unit}.branch.{i}"
-        return cls(WIDTHS[stage] // divisor, levels=levels), rename(state, names)
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -321,7 +233,6 @@ class _Unit(nn.Module):
         hidden: int,
         *,
         stride: int = 1,
-        spare: bool = False,
         **factory: Any,
     ) -> None:
         super().__init__()
@@ -336,7 +247,7 @@ class _Unit(nn.Module):
             nn.Conv2d(hidden, out_channels, 1, bias=False, **factory),
         )
         self.same = in_channels == out_channels and stride == 1
-        if spare or not self.same:
+        if not self.same:
             self.project = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False, **factory)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides
-from ..core.reference import Source, rename
 
 DOWN, UP, RIGHT, LEFT = (2, 1), (2, -1), (3, 1), (3, -1)  # an axis, and a way along it
 
@@ -68,12 +64,6 @@ class S2(Attention):
             "shifts; weights can be loaded of that code with the shifts made out of place.",
             "That re-implementation runs with 512 channels alone; here any multiple of 4 is taken.",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": "b k c"},
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch:S2Attention": (
-                "it shifts in place, which smears the border over the image"
-            )
-        },
     )
     axes = Axes("b c h w", "b k c 1 1", range="softmax k")
 
@@ -106,14 +96,6 @@ class S2(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         y = torch.addcmul(a[:, 0] * x[0], a[:, 1], x[1])
         return self.out(torch.addcmul(y, a[:, 2], x[2]))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[S2, Mapping[str, Tensor]]:
-        names = {"mlp1": "expand", "mlp2": "out"}
-        names |= {"split_attention.mlp1": "squeeze", "split_attention.mlp2": "select"}
-        return cls(kwargs.get("channels", 512)), rename(state, names)
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, reduced
-from ..core.reference import Source, rename
 
 FUSIONS = ("max", "add", "mul", "concat")
 GATES = ("both", "channel", "spatial")
@@ -76,12 +74,6 @@ class ScSE(Attention):
             "The larger is taken of the weighed tensors, not of the gates, which makes a "
             "difference where x is below zero; the product of the tensors has the square of x.",
         ),
-        references={
-            "ai-med/squeeze_and_excitation": "channel: b c, spatial: b 1 *",
-            "ai-med/squeeze_and_excitation:ChannelSELayer": "b c",
-            "ai-med/squeeze_and_excitation:SpatialSELayer": "b 1 *",
-            "qubvel/segmentation_models.pytorch": "channel: b c 1*, spatial: b 1 *",
-        },
     )
     axes = Axes("b c *", "channel: b c 1*, spatial: b 1 *", range="unit")
 
@@ -139,26 +131,3 @@ class ScSE(Attention):
         if self.fusion == "concat":
             return torch.cat([x * c, x * s], 1)
         return torch.maximum(x * c, x * s)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ScSE, Mapping[str, Tensor]]:
-        if source.repo == "qubvel/segmentation_models.pytorch":
-            module = cls(kwargs["in_channels"], kwargs.get("reduction", 16), fusion="add")
-            return module, rename(state, {"cSE.1": "squeeze", "cSE.3": "excite", "sSE.0": "look"})
-        channels, reduction = kwargs["num_channels"], kwargs.get("reduction_ratio", 2)
-        if source.is_class("ChannelSELayer"):
-            module = cls(channels, reduction, gates="channel")
-            return module, rename(state, {"fc1": "squeeze", "fc2": "excite"})
-        if source.is_class("SpatialSELayer"):
-            return cls(channels, 1, gates="spatial"), rename(state, {"conv": "look"})
-        fusion = kwargs.get("fusion", "max")
-        if "fusion" not in kwargs and not source.is_class("ChannelSpatialSELayer"):
-            raise ValueError(
-                "ScSE: the weights of the two layers do not tell how their results are fused; "
-                "name the class ChannelSpatialSELayer, or add one to kwargs: fusion = "
-                + ", ".join(FUSIONS)
-            )
-        names = {"cSE.fc1": "squeeze", "cSE.fc2": "excite", "sSE.conv": "look"}
-        return cls(channels, reduction, fusion=fusion), rename(state, names)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.reference import Source, only, rename
 
 
 class SelectiveKernel(Attention):
@@ -72,11 +70,6 @@ class SelectiveKernel(Attention):
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sk", "sknet"),
-        references={
-            "implus/SKNet": "b k o 1 1",
-            "timm": "b k o 1 1",
-            "xmu-xiaoma666/External-Attention-pytorch": "k b o 1 1",
-        },
     )
     axes = Axes("b c h w", "b k o 1 1", output="b o y x", range="softmax k")
 
@@ -143,59 +136,3 @@ class SelectiveKernel(Attention):
 
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
         return sum(a[:, k] * u for k, u in enumerate(x))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SelectiveKernel, Mapping[str, Tensor]]:
-        if source.repo.startswith("xmu-"):
-            return cls._from_xmu(kwargs, state)
-        if kwargs.get("split_input", True):
-            raise ValueError(
-                "SelectiveKernel: timm's split_input=True gives each branch a part of the "
-                "channels, which is not the paper's mechanism; only split_input=False can be loaded"
-            )
-        only("SelectiveKernel", kwargs, act_layer="relu", norm_layer="batchnorm2d", drop_layer=None)
-        if (stride := kwargs.get("stride", 1)) > 1:
-            only("SelectiveKernel", kwargs, aa_layer=None)
-        if stride > 2:
-            raise ValueError(f"SelectiveKernel: timm pads more for a stride of {stride}, above 2")
-        kernels = kwargs.get("kernel_size") or [3, 5]
-        if isinstance(kernels, tuple):
-            raise ValueError(f"SelectiveKernel: a tuple is one kernel in timm, no list: {kernels}")
-        out_channels = kwargs.get("out_channels") or kwargs["in_channels"]
-        module = cls(
-            kwargs["in_channels"],
-            out_channels,
-            kernels=[kernels] * 2 if isinstance(kernels, int) else kernels,
-            stride=stride,
-            dilation=kwargs.get("dilation", 1),
-            groups=min(kwargs.get("groups", 1), out_channels),
-            hidden=state["attn.fc_reduce.weight"].shape[0],
-            dilate=kwargs.get("keep_3x3", True),
-        )
-        names = {"attn.fc_reduce": "squeeze", "attn.bn": "norm", "attn.fc_select": "select"}
-        for i in range(len(module.kernels)):
-            names |= {f"paths.{i}.conv": f"branches.{i}.0", f"paths.{i}.bn": f"branches.{i}.1"}
-        return module, rename(state, names)
-
-    @classmethod
-    def _from_xmu(
-        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SelectiveKernel, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs.get("channel", 512),
-            kernels=kwargs.get("kernels", (1, 3, 5, 7)),
-            groups=kwargs.get("group", 1),
-            hidden=len(state["fc.weight"]),
-            dilate=False,
-            norm=False,
-        )
-        branches, names, state = range(len(module.kernels)), {"fc": "squeeze"}, dict(state)
-        for i in branches:
-            mean = f"convs.{i}.bn.running_mean"  # from which a norm takes off a bias before it
-            state[mean] = state[mean] - state.pop(f"convs.{i}.conv.bias")
-            names |= {f"convs.{i}.conv": f"branches.{i}.0", f"convs.{i}.bn": f"branches.{i}.1"}
-        for kind in ("weight", "bias"):
-            state[f"select.{kind}"] = torch.cat([state.pop(f"fcs.{i}.{kind}") for i in branches])
-        return module, rename(state, names)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
-from ..core.reference import Source, rename
 
 
 class SelfAttention(Attention):
@@ -75,11 +71,6 @@ class SelfAttention(Attention):
             "A map of odd height or width loses its last row or column in the pool, and one of a "
             "single row or column is not pooled along it; the authors' code needs even sizes.",
         ),
-        references={
-            "brain-research/self-attention-gan": "b n m",
-            "heykeetae/Self-Attention-GAN": "b n m",
-            "MenghaoGuo/Awesome-Vision-Attentions": "b n m",
-        },
     )
     axes = Axes("b c h w", "b n m", range="softmax")
 
@@ -145,22 +136,3 @@ class SelfAttention(Attention):
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         y = self.out(y.mT.unflatten(2, x.shape[2:]))
         return x + self.gamma * y if self.residual else y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SelfAttention, Mapping[str, Tensor]]:
-        if source.repo == "brain-research/self-attention-gan":
-            names = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}
-            names = {f"sn_conv_{theirs}": ours for theirs, ours in names.items()}
-            return cls(kwargs["c"]), rename(state, {**names, "sigma_ratio": "gamma"})
-        plain = source.repo == "MenghaoGuo/Awesome-Vision-Attentions"
-        module = cls(
-            kwargs["in_dim"],
-            1 if plain else 8,
-            value_reduction=None,
-            pool=False,
-            bias=True,
-            residual=not plain,
-        )
-        return module, rename(state, {f"{n}_conv": n for n in ("query", "key", "value")})

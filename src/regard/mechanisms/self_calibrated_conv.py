@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
@@ -94,7 +92,6 @@ class SelfCalibratedConv(Attention):
             "two 1x1 convolutions of the surrounding block make the two halves.",
             "A side shorter than the window is averaged as a whole; the authors' code stops there.",
         ),
-        references={"MCG-NKU/SCNet:SCConv": "b c h w", "MCG-NKU/SCNet:SCBottleneck": "b c h w"},
     )
     axes = Axes("b c h w", "b c h w", output="b o y x", range="unit")
 
@@ -165,34 +162,6 @@ class SelfCalibratedConv(Attention):
         if self.split:
             return torch.cat([self.out(self.near(x[0]) * a), self.plain(x[1])], 1)
         return self.out(self.near(x) * a)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Attention, Mapping[str, Tensor]]:
-        if source.is_class("SCBottleneck"):
-            return SelfCalibratedBottleneck.translate(source, kwargs, state)
-        if not source.is_class("SCConv"):
-            raise ValueError(
-                f"SelfCalibratedConv: {source.repo} has several classes; name SCConv or "
-                f"SCBottleneck, as in {source.repo}:SCConv"
-            )
-        for name, must in (("planes", "inplanes"), ("padding", "dilation")):
-            if kwargs[name] != kwargs[must]:
-                raise ValueError(
-                    f"SelfCalibratedConv: {name} ({kwargs[name]}) must equal {must} "
-                    f"({kwargs[must]}): the gate has the sizes of the input"
-                )
-        module = cls(
-            kwargs["inplanes"],
-            stride=kwargs["stride"],
-            dilation=kwargs["dilation"],
-            groups=kwargs["groups"],
-            pool=kwargs["pooling_r"],
-            # The weights do not tell the paper's way up from the code's.
-            up="bilinear" if "bilinear" in source.name else "nearest",
-        )
-        return module, rename(state, _names(""))
 
 
 class SelfCalibratedBottleneck(Attention):
@@ -283,38 +252,3 @@ class SelfCalibratedBottleneck(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         y = torch.cat([self.plain(x[1]), self.calibrated.combine(a, x[2])], 1).relu()
         return (self.widen(self.average(y)) + self.shortcut(x[0])).relu()
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SelfCalibratedBottleneck, Mapping[str, Tensor]]:
-        planes, stride = kwargs["planes"], kwargs.get("stride", 1)
-        groups = kwargs.get("cardinality", 1)
-        module = cls(
-            kwargs["inplanes"],
-            4 * planes,
-            hidden=int(planes * kwargs.get("bottleneck_width", 32) / 64) * groups,
-            stride=stride,
-            dilation=kwargs.get("dilation", 1),
-            groups=groups,
-            average=kwargs.get("avd", False) and (stride > 1 or kwargs.get("is_first", False)),
-            up="bilinear" if "bilinear" in source.name else "nearest",
-        )
-        names = {
-            "conv1_a": "narrow_plain.0",
-            "bn1_a": "narrow_plain.1",
-            "conv1_b": "narrow.0",
-            "bn1_b": "narrow.1",
-            "k1": "plain",
-            "conv3": "widen.0",
-            "bn3": "widen.1",
-            "downsample": "shortcut",
-        }
-        inner = {f"scconv.{there}": here for there, here in _names("calibrated.").items()}
-        return module, rename(state, names | inner)
-
-
-def _names(place: str) -> dict[str, str]:
-    # There, the pool stands first in the sequence of k2.
-    wide = {f"k2.{i}": f"{place}wide.{i - 1}" for i in (1, 2)}
-    return {**wide, "k3": f"{place}near", "k4": f"{place}out"}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import group_norm
@@ -14,7 +11,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its layout
@@ -83,7 +79,6 @@ class ShuffleAttention(Attention):
         equivariant=("pixels",),
         cost=dict(time="n c", memory="n c"),
         aliases=("shuffle", "sa_net", "sa"),
-        references={"wofmanaf/SA-Net": "", "xmu-xiaoma666/External-Attention-pytorch": ""},
     )
     axes = Axes("b c *", "channel: b g d 1*, spatial: b g d *", range="unit")
 
@@ -142,19 +137,3 @@ class ShuffleAttention(Attention):
     def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         whole, u, v = x
         return shuffle(u * a[0], v * a[1], whole)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[ShuffleAttention, Mapping[str, Tensor]]:
-        names = {
-            "cweight": "channel_weight",
-            "cbias": "channel_bias",
-            "gn": "norm",
-            "sweight": "spatial_weight",
-            "sbias": "spatial_bias",
-        }
-        groups = (
-            kwargs.get("groups", 64) if source.repo == "wofmanaf/SA-Net" else kwargs.get("G", 8)
-        )
-        return cls(kwargs.get("channel", 512), groups), rename(state, names)

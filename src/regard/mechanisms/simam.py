@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,7 +9,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
-from ..core.reference import Source
 
 
 class SimAM(Attention):
@@ -65,7 +61,6 @@ class SimAM(Attention):
             "A map of one position has no variance: its gate is that of a neuron at the mean, "
             "where the authors' code gives NaN.",
         ),
-        references={"ZjjConan/SimAM": "b c *", "xmu-xiaoma666/External-Attention-pytorch": "b c *"},
     )
     axes = Axes("b c *", "b c *", range="unit")
 
@@ -95,9 +90,3 @@ class SimAM(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SimAM, Mapping[str, Tensor]]:
-        return cls(eps=kwargs.get("e_lambda", 1e-4)), state

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability
-from ..core.reference import Source, rename
 
 
 class SimplifiedAttention(SequenceAttention):
@@ -81,7 +77,6 @@ class SimplifiedAttention(SequenceAttention):
             "queries, keys and values, as the re-implementation that people know it from has it.",
             "Nothing is dropped by default; that re-implementation drops a tenth (dropout=0.1).",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": "b heads n m"},
     )
     axes = Axes(
         "query: b n d, key: b m d, value: b m d", "b heads n m", output="b n d", range="softmax"
@@ -127,10 +122,3 @@ class SimplifiedAttention(SequenceAttention):
             return None
         dropout = self.drop.p if self.training else 0.0
         return self.join(pairwise.attend(*x, scale=self.scale, mask=mask, dropout=dropout))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SimplifiedAttention, Mapping[str, Tensor]]:
-        module = cls(kwargs["d_model"], kwargs["h"], dropout=kwargs.get("dropout", 0.1))
-        return module, rename(state, {"fc_o": "out"})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +9,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides
-from ..core.reference import Source
 
 
 class SpatialGroupEnhance(Attention):
@@ -68,10 +64,6 @@ class SpatialGroupEnhance(Attention):
             "A map of one position has no variance: its gate is that of a position at the mean, "
             "where the authors' code gives NaN.",
         ),
-        references={
-            "implus/PytorchInsight": "b_g 1 h w",
-            "xmu-xiaoma666/External-Attention-pytorch": "b_g 1 h w",
-        },
     )
     axes = Axes("b c *", "b g *", range="unit")
 
@@ -114,9 +106,3 @@ class SpatialGroupEnhance(Attention):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         z = x.unflatten(1, (self.groups, -1))
         return (z * a.unsqueeze(2)).flatten(1, 2)  # z first: the layout is that of x
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SpatialGroupEnhance, Mapping[str, Tensor]]:
-        return cls(groups=kwargs.get("groups", 64)), state  # theirs is not told the channels

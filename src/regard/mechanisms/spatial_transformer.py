@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it makes a tensor out of sizes
@@ -92,7 +90,6 @@ class SpatialTransformer(Attention):
             "The paper does not say what the corners are: align_corners=False is today's custom, "
             "True was it when the paper's results were repeated first.",
         ),
-        references={"pytorch/tutorials": ""},
     )
     axes = Axes("b c h w", "b h w 2", range="offset")
 
@@ -159,23 +156,3 @@ class SpatialTransformer(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return sample(x, a, self.align_corners)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SpatialTransformer, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["in_channels"],
-            kwargs["size"],
-            kernel_sizes=(kwargs["k1"], kwargs["k2"]),
-            widths=(kwargs["c1"], kwargs["c2"]),
-            hidden=kwargs["hidden"],
-            align_corners=kwargs["align_corners"],
-        )
-        names = {
-            "localization.0": "localise.0",
-            "localization.3": "localise.3",
-            "fc_loc.0": "localise.7",
-            "fc_loc.2": "place",
-        }
-        return module, rename(state, names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex
 
@@ -14,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive
-from ..core.reference import Source, only, rename
 
 
 class SplitAttention(Attention):
@@ -89,12 +88,6 @@ class SplitAttention(Attention):
             "the first ones of all groups together; in the paper those of one group lie together.",
             "The hidden width is 32 or more, as in the released code; the paper sets no floor.",
         ),
-        references={"zhanghang1989/ResNeSt": "b r groups o", "timm": "b r_o"},
-        refuses={
-            "xmu-xiaoma666/External-Attention-pytorch": (
-                "it makes no splits, but weighs the three shifted maps that an S2-MLP hands it"
-            )
-        },
     )
     axes = Axes("b c h w", "b r o 1 1", output="b o y x", range="softmax r")
 
@@ -166,30 +159,3 @@ class SplitAttention(Attention):
         for r in range(1, self.radix):
             y = torch.addcmul(y, shares[r], parts[r])
         return y
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SplitAttention, Mapping[str, Tensor]]:
-        only("SplitAttention", kwargs, act_layer="relu", rectify=False, dropblock_prob=0.0)
-        only("SplitAttention", kwargs, drop_layer=None, drop_block=None)
-        here = source.repo == "timm"
-        kernel = kwargs.get("kernel_size", 3)
-        sides = per_axis(2, 1, kernel_size=kernel)
-        # Theirs does not look at the dilation.
-        padding = kwargs.get("padding", None if here else 0)
-        module = cls(
-            kwargs["in_channels"],
-            kwargs.get("out_channels" if here else "channels"),
-            kernel,
-            stride=kwargs.get("stride", 1),
-            padding=[side // 2 for side in sides] if padding is None else padding,
-            dilation=kwargs.get("dilation", 1),
-            groups=kwargs.get("groups", 1),
-            radix=kwargs.get("radix", 2),
-            hidden=state["fc1.weight"].shape[0],
-            bias="conv.bias" in state,
-            norm="bn1.weight" in state,
-        )
-        names = {"conv": "split.0", "bn0": "split.1", "fc1": "squeeze", "bn1": "norm"}
-        return module, rename(state, names | {"fc2": "excite"})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, positive
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
@@ -92,7 +90,6 @@ class SqueezeAttention(Attention):
             "half.",
             "A side shorter than the window is averaged as a whole.",
         ),
-        references={"equations": "b o h w"},
     )
     axes = Axes("b c h w", "b o h w", output="b o h w", range="unit")
 
@@ -144,17 +141,3 @@ class SqueezeAttention(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return torch.addcmul(a, a, self.main(x).relu())
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SqueezeAttention, Mapping[str, Tensor]]:
-        if "c_in" in kwargs:  # written from the equations
-            up: Literal["bilinear", "aligned"] = (
-                "aligned" if kwargs.get("align_corners", True) else "bilinear"
-            )
-            module = cls(kwargs["c_in"], kwargs["c_out"], up=up)
-            return module, rename(state, {"res": "main", "attn": "look"})
-        gate: Literal["relu", "relu-sigmoid"] = "relu-sigmoid" if kwargs.get("sigmoid") else "relu"
-        module = cls(kwargs["ch_in"], kwargs["ch_out"], gate=gate, up="nearest", bias=True)
-        return module, rename(state, {"conv.conv": "main", "conv_atten.conv": "look"})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import reduced
-from ..core.reference import Source, only, rename
 
 
 class SqueezeExcitation(Attention):
@@ -65,14 +61,6 @@ class SqueezeExcitation(Attention):
             "The authors' Caffe models have biases in both layers (bias=True); the equations, and "
             "most code since, have none.",
         ),
-        references={
-            "moskomule/senet.pytorch": "b c",
-            "torchvision": "b c 1*",
-            "timm:SEModule": "b c 1*",
-            "timm:SqueezeExcite": "b c 1*",
-            "xmu-xiaoma666/External-Attention-pytorch": "b c 1*",
-        },
-        refuses={"timm:EffectiveSEModule": "it has one layer, as wide as its input"},
     )
     axes = Axes("b c *", "b c 1*", range="unit")
 
@@ -97,18 +85,3 @@ class SqueezeExcitation(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[SqueezeExcitation, Mapping[str, Tensor]]:
-        if source.repo in ("timm", "torchvision"):
-            only("SqueezeExcitation", kwargs, act_layer="relu", gate_layer="sigmoid")
-            only("SqueezeExcitation", kwargs, norm_layer=None, add_maxpool=False)
-            only("SqueezeExcitation", kwargs, activation="relu", scale_activation="sigmoid")
-            name = "channels" if source.repo == "timm" else "input_channels"
-            hidden, channels = state["fc1.weight"].shape[:2]
-            module = cls(kwargs.get(name, channels), hidden=hidden, bias="fc1.bias" in state)
-            return module, rename(state, {"fc1": "squeeze", "fc2": "excite"})
-        module = cls(kwargs.get("channel", 512), kwargs.get("reduction", 16))
-        return module, rename(state, {"fc.0": "squeeze", "fc.2": "excite"})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
-from ..core.reference import Source, rename
 
 
 class StripPooling(Attention):
@@ -69,7 +67,6 @@ class StripPooling(Attention):
             "kernels and a ReLU before the last layer; the paper's equations have neither "
             "(norm=False, rectify=False).",
         ),
-        references={"houqb/SPNet:SPBlock": "b c h w", "houqb/SPNet:StripPooling": ""},
     )
     axes = Axes("b c h w", "b c h w", range="unit")
 
@@ -109,25 +106,6 @@ class StripPooling(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
-        if source.is_class("StripPooling"):
-            return MixedPooling.translate(source, kwargs, state)
-        if not source.is_class("SPBlock"):
-            raise ValueError(
-                f"StripPooling: {source.repo} has several classes; name SPBlock or StripPooling "
-                f"(the mixed pooling module), as in {source.repo}:SPBlock"
-            )
-        if kwargs["outplanes"] != kwargs["inplanes"]:
-            raise ValueError(
-                f"StripPooling: outplanes ({kwargs['outplanes']}) must equal inplanes "
-                f"({kwargs['inplanes']}): the gates multiply the input"
-            )
-        names = {"conv1": "rows.0", "bn1": "rows.1", "conv2": "columns.0", "bn2": "columns.1"}
-        return cls(kwargs["inplanes"]), rename(state, {**names, "conv3": "out"})
 
 
 class MixedPooling(Mechanism):
@@ -213,25 +191,3 @@ class MixedPooling(Mechanism):
         v = self.columns(grid.several(z.mean(2, keepdim=True), who, self.training))  # b d 1 w
         y = torch.cat([self.short(s.relu()), self.long((u + v).relu())], 1)
         return (x + self.widen(y)).relu()
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[MixedPooling, Mapping[str, Tensor]]:
-        up = kwargs.get("up_kwargs") or {"mode": "bilinear", "align_corners": True}
-        if up != {"mode": "bilinear", "align_corners": True}:
-            raise ValueError(f"MixedPooling: up_kwargs must be bilinear with its corners, got {up}")
-        module = cls(kwargs["in_channels"], bins=kwargs["pool_size"])
-        names = {
-            "conv1_1": "narrow_short",
-            "conv1_2": "narrow_long",
-            "conv2_0": "here",
-            "conv2_1": "binned.0",
-            "conv2_2": "binned.1",
-            "conv2_3": "columns",
-            "conv2_4": "rows",
-            "conv2_5": "short",
-            "conv2_6": "long",
-            "conv3": "widen",
-        }
-        return module, rename(state, names)

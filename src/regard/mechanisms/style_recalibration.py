@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
-from ..core.reference import Source, rename
 
 
 class StyleRecalibration(Attention):
@@ -70,7 +66,6 @@ class StyleRecalibration(Attention):
             "A map of one position has no spread: its variance counts as zero, where the authors' "
             "code gives NaN.",
         ),
-        references={"hyunjaelee410/style-based-recalibration-module": "b c 1*"},
     )
     axes = Axes("b c *", "b c 1*", range="unit")
 
@@ -110,9 +105,3 @@ class StyleRecalibration(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[StyleRecalibration, Mapping[str, Tensor]]:
-        return cls(kwargs["channel"]), rename(state, {"cfc": "weight", "bn": "norm"})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its device
@@ -97,7 +94,6 @@ class TemporalAdaptive(Attention):
             "The authors' code has arguments for a stride and a padding, of which one value each "
             "works.",
         ),
-        references={"liu-zhy/temporal-adaptive-module": "b c t, kernel: b_c k"},
     )
     axes = Axes("b c t h w", "gate: b c t, kernel: b c k", range="unit")
 
@@ -157,20 +153,3 @@ class TemporalAdaptive(Attention):
             return (mix @ x.flatten(3)).unflatten(3, x.shape[3:])
         z = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # b c t h w
         return fold((mix @ z.flatten(3)).unflatten(3, x.shape[2:]), x)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[TemporalAdaptive, Mapping[str, Tensor]]:
-        kernel_size = kwargs.get("kernel_size", 3)
-        only = {"stride": 1, "padding": kernel_size // 2}
-        for name, value in only.items():
-            if kwargs.get(name, 1) != value:
-                raise ValueError(
-                    f"TemporalAdaptive: {name} must be {value} for a kernel of {kernel_size}, so "
-                    f"that there are as many frames, got {kwargs.get(name, 1)}"
-                )
-        module = cls(
-            kwargs["in_channels"], kwargs["n_segment"], kernel_size=kernel_size, folded=True
-        )
-        return module, rename(state, {"L": "gate", "G": "kernel"})

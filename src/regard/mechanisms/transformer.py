@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,8 +12,7 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.reference import Source
-from ._transformer_stack import KeysValues, TransformerStack, options, renamed
+from ._transformer_stack import KeysValues, TransformerStack
 
 
 @torch.fx.wrap  # a traced model keeps it whole: a symbol is never None
@@ -102,7 +100,6 @@ class Transformer(Mechanism):
             "torch may give zeros at padding, in evaluation, where its fast path runs; here "
             "padding is computed like the rest.",
         ),
-        references={"torch": "b heads n m, cross: b heads n m"},
         plug=False,
     )
     axes = Axes(
@@ -165,25 +162,6 @@ class Transformer(Mechanism):
             memory_mask=memory_mask,
             memory_valid=first(memory_valid, source_valid),
         )
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Mechanism, Mapping[str, Tensor]]:
-        if any(kwargs.get(name) is not None for name in ("custom_encoder", "custom_decoder")):
-            raise ValueError("Transformer: no custom_encoder or custom_decoder can be loaded")
-        if not any(name.startswith("encoder.") for name in state):
-            part = TransformerDecoder if "multihead_attn" in " ".join(state) else TransformerEncoder
-            return part.translate(source, kwargs, state)
-        module = cls(
-            kwargs.get("d_model", 512),
-            kwargs.get("nhead", 8),
-            encoder_layers=kwargs.get("num_encoder_layers", 6),
-            decoder_layers=kwargs.get("num_decoder_layers", 6),
-            causal=kwargs.get("causal", False),
-            **options(kwargs, forgets=True),
-        )
-        return module, renamed(state)
 
 
 class TransformerEncoder(TransformerStack):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
-from ..core.reference import Source, rename
 
 
 class Triplet(Attention):
@@ -65,10 +62,6 @@ class Triplet(Attention):
         train_differs=True,
         cost=dict(time="n c", memory="n c"),
         aliases=("triplet", "triplet_attention", "rotate_to_attend"),
-        references={
-            "landskape-ai/triplet-attention": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
-            "xmu-xiaoma666/External-Attention-pytorch": "cw: b 1 c w, hc: b 1 h c, hw: b 1 h w",
-        },
     )
     axes = Axes("b c h w", "cw: b c 1 w, hc: b c h 1, hw: b 1 h w", range="unit")
 
@@ -113,12 +106,3 @@ class Triplet(Attention):
         k = len(a)  # the small maps are divided, not their sum, which has the size of x
         s = a[0] / k + a[1] / k
         return x * (s + a[2] / k if self.spatial else s)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[Triplet, Mapping[str, Tensor]]:
-        names = {}
-        for branch in ("cw", "hc", "hw"):
-            names |= {f"{branch}.conv.conv": f"{branch}.0", f"{branch}.conv.bn": f"{branch}.1"}
-        return cls(spatial=not kwargs.get("no_spatial", False)), rename(state, names)

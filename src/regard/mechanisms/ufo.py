@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,6 @@ from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
-from ..core.reference import Source, rename
 
 TINY = 1e-12
 
@@ -85,7 +81,6 @@ class UFO(SequenceAttention):
             "The paper has no mask, and no weights of single keys; a query here reads what it "
             "would read if the keys that are closed to it did not exist.",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": ""},
     )
     axes = Axes("query: b n d, key: b m d, value: b m d", "b heads n m", output="b n d")
 
@@ -148,20 +143,6 @@ class UFO(SequenceAttention):
         q, k, v = x
         sums = k.mT @ v  # b heads d e
         return self.out(pairwise.join(q @ (sums / lengths(sums).unsqueeze(-1))))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[UFO, Mapping[str, Tensor]]:
-        # The dropout of that class is never applied.
-        module = cls(
-            kwargs["d_model"],
-            kwargs["h"],
-            head_width=kwargs["d_k"],
-            value_head_width=kwargs["d_v"],
-        )
-        names = {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"}
-        return module, rename(state, names)
 
 
 def lengths(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,10 +13,7 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
-from ..core.reference import Source, rename, unstack
 from .multi_head import MultiHead
-
-PROJECTIONS = ("query", "key", "value")  # in the order in which others stack them
 
 
 class VisionTransformer(Mechanism):
@@ -121,13 +118,6 @@ class VisionTransformer(Mechanism):
             "The authors enlarge positions by linear interpolation; here, as in timm, by cubic "
             "splines with antialiasing.",
         ),
-        references={
-            "huggingface/pytorch-image-models:VisionTransformer": "b heads n m",
-            "timm": "b heads n m",
-            "lucidrains/vit-pytorch:ViT": "b heads n m",
-            "lucidrains/vit-pytorch:SimpleViT": "b heads n m",
-            "vit-pytorch:ViT": "b heads n m",
-        },
         plug=False,
     )
     axes = Axes("b c h w", "b heads n m", output="b k", range="softmax")
@@ -283,126 +273,6 @@ class VisionTransformer(Mechanism):
         elif self.pool == "all":
             x = x.mean(1)
         return self.head(self.pooled_norm(x))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
-        if source.repo in ("timm", "huggingface/pytorch-image-models"):
-            return cls._from_timm(kwargs, state)
-        return cls._from_vit_pytorch(kwargs, state)
-
-    @classmethod
-    def _from_timm(
-        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
-        pools: dict[str, Any] = {"token": "class", "avg": "mean", "": None}
-        one_of(tuple(pools), global_pool=kwargs.get("global_pool", "token"))
-        pool = pools[kwargs.get("global_pool", "token")]
-        for name in ("act_layer", "norm_layer", "mlp_layer", "attn_layer", "block_fn"):
-            if kwargs.get(name) is not None:
-                raise ValueError(f"VisionTransformer: {name} is not translated, only its default")
-        for name in ("drop_rate", "patch_drop_rate", "drop_path_rate"):
-            if kwargs.get(name):
-                raise ValueError(
-                    f"VisionTransformer: there is no {name} here; it acts in training alone, and "
-                    "the weights load with 0"
-                )
-        names = {"fc_norm": "pooled_norm", "cls_token": "class_token", "reg_token": "registers"}
-        names |= {"patch_embed.proj": "patch", "pos_embed": "position"}
-        parts = {"norm1": "attention_norm", "norm2": "mlp_norm", "attn.proj": "attention.out"}
-        parts |= {"ls1.gamma": "attention_scale", "ls2.gamma": "mlp_scale"}
-        parts |= {"mlp.fc1": "expand", "mlp.fc2": "contract"}
-        depth = kwargs.get("depth", 12)
-        norms: dict[Any, str] = {"tokens": "norm.weight", "pooled": "fc_norm.weight"}
-        names |= {f"blocks.{i}.{p}": f"blocks.{i}.{parts[p]}" for i in range(depth) for p in parts}
-        module = cls(
-            kwargs.get("embed_dim", 768),
-            depth,
-            kwargs.get("num_heads", 12),
-            image_size=kwargs.get("img_size", 224),
-            patch_size=kwargs.get("patch_size", 16),
-            in_channels=kwargs.get("in_chans", 3),
-            classes=kwargs.get("num_classes", 1000) or None,
-            mlp_width=len(state["blocks.0.mlp.fc1.weight"]),
-            pool="all" if pool == "mean" and kwargs.get("pool_include_prefix") else pool,
-            class_token="cls_token" in state,
-            registers=kwargs.get("reg_tokens") or None,
-            class_position=not kwargs.get("no_embed_class", False),
-            last_norm=next((where for where, norm in norms.items() if norm in state), None),
-            qkv_bias="blocks.0.attn.qkv.bias" in state,
-            out_bias="blocks.0.attn.proj.bias" in state,
-            mlp_bias="blocks.0.mlp.fc1.bias" in state,
-            layer_scale=kwargs.get("init_values"),
-            dropout=kwargs.get("proj_drop_rate", 0.0),
-            embed_dropout=kwargs.get("pos_drop_rate", 0.0),
-            attention_dropout=kwargs.get("attn_drop_rate", 0.0),
-        )
-        state = unstack(state, "attn.qkv.", [f"attention.{name}" for name in PROJECTIONS])
-        return module, {
-            name: t.flatten(1) if name == "patch.weight" else t
-            for name, t in rename(state, names).items()
-        }
-
-    @classmethod
-    def _from_vit_pytorch(
-        cls, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[VisionTransformer, Mapping[str, Tensor]]:
-        # What has changed from version to version shows in the names of the layers.
-        width, depth, heads = kwargs["dim"], kwargs["depth"], kwargs["heads"]
-        head_width, classes = kwargs.get("dim_head", 64), kwargs["num_classes"] or None
-        state = {name: t for name, t in state.items() if t.numel()}
-        patch_norm = "to_patch_embedding.3.weight" in state
-        learnt, has_class = "pos_embedding" in state, "cls_token" in state
-        pools: dict[str, Any] = {"cls": "class", "mean": "all" if has_class else "mean"}
-        pool = kwargs.get("pool", "cls" if learnt else "mean")
-        one_of(tuple(pools), pool=pool)
-        dropout = kwargs.get("dropout", 0.0)
-        names = {"cls_token": "class_token", "pos_embedding": "position"}
-        names |= {"transformer.norm": "norm", "linear_head": "head", "mlp_head": "head"}
-        names |= {"mlp_head.0": "pooled_norm", "mlp_head.1": "head"}
-        layers = ("patch_norm", "patch", "embed_norm") if patch_norm else ("patch",)
-        names |= {f"to_patch_embedding.{i}": layer for i, layer in enumerate(layers, 1)}
-        parts = {"0.norm": "attention_norm", "1.norm": "mlp_norm", "1.net.0": "mlp_norm"}
-        parts |= {f"0.{out}": "attention.out" for out in ("to_out", "to_out.0", "fn.to_out.0")}
-        parts |= {f"0.{name}": f"attention.{name}" for name in PROJECTIONS}
-        parts |= {"1.net.1": "expand", "1.fn.net.0": "expand"}
-        parts |= {f"1.{second}": "contract" for second in ("net.3", "net.4", "fn.net.3")}
-        for i in range(depth):
-            names |= {f"transformer.layers.{i}.{p}": f"blocks.{i}.{parts[p]}" for p in parts}
-        for stacked in ("fn.to_qkv.", "to_qkv."):
-            state = unstack(state, stacked, PROJECTIONS)
-        state = rename(state, names)
-        channels, patch = kwargs.get("channels", 3), per_axis(2, 1, patch_size=kwargs["patch_size"])
-        for name in ("patch_norm.weight", "patch_norm.bias", "patch.weight"):
-            if name in state:  # there, the channel is the last axis of a patch
-                pixels = state[name].unflatten(-1, (*patch, channels))
-                state[name] = pixels.movedim(-1, -3).flatten(-3)
-        if "blocks.0.attention.out.weight" not in state:  # left out there for a single head
-            state |= {f"blocks.{i}.attention.out.weight": torch.eye(width) for i in range(depth)}
-        module = cls(
-            width,
-            depth,
-            heads,
-            image_size=kwargs["image_size"],
-            patch_size=patch,
-            in_channels=channels,
-            classes=classes,
-            mlp_width=kwargs["mlp_dim"],
-            head_width=head_width,
-            pool=pools[pool] if classes else None,
-            class_token=has_class,
-            positions="learnt" if learnt else "sincos",
-            patch_norm=patch_norm,
-            last_norm="tokens" if "norm.weight" in state else "pooled",
-            qkv_bias=False,
-            out_bias="blocks.0.attention.out.bias" in state,
-            eps=1e-5,
-            dropout=dropout,
-            embed_dropout=kwargs.get("emb_dropout", 0.0),
-            attention_dropout=dropout,
-        )
-        return module, state
 
 
 class _Block(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability, reduced
-from ..core.reference import Source, rename
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its layout
@@ -92,7 +90,6 @@ class WeightedPermute(Attention):
             "The re-implementation that can be loaded drops a tenth of the MLP's numbers and "
             "scores in training (gate_dropout=0.1); the paper speaks of no dropout.",
         ),
-        references={"xmu-xiaoma666/External-Attention-pytorch": "k b 1 1 c"},
     )
     axes = Axes("b c h w", "b k c 1 1", range="softmax k")
 
@@ -141,21 +138,3 @@ class WeightedPermute(Attention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         y = a[:, 0] * x[0] + a[:, 1] * x[1] + a[:, 2] * x[2]
         return self.drop(self.out(y))
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[WeightedPermute, Mapping[str, Tensor]]:
-        module = cls(
-            kwargs["dim"],
-            height=kwargs.get("seg_dim", 8),
-            bias=kwargs.get("qkv_bias", False),
-            gate_dropout=0.1,
-            dropout=kwargs.get("proj_drop", 0.0),
-        )
-        names = {"mlp_c": "channel", "mlp_w": "row", "mlp_h": "column", "proj": "out"}
-        names |= {"reweighting.fc1": "squeeze", "reweighting.fc2": "select"}
-        state = rename(state, names)
-        for name in ("select.weight", "select.bias"):  # there the three stand side by side
-            state[name] = state[name].unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
-        return module, state

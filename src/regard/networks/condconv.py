@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from ..core import grid
 from ..core.attention import Attention
 from ..core.check import positive
 from ..core.mixed_conv import MixedConv
-from ..core.reference import Source
 from ..mechanisms.cond_conv import CondConv
 
 STAGES = (4, 5, 6)  # of 112, 192 and 320 channels
@@ -35,7 +33,7 @@ class CondConvEfficientBlock(Attention):
         x ``b c h w``, map ``b e`` for the e experts, y ``b o h' w'``.
     """
 
-    card = replace(CondConv.card, references={}, plug=False)
+    card = replace(CondConv.card, plug=False)
     axes = CondConv.axes
 
     def __init__(self, block: Any, experts: int) -> None:
@@ -66,13 +64,6 @@ class CondConvEfficientBlock(Attention):
         y = self.squeeze(self.depthwise_norm(self.depthwise(y, a)))
         y = self.narrow_norm(self.narrow(y, a))
         return y if self.drop is None else x + self.drop(y)
-
-    @classmethod
-    def translate(
-        cls, source: Source, kwargs: Mapping[str, Any], state: Mapping[str, Tensor]
-    ) -> tuple[CondConvEfficientBlock, Mapping[str, Tensor]]:
-        """There is nothing to load it from."""
-        raise ValueError("CondConvEfficientBlock: there is no block to load it from")
 
 
 def efficientnet(

@@ -1,0 +1,34 @@
+"""The global attention mechanism in other people's code."""
+
+from __future__ import annotations
+
+from .record import Options, Reference
+
+
+def _arguments(
+    in_channels: int, out_channels: int, rate: int = 4, *, sigmoid: bool = False
+) -> Options:
+    """``sigmoid`` is none of its arguments: the paper's gate, which the weights do not tell."""
+    if in_channels != out_channels:
+        raise ValueError(
+            f"GAM_Attention: out_channels ({out_channels}) must equal in_channels ({in_channels}): "
+            "the gates weigh the input"
+        )
+    return dict(channels=in_channels, reduction=rate, sigmoid=sigmoid)
+
+
+REFERENCES = (
+    Reference(
+        "northBeggar/Plug-and-Play:GAM_Attention",
+        _arguments,
+        {
+            "channel_attention.0": "squeeze",
+            "channel_attention.2": "excite",
+            "spatial_attention.0": "narrow",
+            "spatial_attention.1": "narrow_norm",
+            "spatial_attention.3": "widen",
+            "spatial_attention.4": "widen_norm",
+        },
+        map="channel: b c h w, spatial: b c h w",
+    ),
+)

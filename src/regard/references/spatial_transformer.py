@@ -1,0 +1,39 @@
+"""The spatial transformer in other people's code."""
+
+from __future__ import annotations
+
+from .record import Options, Reference
+
+
+def _tutorial(
+    in_channels: int,
+    size: int,
+    k1: int,
+    k2: int,
+    c1: int,
+    c2: int,
+    hidden: int,
+    align_corners: bool,
+) -> Options:
+    return dict(
+        channels=in_channels,
+        size=size,
+        kernel_sizes=(k1, k2),
+        widths=(c1, c2),
+        hidden=hidden,
+        align_corners=align_corners,
+    )
+
+
+REFERENCES = (
+    Reference(
+        "pytorch/tutorials",
+        _tutorial,
+        {
+            "localization.0": "localise.0",
+            "localization.3": "localise.3",
+            "fc_loc.0": "localise.7",
+            "fc_loc.2": "place",
+        },
+    ),
+)

@@ -1,0 +1,19 @@
+"""UFO attention in other people's code."""
+
+from __future__ import annotations
+
+from .record import Legacy, Reference
+
+REFERENCES = (
+    Reference(
+        "xmu-xiaoma666/External-Attention-pytorch:UFOAttention",
+        # Its dropout is never applied.
+        lambda d_model, d_k, d_v, h, dropout=0.1: dict(
+            width=d_model, heads=h, head_width=d_k, value_head_width=d_v
+        ),
+        {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"},
+        legacy=Legacy(
+            "attention.UFOAttention", "d_model=512, d_k=512, d_v=512, h=8", call="Queries"
+        ),
+    ),
+)
