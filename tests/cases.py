@@ -263,7 +263,7 @@ def by_parts(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) ->
     """The map and the output, computed by hand from e, g and f."""
     z = module.prepare(*inputs)
     if isinstance(module, SequenceAttention):
-        a = module.attention(z, masks.get("mask"), masks.get("weights"))
+        a = module.attention(z, masks.get("mask"))
     else:
         a = module.attention(z)
     return a, module.combine(a, z)

@@ -126,7 +126,7 @@ def test_onnx_gives_the_same_at_any_size(case: Case, tmp_path: Path) -> None:
 @law()
 def test_fx_traces(case: Case) -> None:
     module = case.module()
-    absent = {"mask": None, "weights": None} if isinstance(module, SequenceAttention) else None
+    absent = {"mask": None} if isinstance(module, SequenceAttention) else None
     traced = torch.fx.symbolic_trace(module, concrete_args=absent)
     others = draw(module, **OTHER_SIZES)
     assert_same(traced(*others), module(*others), "traced, at another size")

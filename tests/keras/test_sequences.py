@@ -1,4 +1,4 @@
-"""Attention between sequences: masks of torch and of Keras, weights, lengths that come later."""
+"""Attention between sequences: masks of torch and of Keras, lengths that come later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ each_example = pytest.mark.parametrize("case", [c for c in SEQUENCES if not c.ch
 def scores(found: Pair) -> tuple[int, ...]:
     """The shape of what a mask is broadcast to: the map, without keys that the layer appends."""
     z = found.module.prepare(*found.inputs)
-    shape = found.module.attention(z, None, None).shape
+    shape = found.module.attention(z, None).shape
     return (*shape[:-1], found.inputs[1].shape[1])
 
 
@@ -39,18 +39,14 @@ def drawn(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 @each_case
 @pytest.mark.parametrize("shared", [False, True], ids=["whole", "shared"])
-@pytest.mark.parametrize("kind", ["boolean", "bias", "weights"])
-def test_masks_and_weights_do_what_they_do_in_torch(case: Case, kind: str, shared: bool) -> None:
+@pytest.mark.parametrize("kind", ["boolean", "bias"])
+def test_masks_do_what_they_do_in_torch(case: Case, kind: str, shared: bool) -> None:
     """Output, map and gradients, of a mask for each head or one for all; no gradient is NaN."""
     found = pair(case)
     module, inputs = found.module, found.inputs
     shape = scores(found)[2:] if shared else scores(found)
-    if kind == "weights":
-        given = {"weights": torch.rand(shape, dtype=torch.float64)}
-        ours = {**given, "mask": None}
-    else:
-        given = {"attention_mask": drawn(kind, shape)}
-        ours = {"mask": given["attention_mask"], "weights": None}
+    given = {"attention_mask": drawn(kind, shape)}
+    ours = {"mask": given["attention_mask"]}
     found.masks = given
 
     leaves = [x.clone().requires_grad_() for x in inputs]

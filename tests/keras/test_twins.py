@@ -76,7 +76,7 @@ def test_output_map_and_gradients_are_those_of_the_mechanism(case: Case) -> None
     found = pair(case)
     leaves = [x.clone().requires_grad_() for x in found.inputs]
     z = found.module.prepare(*leaves)
-    a = found.module.attention(z, None, None) if found.sequence else found.module.attention(z)
+    a = found.module.attention(z, None) if found.sequence else found.module.attention(z)
     y = found.module(*leaves)
     outputs = [y] if isinstance(y, torch.Tensor) else list(y)
     cotangents = [torch.randn_like(t) for t in outputs]

@@ -78,7 +78,13 @@ class Queries(Form):
     ) -> tuple[Any, Any]:
         """The output and the map."""
         mask = None if attention_mask is None else ops.logical_not(attention_mask)
-        return super().see(queries, keys, values, mask, attention_weights)
+        if attention_weights is not None:  # which multiply the scores: s w = s + s (w - 1)
+            keys = queries if keys is None else keys
+            q, k, *_ = self.prepare(queries, keys, keys if values is None else values)
+            scores = ops.matmul(q * q.shape[-1] ** -0.5, ops.swapaxes(k, 2, 3))
+            bias = scores * (attention_weights - 1)
+            mask = bias if mask is None else ops.where(mask, bias, float("-inf"))
+        return super().see(queries, keys, values, mask)
 
     def compute_output_shape(self, queries_shape: Shape, **others: Any) -> Shape:
         """The shape of the output: that of the queries."""

@@ -188,7 +188,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
         self.tap = Tap()
 
     @abstractmethod
-    def attention(self, z: Z, /, mask: Tensor | None, weights: Tensor | None) -> A:
+    def attention(self, z: Z, /, mask: Tensor | None) -> A:
         """g: compute the attention map."""
 
     @abstractmethod
@@ -199,7 +199,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
         """Compute once what `attention` and `combine` both need; by default the three inputs."""
         return query, key, value  # type: ignore[return-value]
 
-    def fused(self, z: Z, /, mask: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    def fused(self, z: Z, /, mask: Tensor | None) -> Tensor | None:
         """Compute the same output without the map; None where there is no faster way."""
         return None
 
@@ -235,18 +235,17 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
         key: Tensor | None = None,
         value: Tensor | None = None,
         mask: Tensor | None = None,
-        weights: Tensor | None = None,
     ) -> Tensor:
         """Check the inputs, then run the mechanism; keys default to the queries, values to keys."""
         key = query if key is None else key
         value = key if value is None else value
         self.check(query, key, value)
         self.check_mask(query, key, mask)
-        return self.read(self.prepare(query, key, value), mask, weights)
+        return self.read(self.prepare(query, key, value), mask)
 
     @final
-    def read(self, z: Z, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def read(self, z: Z, mask: Tensor | None = None) -> Tensor:
         """Run the mechanism on prepared inputs, such as keys and values that were kept."""
-        if not self.tap.watched and (y := self.fused(z, mask, weights)) is not None:
+        if not self.tap.watched and (y := self.fused(z, mask)) is not None:
             return y
-        return self.combine(self.tap(self.attention(z, mask, weights)), z)
+        return self.combine(self.tap(self.attention(z, mask)), z)

@@ -36,7 +36,6 @@ def weigh(
     scale: float = 1.0,
     mask: Tensor | None = None,
     causal: bool = False,
-    weights: Tensor | None = None,
 ) -> Tensor:
     """The map ``… n m``: softmax over the keys, in single precision at least.
 
@@ -47,11 +46,8 @@ def weigh(
         mask: True where a query may attend, or a bias added to the scores. A query that may attend
             to nothing gets zeros.
         causal: Close the keys behind a query's own place; the last query has that of the last key.
-        weights: Multiply the scores before the mask.
     """
     scores = (q * scale) @ k.mT
-    if weights is not None:
-        scores = scores * weights
     if causal:
         mask = narrowed(mask, _past(scores.shape[-2], scores.shape[-1], scores.device))
     if mask is None:

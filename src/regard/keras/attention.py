@@ -153,9 +153,8 @@ class SequenceAttention(Form):
     """The same form for queries that read keys and values, ``b n d`` each.
 
     ``attention_mask`` is boolean (True = may attend) or a bias that is added to the scores, and is
-    broadcast to the map. A query that may attend to nothing gets zeros. ``weights`` multiply the
-    scores before the mask. Keys that Keras itself masks (`keras.layers.Masking`, an embedding's
-    ``mask_zero``) are closed too.
+    broadcast to the map. A query that may attend to nothing gets zeros. Keys that Keras itself
+    masks (`keras.layers.Masking`, an embedding's ``mask_zero``) are closed too.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -170,7 +169,7 @@ class SequenceAttention(Form):
         return query, key, value
 
     @abstractmethod
-    def attention(self, x: Any, mask: Any, weights: Any) -> Any:
+    def attention(self, x: Any, mask: Any) -> Any:
         """g: the attention map."""
 
     @abstractmethod
@@ -209,7 +208,6 @@ class SequenceAttention(Form):
         key: Any = None,
         value: Any = None,
         attention_mask: Any = None,
-        weights: Any = None,
         mask: Any = None,
         query_mask: Any = None,
         key_mask: Any = None,
@@ -217,7 +215,7 @@ class SequenceAttention(Form):
     ) -> Any:
         """Run the mechanism; keys default to the queries, values to the keys."""
         masks = (mask, query_mask, key_mask, value_mask)
-        return self.see(query, key, value, attention_mask, weights, *masks)[0]
+        return self.see(query, key, value, attention_mask, *masks)[0]
 
     @final
     def see(
@@ -226,7 +224,6 @@ class SequenceAttention(Form):
         key: Any = None,
         value: Any = None,
         attention_mask: Any = None,
-        weights: Any = None,
         mask: Any = None,
         query_mask: Any = None,
         key_mask: Any = None,
@@ -240,7 +237,7 @@ class SequenceAttention(Form):
             if closed is not None:
                 attention_mask = parts.narrowed(attention_mask, self._on_keys(closed))
         z = self.prepare(query, key, value)
-        a = self.attention(z, attention_mask, weights)
+        a = self.attention(z, attention_mask)
         return self.combine(a, z), a
 
     def _on_keys(self, may: Any) -> Any:

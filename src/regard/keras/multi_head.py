@@ -12,14 +12,13 @@ from . import parts
 from .attention import SequenceAttention, Shape
 
 
-def reach(mask: Any, keys: Any, extra: int, neutral: float | None = None) -> Any:
-    """Widen a mask to all keys, of which the last few were appended and are open to everybody."""
+def extend_mask(mask: Any, keys: Any, extra: int) -> Any:
+    """Extend a mask to all keys, of which the last ``extra`` are open to every query."""
     if mask is None or not extra:
         return mask
-    if neutral is None:
-        neutral = float(keras.backend.standardize_dtype(mask.dtype) == "bool")
+    may = float(keras.backend.standardize_dtype(mask.dtype) == "bool")
     mask = ops.broadcast_to(mask, (*ops.shape(mask)[:-1], keys - extra))
-    more = ops.full((*ops.shape(mask)[:-1], extra), neutral, dtype=mask.dtype)
+    more = ops.full((*ops.shape(mask)[:-1], extra), may, dtype=mask.dtype)
     return ops.concatenate([mask, more], -1)
 
 
@@ -84,12 +83,10 @@ class MultiHead(SequenceAttention):
             k, v = (ops.pad(x, ((0, 0), (0, 1), (0, 0))) for x in (k, v))
         return tuple(parts.divide(x, self.heads) for x in (q, k, v))  # b heads n d
 
-    def attention(self, x: tuple[Any, Any, Any], mask: Any, weights: Any) -> Any:
+    def attention(self, x: tuple[Any, Any, Any], mask: Any) -> Any:
         q, k, _ = x
-        keys, extra = ops.shape(k)[2], self.bias_kv + self.zero_kv
-        mask, weights = reach(mask, keys, extra), reach(weights, keys, extra, 1.0)
-        how = {"mask": mask, "causal": self.causal, "weights": weights}
-        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, **how)
+        mask = extend_mask(mask, ops.shape(k)[2], self.bias_kv + self.zero_kv)
+        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask, causal=self.causal)
 
     def combine(self, a: Any, x: tuple[Any, Any, Any]) -> Any:
         return self.out(parts.join(ops.matmul(self.drop(a), x[2])))

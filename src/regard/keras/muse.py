@@ -84,9 +84,9 @@ class MUSE(SequenceAttention):
         q, k = (parts.divide(z, self.heads) for z in (self.query(query), self.key(key)))
         return q, k, self.value(value)  # b heads n d twice, b n (heads d)
 
-    def attention(self, x: tuple[Any, Any, Any], mask: Any, weights: Any) -> Any:
+    def attention(self, x: tuple[Any, Any, Any], mask: Any) -> Any:
         q, k, _ = x
-        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask, weights=weights)
+        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask)
 
     def combine(self, a: Any, x: tuple[Any, Any, Any]) -> Any:
         v = x[2]
@@ -170,8 +170,8 @@ class MUSELayer(SequenceAttention):
             v = k if value is key else self.norm(value)
         return query, q, self.branches.prepare(q, k, v)
 
-    def attention(self, x: tuple[Any, Any, Any], mask: Any, weights: Any) -> Any:
-        return self.branches.attention(x[2], mask, weights)
+    def attention(self, x: tuple[Any, Any, Any], mask: Any) -> Any:
+        return self.branches.attention(x[2], mask)
 
     def combine(self, a: Any, x: tuple[Any, Any, Any]) -> Any:
         query, q, z = x

@@ -201,17 +201,14 @@ def weigh(
     scale: float = 1.0,
     mask: Any = None,
     causal: bool = False,
-    weights: Any = None,
 ) -> Any:
     """The map ``… n m`` of queries ``… n d`` over keys ``… m d``.
 
     ``mask`` is True where a query may attend, or a bias that is added to the scores; a query that
     may attend to nothing gets zeros. ``causal`` closes the keys behind a query's own place; the
-    last query has that of the last key. ``weights`` multiply the scores before the mask.
+    last query has that of the last key.
     """
     scores = ops.matmul(q * scale, ops.swapaxes(k, -1, -2))
-    if weights is not None:
-        scores = scores * weights
     if causal:
         mask = narrowed(mask, past(*ops.shape(scores)[-2:]))
     if mask is None:

@@ -31,9 +31,9 @@ class SimplifiedAttention(SequenceAttention):
     def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
         return tuple(parts.divide(x, self.heads) for x in (query, key, value))  # b heads n d
 
-    def attention(self, x: tuple[Any, ...], mask: Any, weights: Any) -> Any:
+    def attention(self, x: tuple[Any, ...], mask: Any) -> Any:
         q, k, _ = x
-        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask, weights=weights)
+        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask)
 
     def combine(self, a: Any, x: tuple[Any, ...]) -> Any:
         return self.out(parts.join(ops.matmul(self.drop(a), x[2])))

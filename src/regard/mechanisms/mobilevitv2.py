@@ -103,12 +103,10 @@ class MobileViTv2(SequenceAttention):
         scores = self.score(key).unsqueeze(1)  # b 1 m 1
         return gate.relu() if self.relu else gate, scores, self.key(value).unsqueeze(1)
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
+    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         scores = x[1]
         query = scores.new_ones(1, 1, 1, 1)  # all share it
-        return pairwise.weigh(query, scores, mask=mask, weights=weights)
+        return pairwise.weigh(query, scores, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         gate, _, z = x

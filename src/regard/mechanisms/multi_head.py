@@ -16,14 +16,12 @@ from ..core.check import divides, positive, probability
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
-def reach(
-    mask: Tensor | None, keys: int, extra: int, neutral: float | None = None
-) -> Tensor | None:
-    """Widen a mask to all keys, of which the last few were appended and are open to everybody."""
+def extend_mask(mask: Tensor | None, keys: int, extra: int) -> Tensor | None:
+    """Extend a mask to all keys, of which the last ``extra`` are open to every query."""
     if mask is None or not extra:
         return mask
-    neutral = float(mask.dtype == torch.bool) if neutral is None else neutral
-    return pad(mask.expand(*mask.shape[:-1], keys - extra), (0, extra), value=neutral)
+    may = float(mask.dtype == torch.bool)
+    return pad(mask.expand(*mask.shape[:-1], keys - extra), (0, extra), value=may)
 
 
 class MultiHead(SequenceAttention):
@@ -170,14 +168,10 @@ class MultiHead(SequenceAttention):
     def divide(self, x: Tensor) -> Tensor:
         return pairwise.divide(x, self.heads)
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
+    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
-        keys = k.shape[2]
-        mask, weights = reach(mask, keys, self.extra), reach(weights, keys, self.extra, 1.0)
-        how = {"mask": mask, "causal": self.causal, "weights": weights}
-        return pairwise.weigh(q, k, scale=self.scale, **how)
+        mask = extend_mask(mask, k.shape[2], self.extra)
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask, causal=self.causal)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
@@ -185,13 +179,9 @@ class MultiHead(SequenceAttention):
     def join(self, y: Tensor) -> Tensor:
         return self.out(pairwise.join(y))
 
-    def fused(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor | None:
-        if weights is not None:
-            return None
+    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         q, k, v = x
-        mask = reach(mask, k.shape[2], self.extra)
+        mask = extend_mask(mask, k.shape[2], self.extra)
         dropout = self.drop.p if self.training else 0.0
         how = {"mask": mask, "causal": self.causal, "dropout": dropout}
         return self.join(pairwise.attend(q, k, v, scale=self.scale, **how))

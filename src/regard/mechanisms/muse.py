@@ -161,22 +161,16 @@ class MUSE(SequenceAttention):
         q, k, v = (x.unflatten(2, (self.heads, -1)) for x in (q, k, v))
         return q.transpose(1, 2), k.transpose(1, 2), v  # b heads n d twice, b n heads d
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
+    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         v = x[2]
         y = self.drop(a) @ v.transpose(1, 2)
         return self.join(y, v, (a != 0).any(1).any(1) if self.mask_values else None)
 
-    def fused(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor | None:
-        if weights is not None:
-            return None
+    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         q, k, v = x
         dropout = self.drop.p if self.training else 0.0
         y = pairwise.attend(q, k, v.transpose(1, 2), scale=self.scale, mask=mask, dropout=dropout)
@@ -305,18 +299,14 @@ class MUSELayer(SequenceAttention):
             v = k if value is key else self.norm(value)
         return query, q, self.branches.prepare(q, k, v)
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
-        return self.branches.attention(x[2], mask, weights)
+    def attention(self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None) -> Tensor:
+        return self.branches.attention(x[2], mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Any]) -> Tensor:
         return self.add(self.branches.combine(a, x[2]), x)
 
-    def fused(
-        self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor | None:
-        y = self.branches.fused(x[2], mask, weights)
+    def fused(self, x: tuple[Tensor, Tensor, Any], mask: Tensor | None) -> Tensor | None:
+        y = self.branches.fused(x[2], mask)
         return None if y is None else self.add(y, x)
 
     def add(self, y: Tensor, x: tuple[Tensor, Tensor, Any]) -> Tensor:

@@ -103,11 +103,9 @@ class SimplifiedAttention(SequenceAttention):
         q, k, v = (pairwise.divide(x, self.heads) for x in (query, key, value))
         return q, k, v  # b heads n d
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
+    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask, weights=weights)
+        return pairwise.weigh(q, k, scale=self.scale, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
@@ -115,10 +113,6 @@ class SimplifiedAttention(SequenceAttention):
     def join(self, y: Tensor) -> Tensor:
         return self.out(pairwise.join(y))
 
-    def fused(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor | None:
-        if weights is not None:
-            return None
+    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         dropout = self.drop.p if self.training else 0.0
         return self.join(pairwise.attend(*x, scale=self.scale, mask=mask, dropout=dropout))

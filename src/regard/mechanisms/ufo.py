@@ -15,12 +15,11 @@ TINY = 1e-12
 
 
 @torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
-def openness(mask: Tensor | None, weights: Tensor | None, k: Tensor) -> Tensor | None:
+def openness(mask: Tensor | None, k: Tensor) -> Tensor | None:
     """How far each key is open to each query; a bias counts by its exponential, as in a softmax."""
     if mask is None:
-        return weights
-    w = mask.to(k.dtype) if mask.dtype == torch.bool else mask.exp().to(k.dtype)
-    return w if weights is None else w * weights
+        return None
+    return mask.to(k.dtype) if mask.dtype == torch.bool else mask.exp().to(k.dtype)
 
 
 class UFO(SequenceAttention):
@@ -121,11 +120,9 @@ class UFO(SequenceAttention):
         # Both scales at once: a factor for each query is cheaper than one for each number.
         return q * (self.gamma**2 / lengths(q).unsqueeze(-1)), k, v
 
-    def attention(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor:
+    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, v = x
-        w = openness(mask, weights, k)
+        w = openness(mask, k)
         if w is None:
             return (q / lengths(k.mT @ v).unsqueeze(-2)) @ k.mT
         pairs = (k.unsqueeze(-1) * v.unsqueeze(-2)).flatten(3)  # b heads m (d e)
@@ -135,10 +132,8 @@ class UFO(SequenceAttention):
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.out(pairwise.join(a @ x[2]))
 
-    def fused(
-        self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, weights: Tensor | None
-    ) -> Tensor | None:
-        if mask is not None or weights is not None:
+    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
+        if mask is not None:
             return None
         q, k, v = x
         sums = k.mT @ v  # b heads d e
