@@ -15,6 +15,7 @@ import regard.keras as twins
 from cases import Case
 from closeness import assert_same
 from regard.catalog import entries
+from regard.compat.modules import weighted
 from regard.core.attention import SequenceAttention
 from regard.core.shapes import split
 from regard.factory import mechanism
@@ -51,8 +52,9 @@ def replayed(golden: Golden) -> tuple[Pair, dict[str, Any]]:
     inputs = [turn(x) for n, x in given.items() if n in (*QUERIES, *KEYS_AND_VALUES)]
     found = Pair.of(module, options, inputs)
     mask = may_attend({n: x for n, x in given.items() if n in CLOSES}, len(inputs[0]))
-    masks = {"attention_mask": mask, "weights": given.get("attention_weights")}
-    found.masks = {name: x for name, x in masks.items() if x is not None}
+    if "attention_weights" in given:  # which multiply the scores there
+        mask = weighted(module, *found.inputs, mask, given["attention_weights"])
+    found.masks = {} if mask is None else {"attention_mask": mask.detach()}
     return found, found.masks
 
 
@@ -61,7 +63,7 @@ def test_a_twin_gives_the_numbers_of_the_reference(name: str) -> None:
     golden = Golden.read(files()[name])
     found, masks = replayed(golden)
     training = golden.meta["mode"] == "train"
-    ours = {"mask": masks.get("attention_mask"), "weights": masks.get("weights")}
+    ours = {"mask": masks.get("attention_mask")}
     want = found.module(*found.inputs, **(ours if found.sequence else {}))
     got = numbers(found.call(training=training))
     assert_same(got, found.wanted(want), name)
