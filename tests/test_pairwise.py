@@ -49,10 +49,10 @@ def test_attend_gives_what_the_map_gives(widths: tuple[int, int], kind: str, cau
     how: dict[str, Any] = {"scale": 0.3, "mask": closing(kind), "causal": causal}
 
     def by_map(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return pairwise.weigh(q, k, **how) @ v
+        return pairwise.attention_weights(q, k, **how) @ v
 
     def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return pairwise.attend(q, k, v, **how)
+        return pairwise.scaled_dot_product(q, k, v, **how)
 
     assert_same(run(fused, *given), run(by_map, *given))
 
@@ -62,11 +62,13 @@ def test_causal_queries_read_the_past_alone(keys: int) -> None:
     """The last query stands at the last key; one before all keys gets zeros."""
     q, k, v = tensors(8, 8, 2)
     k, v = (t.repeat(1, 2, 1)[:, :keys] for t in (k, v))
-    a = pairwise.weigh(q, k, causal=True)
+    a = pairwise.attention_weights(q, k, causal=True)
     places = torch.arange(N)[:, None] + keys - N
     assert torch.equal(a > 0, (torch.arange(keys) <= places).expand_as(a))
     for dropout in (0.0, 1e-12):  # by the fused kernel, and in slices
-        assert_same(pairwise.attend(q, k, v, causal=True, dropout=dropout), a @ v, rtol=1e-8)
+        assert_same(
+            pairwise.scaled_dot_product(q, k, v, causal=True, dropout=dropout), a @ v, rtol=1e-8
+        )
 
 
 def test_dropout_is_the_same_on_the_way_back() -> None:
@@ -75,11 +77,11 @@ def test_dropout_is_the_same_on_the_way_back() -> None:
 
     def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return pairwise.attend(q, k, v, dropout=0.4)
+        return pairwise.scaled_dot_product(q, k, v, dropout=0.4)
 
     def by_map(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         torch.manual_seed(0)
-        maps = [pairwise.weigh(rows, k) for rows in q.split(pairwise.ROWS, 1)]
+        maps = [pairwise.attention_weights(rows, k) for rows in q.split(pairwise.ROWS, 1)]
         return torch.cat([torch.dropout(a, 0.4, train=True) @ v for a in maps], 1)
 
     assert_same(run(fused, *given), run(by_map, *given))
@@ -90,7 +92,7 @@ def test_dropout_is_the_same_on_the_way_back() -> None:
 def test_memory_grows_with_the_queries_alone(widths: tuple[int, int], dropout: float) -> None:
     class Reads(torch.nn.Module):
         def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return pairwise.attend(q, k, v, dropout=dropout)
+            return pairwise.scaled_dot_product(q, k, v, dropout=dropout)
 
     def peak(n: int) -> int:
         return peak_memory(Reads(), *(torch.randn(1, n, d) for d in (widths[0], *widths)))

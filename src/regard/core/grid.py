@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d
 
+from .tracing import leaf
 
-@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
+
+@leaf
 def mean(x: Tensor) -> Tensor:
     """The average of each channel, ``b c``."""
     return x.mean(tuple(range(2, x.dim())))
 
 
-@torch.fx.wrap  # likewise: it asks a symbol whether it needs a gradient
-def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+@leaf
+def amax(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     """The maximum along an axis.
 
     ``amax`` is the faster way there, but takes several times as long on the way back, where it
@@ -27,8 +29,8 @@ def peak(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     return x.amax(axis, keepdim)
 
 
-@torch.fx.wrap  # likewise: for its sizes
-def regrid(x: Tensor, size: Sequence[int]) -> Tensor:
+@leaf
+def adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Tensor:
     """Average an image over a grid of another size, whose bins overlap where it does not divide.
 
     As products with two matrices, which export at any size and in both directions; an adaptive pool
@@ -50,8 +52,8 @@ def _bins(x: Tensor, axis: int, count: int) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).to(x.dtype)  # count n
 
 
-@torch.fx.wrap  # likewise: for its sizes
-def shrink(x: Tensor, side: int = 2) -> Tensor:
+@leaf
+def max_pool(x: Tensor, side: int = 2) -> Tensor:
     """The maximum of each window of that side, never over time; an axis that is less is left.
 
     What does not fill a window is left out.
@@ -62,7 +64,7 @@ def shrink(x: Tensor, side: int = 2) -> Tensor:
     return max_pool2d(x, sides) if x.dim() == 4 else max_pool3d(x, (1, *sides[1:]))
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def avg_pool(x: Tensor, side: int) -> Tensor:
     """The mean of each window of that side; an axis that is shorter is averaged whole.
 
@@ -71,8 +73,8 @@ def avg_pool(x: Tensor, side: int) -> Tensor:
     return avg_pool2d(x, [min(side, n) for n in x.shape[2:]])
 
 
-@torch.fx.wrap  # likewise
-def enlarge(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
+@leaf
+def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     """An image, interpolated bilinearly to the height and width of another."""
     # A compiled model is for every size: it has no second way.
     if not torch.compiler.is_compiling() and x.shape[2:] == like.shape[2:]:
@@ -80,8 +82,8 @@ def enlarge(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     return interpolate(x, like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
-@torch.fx.wrap  # likewise
-def several(z: Tensor, who: str, training: bool) -> Tensor:
+@leaf
+def check_norm_batch(z: Tensor, who: str, training: bool) -> Tensor:
     """Pass on what a batch norm will see behind a pool; refuse one value for each channel.
 
     Raises:
@@ -95,7 +97,7 @@ def several(z: Tensor, who: str, training: bool) -> Tensor:
     return z
 
 
-@torch.fx.wrap  # likewise: a symbol has no rank
-def spread(a: Tensor, x: Tensor) -> Tensor:
+@leaf
+def broadcast_gate(a: Tensor, x: Tensor) -> Tensor:
     """Give a ``b c`` gate the trailing ones that let it weigh ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))

@@ -12,6 +12,7 @@ from torch.nn.functional import conv1d, conv2d, conv3d, pad
 
 from . import grid
 from .check import divides, one_of, per_axis, positive
+from .tracing import leaf
 
 CONV = {1: conv1d, 2: conv2d, 3: conv3d}
 Padding = SupportsIndex | Sequence[int] | Literal["same", "valid"] | None
@@ -104,7 +105,7 @@ class MixedConv(nn.Module):
         return {**state, name: state[name].reshape(self.weight.shape)}
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and layout
+@leaf
 def convolve(
     x: Tensor,
     a: Tensor,
@@ -125,9 +126,9 @@ def convolve(
     if torch.onnx.is_in_onnx_export():  # its groups cannot depend on the batch: mix the results
         parts = [CONV[dims](x, w.unflatten(1, shape), None, *how, groups) for w in weight]
         y = torch.stack(parts, 1)  # b k o …
-        y = (grid.spread(a, y) * y).sum(1)
+        y = (grid.broadcast_gate(a, y) * y).sum(1)
         if bias is not None:
-            y = y + grid.spread(a @ bias if bias.dim() == 2 else bias[None], y)
+            y = y + grid.broadcast_gate(a @ bias if bias.dim() == 2 else bias[None], y)
     else:  # the kernels of one image are one group
         b = x.shape[0]
         mixed = (a @ weight.flatten(1)).reshape(-1, *shape)  # (b o) i …

@@ -13,23 +13,24 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from .precision import softmax
+from .tracing import leaf
 
 # Queries in a slice of the map: few enough for the cache of a processor, many for a product.
 ROWS = 256
 
 
-def divide(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """Give each head its share of the channels: ``b n c`` to ``b heads n d``."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def join(x: Tensor) -> Tensor:
+def merge_heads(x: Tensor) -> Tensor:
     """Put the channels of the heads together again: ``b heads n d`` to ``b n c``."""
     return x.transpose(1, 2).flatten(2)
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
-def weigh(
+@leaf
+def attention_weights(
     q: Tensor,
     k: Tensor,
     *,
@@ -49,7 +50,7 @@ def weigh(
     """
     scores = (q * scale) @ k.mT
     if causal:
-        mask = narrowed(mask, _past(scores.shape[-2], scores.shape[-1], scores.device))
+        mask = and_mask(mask, _causal(scores.shape[-2], scores.shape[-1], scores.device))
     if mask is None:
         open_rows = None
     elif mask.dtype == torch.bool:
@@ -63,8 +64,8 @@ def weigh(
     return a if open_rows is None else a * open_rows
 
 
-@torch.fx.wrap
-def attend(
+@leaf
+def scaled_dot_product(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -76,13 +77,13 @@ def attend(
 ) -> Tensor:
     """The sum over the values ``… n e``, in memory that grows with n and not with n².
 
-    The arguments are those of `weigh`; ``dropout`` is the rate of dropping weights of the map.
+    The arguments are those of `attention_weights`; ``dropout`` is the rate of dropping its weights.
     """
     if _better_in_slices(q, v, dropout):
-        return _attend_in_slices(q, k, v, scale, mask, causal, dropout)
+        return _in_slices(q, k, v, scale, mask, causal, dropout)
     n, m = q.shape[-2], k.shape[-2]
     if causal and (mask is not None or n != m):
-        mask, causal = narrowed(mask, _past(n, m, q.device)), False
+        mask, causal = and_mask(mask, _causal(n, m, q.device)), False
     # The fused kernels want four axes, a dense last one, and one width for keys and values: the
     # narrower of them is padded with zeros, which changes no score and no sum.
     shape = (*q.shape[:-1], v.shape[-1])
@@ -94,12 +95,12 @@ def attend(
     return y[..., : shape[-1]].reshape(shape)
 
 
-def _past(n: int, m: int, device: torch.device, rows: slice = slice(None)) -> Tensor:
+def _causal(n: int, m: int, device: torch.device, rows: slice = slice(None)) -> Tensor:
     """Which of m keys stand at the place of each of n queries or before it, ``n m``."""
     return torch.arange(n, device=device)[rows, None] + (m - n) >= torch.arange(m, device=device)
 
 
-def narrowed(mask: Tensor | None, may: Tensor) -> Tensor:
+def and_mask(mask: Tensor | None, may: Tensor) -> Tensor:
     """Close a mask, boolean or added to the scores, where another one is closed."""
     if mask is None:
         return may
@@ -123,7 +124,7 @@ def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
     return dropout > 0 or 2 * q.shape[-1] <= v.shape[-1]
 
 
-def _attend_in_slices(
+def _in_slices(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -135,7 +136,9 @@ def _attend_in_slices(
     """Some queries at a time; what a slice of the map needs on the way back is computed again."""
 
     def read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return torch.dropout(weigh(q, k, scale=scale, mask=mask), dropout, train=True) @ v
+        return (
+            torch.dropout(attention_weights(q, k, scale=scale, mask=mask), dropout, train=True) @ v
+        )
 
     n, m = q.shape[-2], k.shape[-2]
     learns = n > ROWS and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
@@ -145,6 +148,6 @@ def _attend_in_slices(
         rows = slice(start, start + ROWS)
         seen = mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
         if causal:
-            seen = narrowed(seen, _past(n, m, q.device, rows))
+            seen = and_mask(seen, _causal(n, m, q.device, rows))
         sums.append((again if learns else read)(q[..., rows, :], k, v, seen))
     return torch.cat(sums, -2)

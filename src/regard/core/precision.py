@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .tracing import leaf
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+
+@leaf
 def softmax(scores: Tensor, axis: int) -> Tensor:
     """Softmax in single precision at least, given back in the precision of the scores."""
     wide = torch.promote_types(scores.dtype, torch.float32)

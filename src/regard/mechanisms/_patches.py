@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ..core.tracing import leaf
+
 
 class Layer(nn.Module):
     """Attention and two linear layers, each behind a norm and added to what it reads.
@@ -49,7 +51,7 @@ class Layer(nn.Module):
         return x + self.drop(self.feed(self.feed_norm(x)))
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> Tensor:
     """The image, enlarged to the next height and width that a patch divides."""
     size = tuple(n * side for n, side in zip(patches(x, patch), patch, strict=True))
@@ -59,14 +61,14 @@ def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> 
     return interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def unfold(x: Tensor, patch: Sequence[int]) -> Tensor:
     """A sequence over the patches for each place in a patch, ``(b p) n d``."""
     x = x.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))  # b d i p j q
     return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def fold(z: Tensor, like: Tensor, patch: Sequence[int]) -> Tensor:
     """The image, of the height and width of another, that the sequences are."""
     z = z.unflatten(0, (-1, *patch)).unflatten(3, patches(like, patch))  # b p q i j d

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from ..core import pairwise
 from ..core.attention import Mechanism
 from ..core.check import above_zero, one_of, positive, probability
+from ..core.tracing import leaf
 from .multi_head import MultiHead
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 KeysValues = tuple[Tensor, Tensor]  # b heads m d each
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
+@leaf
 def without_padding(
     who: str, keys: Tensor, mask: Tensor | None, valid: Tensor | None
 ) -> Tensor | None:
@@ -27,7 +28,7 @@ def without_padding(
         raise TypeError(f"{who}: expected bool (True = no padding), got {valid.dtype}")
     if valid.shape != keys.shape[:2]:
         raise ValueError(f"{who}: expected {tuple(keys.shape[:2])}, got {tuple(valid.shape)}")
-    return pairwise.narrowed(mask, valid[:, None, None])
+    return pairwise.and_mask(mask, valid[:, None, None])
 
 
 class TransformerLayer(nn.Module):

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ..core import neighbours, precision
+from ..core import neighbors, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes and type
+@leaf
 def places(x: Tensor) -> Tensor:
     """Where each position of an image is, from -1 to 1: ``1 2 h w``, to the right, then down."""
     h, w = x.shape[2:]
@@ -50,20 +51,20 @@ def _mirrored(n: int, edge: int, x: Tensor) -> Tensor:
     return (last - (last - i).abs()).clamp(max=n - 1)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def compare(q: Tensor, k: Tensor, side: int, stride: int) -> Tensor:
     """Scores of the keys in each window, ``b heads k y x``."""
     q = q[..., ::stride, ::stride]
     return torch.stack([(q * there).sum(2) for there in windows(k, side, stride)], 2)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def gather(a: Tensor, v: Tensor, side: int, stride: int) -> Tensor:
     """The sum of the values in each window, ``b heads d y x``."""
-    return neighbours.weighted_sum(a, bordered(v, side), side, stride)
+    return neighbors.weighted_sum(a, bordered(v, side), side, stride)
 
 
-@torch.fx.wrap  # likewise: for its layout
+@leaf
 def grouped(x: tuple[Tensor, ...]) -> Tensor:
     """Put one channel of all projections and heads after another: ``b heads d h w`` each."""
     last = x[0].flatten(1, 2).is_contiguous(memory_format=torch.channels_last)

@@ -12,9 +12,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+@leaf
 def place(q: Tensor, k: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Let the product of queries and keys see how far, in rows and columns, each key is away.
 
@@ -163,21 +164,21 @@ class AttentionAugmentedConv(Attention):
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         parts = self.qkv(x).flatten(2).mT.split(self.widths, -1)  # b n c
-        q, k, v = (pairwise.divide(parts[i], self.heads) for i in range(3))
+        q, k, v = (pairwise.split_heads(parts[i], self.heads) for i in range(3))
         if self.rows is not None and self.columns is not None:
             q, k = place(q, k, self.rows, self.columns)
         return x, q, k, v
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        return pairwise.weigh(x[1], x[2], scale=self.scale)
+        return pairwise.attention_weights(x[1], x[2], scale=self.scale)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(a @ x[3], x[0])
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         x, q, k, v = x
-        return self.join(pairwise.attend(q, k, v, scale=self.scale), x)
+        return self.join(pairwise.scaled_dot_product(q, k, v, scale=self.scale), x)
 
     def join(self, y: Tensor, x: Tensor) -> Tensor:
-        y = self.out(pairwise.join(y).mT.unflatten(2, x.shape[2:]))
+        y = self.out(pairwise.merge_heads(y).mT.unflatten(2, x.shape[2:]))
         return y if self.conv is None else torch.cat([self.conv(x), y], 1)

@@ -108,7 +108,7 @@ class AttentionToScale(Mechanism):
         """The scores of each scale and the features of all, in the finest size."""
         like = x[0]
         fine = [
-            grid.enlarge(x[i], like, align_corners=self.align_corners)
+            grid.upsample_like(x[i], like, align_corners=self.align_corners)
             for i in range(2 * self.scales)
         ]
         return fine[: self.scales], torch.cat(fine[self.scales :], 1)

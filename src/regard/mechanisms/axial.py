@@ -15,6 +15,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.shapes import GRIDS
+from ..core.tracing import leaf
 
 
 class Axial(Attention):
@@ -387,7 +388,7 @@ class _Along(nn.Module):
     def weigh(self, x: Tensor) -> Tensor:
         """The map, ``b … heads n n``."""
         q, k, _ = self.heads_of(x)
-        return pairwise.weigh(q, k, scale=self.scale)
+        return pairwise.attention_weights(q, k, scale=self.scale)
 
     def read(self, x: Tensor, a: Tensor | None) -> Tensor:
         """What is read through the map, or without it."""
@@ -431,10 +432,10 @@ class _ChannelNorm(nn.Module):
         return (x - mean) / (variance.sqrt() + 1e-5) * self.weight + self.bias
 
 
-@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
+@leaf
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """The sum over the values; the fused kernels want a single axis before the heads."""
-    y = pairwise.attend(*(t.flatten(0, -4) for t in (q, k, v)), scale=scale)
+    y = pairwise.scaled_dot_product(*(t.flatten(0, -4) for t in (q, k, v)), scale=scale)
     return y.reshape(q.shape[:-1] + y.shape[-1:])
 
 

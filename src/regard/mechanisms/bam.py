@@ -117,8 +117,8 @@ class BAM(Attention):
         )
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.several(grid.mean(x), type(self).__name__, self.training)  # b c
-        c, s = grid.spread(self.channel(z), x), self.spatial(x)  # b c 1 1, b 1 h w
+        z = grid.check_norm_batch(grid.mean(x), type(self).__name__, self.training)  # b c
+        c, s = grid.broadcast_gate(self.channel(z), x), self.spatial(x)  # b c 1 1, b 1 h w
         return (c * s if self.fusion == "product" else c + s).sigmoid_()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

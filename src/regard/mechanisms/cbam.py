@@ -17,7 +17,7 @@ from ..core.check import odd, one_of, reduced
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(2),
-    "max": lambda x: grid.peak(x, 2),
+    "max": lambda x: grid.amax(x, 2),
     "l2": lambda x: torch.linalg.vector_norm(x, dim=2),
     "logsumexp": lambda x: x.logsumexp(2),
 }
@@ -139,7 +139,7 @@ class CBAM(Attention):
         return self.tap_channel(a[..., None, None])
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        planes = [grid.peak(x, 1, keepdim=True), x.mean(1, keepdim=True)]
+        planes = [grid.amax(x, 1, keepdim=True), x.mean(1, keepdim=True)]
         z = torch.cat(planes if self.planes == "max-mean" else planes[::-1], 1)  # b 2 h w
         return self.tap_spatial(self.norm(self.look(z)).sigmoid())
 

@@ -147,7 +147,7 @@ class ClassResidual(Attention):
     def fused(self, x: Tensor) -> Tensor:
         s = self.by_head(x)
         peaks = [
-            grid.peak(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
+            grid.amax(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
             for h, t in enumerate(self.temperatures)
         ]
         return x.mean(3).sum(1) + self.residual * torch.stack(peaks).sum(0)

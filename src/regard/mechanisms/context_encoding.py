@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
+from ..core.tracing import leaf
 
 
 class ContextEncoding(Attention):
@@ -119,7 +120,7 @@ class ContextEncoding(Attention):
         return x, e.mean(1) if self.pool == "mean" else e.sum(1)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return grid.spread(self.gate(x[1]).sigmoid(), x[0])
+        return grid.broadcast_gate(self.gate(x[1]).sigmoid(), x[0])
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         y = ((1 + a) * x[0]).relu() if self.residual else a * x[0]
@@ -220,7 +221,7 @@ class SemanticEncodingLoss(nn.Module):
         return binary_cross_entropy_with_logits(scores, present[:, :-1])
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+@leaf
 def _assign(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
     """The softmax over the codewords of the scaled squared distances, ``b n k``."""
     wide = torch.promote_types(x.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Contextual transformer: kernels made from a convolved neighbourhood weigh the neighbours."""
+"""Contextual transformer: kernels made from a convolved neighbourhood weigh the neighbors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from ..core import grid, neighbours, precision
+from ..core import grid, neighbors, precision
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
@@ -128,11 +128,11 @@ class ContextualTransformer(Attention):
     def gather(self, w: Tensor, v: Tensor) -> Tensor:
         """Sum over each position's neighbours, in ``v``, as ``w`` (``b g j h w``) weighs them."""
         v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.share, -1)).transpose(1, 2)
-        return neighbours.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
+        return neighbors.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
         z = (x[0] + x[1]).mean((2, 3), keepdim=True)  # b c 1 1
-        z = grid.several(self.squeeze(z), type(self).__name__, self.training)
+        z = grid.check_norm_batch(self.squeeze(z), type(self).__name__, self.training)
         z = self.select(self.squeeze_norm(z).relu())
         # There, the scores of a channel stand side by side.
         return precision.softmax(z.unflatten(1, (-1, 2)).transpose(1, 2), 1)

@@ -13,6 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability, reduced
+from ..core.tracing import leaf
 
 
 class CrissCross(Attention):
@@ -187,7 +188,7 @@ class CrissCrossHead(nn.Module):
         return self.classify(self.drop(self.join(torch.cat([x, y], 1))))
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+@leaf
 def _weigh(q: Tensor, k: Tensor) -> Tensor:
     """The softmax of each position over its column and its row, ``b h w k``."""
     if q.dtype == torch.float16:  # the sums of products leave its range
@@ -201,7 +202,7 @@ def _weigh(q: Tensor, k: Tensor) -> Tensor:
     return precision.softmax(torch.cat([columns.transpose(1, 2), rows], -1), -1)
 
 
-@torch.fx.wrap  # likewise: for their sizes
+@leaf
 def _gather(a: Tensor, v: Tensor) -> Tensor:
     """The sum over column and row, ``b c h w``."""
     columns, rows = a.split([*v.shape[2:]], -1)

@@ -18,6 +18,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.mixed_conv import Padding
+from ..core.tracing import leaf
 
 # Where the kernel is the reference's own: its layers of the offsets, of the logits, or of both.
 
@@ -32,7 +33,7 @@ def _kernel() -> Callable[..., Tensor] | None:
     return found if hasattr(torch.ops.torchvision, "deform_conv2d") else None
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes, type and layout
+@leaf
 def deform(
     x: Tensor,
     offset: Tensor,

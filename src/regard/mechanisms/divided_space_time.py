@@ -151,9 +151,9 @@ class DividedSpaceTime(Attention):
     def attention(self, x: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
         _, z, token = x
         q, k, v = self.time(z)
-        a = pairwise.weigh(q, k, scale=self.time.scale)
+        a = pairwise.attention_weights(q, k, scale=self.time.scale)
         q, k, _ = self.space(self.by_frames(self.after_time(a @ v, z), token))
-        return a, pairwise.weigh(q, k, scale=self.space.scale)
+        return a, pairwise.attention_weights(q, k, scale=self.space.scale)
 
     def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
         x, z, token = x
@@ -205,7 +205,7 @@ class _Heads(nn.Module):
     def read(self, x: Tensor) -> Tensor:
         """What the queries read, without the map."""
         q, k, v = (t.flatten(0, 1) for t in self(x))
-        return pairwise.attend(q, k, v, scale=self.scale).unflatten(0, x.shape[:2])
+        return pairwise.scaled_dot_product(q, k, v, scale=self.scale).unflatten(0, x.shape[:2])
 
     def join(self, y: Tensor) -> Tensor:
         """``b g n c`` of what the heads have read."""

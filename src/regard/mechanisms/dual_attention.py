@@ -153,14 +153,17 @@ class PositionAttention(Attention):
         nn.init.zeros_(self.gamma)
 
     def attention(self, x: Tensor) -> Tensor:
-        return pairwise.weigh(_rows(self.query(x)), _rows(self.key(x)))
+        return pairwise.attention_weights(_rows(self.query(x)), _rows(self.key(x)))
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return self.add(a @ _rows(self.value(x)), x)
 
     def fused(self, x: Tensor) -> Tensor:
         return self.add(
-            pairwise.attend(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x))), x
+            pairwise.scaled_dot_product(
+                _rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x))
+            ),
+            x,
         )
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
@@ -220,7 +223,9 @@ class ChannelAttention(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         rows = x.flatten(2)  # b c n
-        return pairwise.weigh(rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0)
+        return pairwise.attention_weights(
+            rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0
+        )
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * (a @ x.flatten(2)).unflatten(2, x.shape[2:])

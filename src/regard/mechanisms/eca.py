@@ -107,7 +107,7 @@ class ECA(Attention):
         # As a product it takes a third of the time of conv1d
         near = pad(grid.mean(x), (k // 2, k // 2)).unfold(1, k, 1)  # b c k
         z = near @ w if self.mix.bias is None else near @ w + self.mix.bias
-        return grid.spread(z.sigmoid(), x)
+        return grid.broadcast_gate(z.sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

@@ -13,15 +13,16 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def standardise(a: Tensor) -> Tensor:
     """Mean 0 and variance 1 for each head's map: an instance norm, of a single number too."""
     return layer_norm(a, a.shape[2:])
 
 
-@torch.fx.wrap  # likewise, for its layout
+@leaf
 def image(y: Tensor, x: Tensor) -> Tensor:
     """The tokens ``b n c`` as an image of the size and the layout of x."""
     y = y.mT.unflatten(2, x.shape[2:])
@@ -151,12 +152,12 @@ class EfficientMultiHead(Attention):
         return x, *map(self.divide, (q, self.key(source), self.value(source)))
 
     def divide(self, x: Tensor) -> Tensor:
-        return pairwise.divide(x, self.heads)
+        return pairwise.split_heads(x, self.heads)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         _, q, k, _ = x
         if self.mix is None:
-            return pairwise.weigh(q, k, scale=self.scale)
+            return pairwise.attention_weights(q, k, scale=self.scale)
         return standardise(precision.softmax(self.mix((q * self.scale) @ k.mT), -1))
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -164,7 +165,7 @@ class EfficientMultiHead(Attention):
 
     def join(self, y: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         like, _, _, v = x
-        y = pairwise.join(y)  # b n (heads d)
+        y = pairwise.merge_heads(y)  # b n (heads d)
         if self.grow is not None and self.grow_norm is not None:
             h, w = like.shape[2] // self.reduction, like.shape[3] // self.reduction
             grown = self.grow(v.mT.flatten(1, 2).unflatten(2, (h, w)))
@@ -176,4 +177,4 @@ class EfficientMultiHead(Attention):
             return None
         _, q, k, v = x
         dropout = self.drop.p if self.training else 0.0
-        return self.join(pairwise.attend(q, k, v, scale=self.scale, dropout=dropout), x)
+        return self.join(pairwise.scaled_dot_product(q, k, v, scale=self.scale, dropout=dropout), x)

@@ -13,6 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
+from ..core.tracing import leaf
 
 EPS = 1e-6
 
@@ -161,7 +162,7 @@ def _unit(bases: Tensor) -> Tensor:
     return bases / (vector_norm(bases, dim=-2, keepdim=True) + EPS)
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type
+@leaf
 def _mean_of_all(bases: Tensor) -> Tensor:
     """The mean over the images of all processes, however many each of them has."""
     wide = torch.promote_types(bases.dtype, torch.float32)

@@ -118,7 +118,7 @@ class ExternalAttention(Attention):
         if self.form == "block":
             return x, self.before(x).flatten(2).mT  # b n c
         if self.form == "heads":
-            return x, pairwise.divide(self.before(x), self.heads)  # b heads n d
+            return x, pairwise.split_heads(self.before(x), self.heads)  # b heads n d
         return x, x
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
@@ -130,5 +130,5 @@ class ExternalAttention(Attention):
             whole = x[0]
             return (whole + self.after(y.mT.unflatten(2, whole.shape[2:]))).relu()
         if self.form == "heads":
-            return self.after(pairwise.join(y))
+            return self.after(pairwise.merge_heads(y))
         return y

@@ -127,8 +127,8 @@ class FCA(Attention):
         self.draw_waves()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = (grid.regrid(x, self.size) * self.basis).sum((2, 3))  # b c
-        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+        z = (grid.adaptive_avg_pool2d(x, self.size) * self.basis).sum((2, 3))  # b c
+        return grid.broadcast_gate(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

@@ -116,7 +116,7 @@ class GALA(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         g = self.excite(self.squeeze(grid.mean(x)).relu())  # b c
-        g = grid.spread(g.relu() if self.rectify else g, x)
+        g = grid.broadcast_gate(g.relu() if self.rectify else g, x)
         here = self.look(x)  # b 1 h w
         if self.interaction == "additive":
             s = g + here

@@ -12,6 +12,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
+from ..core.tracing import leaf
 
 
 class GatedChannelTransform(Attention):
@@ -104,19 +105,19 @@ class GatedChannelTransform(Attention):
             s = self.alpha * (_total(x) if self.after_relu else _norm(x, 1))
             scale = s.abs().mean(1, keepdim=True) + self.eps
         a = 1 + (self.gamma * (s / scale) + self.beta).tanh()
-        return grid.spread(a.to(x.dtype), x)
+        return grid.broadcast_gate(a.to(x.dtype), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
 
 
 # In half precision the sum over a large map would overflow.
-@torch.fx.wrap
+@leaf
 def _norm(x: Tensor, order: int) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     return torch.linalg.vector_norm(x.flatten(2), order, 2, dtype=wide)  # b c
 
 
-@torch.fx.wrap
+@leaf
 def _total(x: Tensor) -> Tensor:
     return x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32))  # b c

@@ -134,12 +134,12 @@ class GatherExcite(Attention):
     def gather(self, x: Tensor) -> Tensor:
         if self.form == "pool":
             if (e := self.extent) is None:
-                return grid.spread(grid.mean(x), x)
+                return grid.broadcast_gate(grid.mean(x), x)
             return avg_pool2d(x, 2 * e - 1, e, e - 1, count_include_pad=False)
         z = x
         for i, (convolve, norm) in enumerate(zip(self.gathers, self.norms, strict=True)):
             z = convolve(z.relu() if i else z)
-            z = norm(grid.several(z, type(self).__name__, self.training))
+            z = norm(grid.check_norm_batch(z, type(self).__name__, self.training))
         return self.excite(self.squeeze(z.relu()).relu()) if self.form == "mlp" else z
 
     def attention(self, x: Tensor) -> Tensor:

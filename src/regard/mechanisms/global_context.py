@@ -142,9 +142,9 @@ class GlobalContext(Attention):
     def fuse(self, z: Tensor, x: Tensor) -> Tensor:
         y = x
         if self.fusion != "add":
-            y = y * grid.spread(self.mul(z).sigmoid(), x)
+            y = y * grid.broadcast_gate(self.mul(z).sigmoid(), x)
         if self.fusion != "mul":
-            y = y + grid.spread(self.add(z), x)
+            y = y + grid.broadcast_gate(self.add(z), x)
         return y
 
     @staticmethod

@@ -139,7 +139,7 @@ class GlobalLocalTemporal(Attention):
         return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT  # the others b n d
 
     def attention(self, x: Parts) -> Tensor:
-        return pairwise.weigh(x[1], x[2])
+        return pairwise.attention_weights(x[1], x[2])
 
     def combine(self, a: Tensor, x: Parts) -> Tensor:
         return self.add(a @ x[3], x[0])
@@ -150,4 +150,4 @@ class GlobalLocalTemporal(Attention):
 
     def fused(self, x: Parts) -> Tensor:
         f, q, k, v = x
-        return self.add(pairwise.attend(q, k, v), f)
+        return self.add(pairwise.scaled_dot_product(q, k, v), f)

@@ -126,7 +126,7 @@ class GSoP(Attention):
             u = u - u.mean(2, keepdim=True)
             rows = self.read(u @ u.mT / u.shape[2])
             return self.expand(rows).sigmoid()[..., None, None]
-        u = grid.regrid(u, self.size).flatten(2)  # b d m
+        u = grid.adaptive_avg_pool2d(u, self.size).flatten(2)  # b d m
         d = u.shape[1] if self.divisor == "channels" else u.shape[2]
         mean = u.sum(1, keepdim=True) / d  # b 1 m
         rows = self.read(u.mT @ u / d - mean.mT @ mean)
@@ -138,5 +138,5 @@ class GSoP(Attention):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         if self.form == "channel":
             return x * a
-        a = grid.regrid(a.unflatten(1, (1, *self.size)), x.shape[2:])
+        a = grid.adaptive_avg_pool2d(a.unflatten(1, (1, *self.size)), x.shape[2:])
         return (self.tap_spatial(a) * x).relu()

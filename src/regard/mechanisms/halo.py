@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
+from ..core.tracing import leaf
 
 
 class Halo(Attention):
@@ -157,7 +158,7 @@ class Halo(Attention):
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         image, q, k, _ = x
-        a = pairwise.weigh(q, k, scale=self.scale, mask=self.positions(q, image))
+        a = pairwise.attention_weights(q, k, scale=self.scale, mask=self.positions(q, image))
         return a.unflatten(0, (image.shape[0], -1))
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -165,7 +166,7 @@ class Halo(Attention):
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         image, q, k, v = x
-        y = pairwise.attend(q, k, v, scale=self.scale, mask=self.positions(q, image))
+        y = pairwise.scaled_dot_product(q, k, v, scale=self.scale, mask=self.positions(q, image))
         return self.join(y, image)
 
     def positions(self, q: Tensor, x: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class Halo(Attention):
         return self.out(y.permute(0, 3, 1, 2))
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
+@leaf
 def _within(scores: Tensor, x: Tensor, window: Tensor, block: int) -> Tensor:
     """Close what a window, here the places in it counted from its block, holds beside the image."""
     down, right = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, neighbours
+from ..core import grid, neighbors
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -106,9 +106,11 @@ class Involution(Attention):
         self.span = nn.Conv2d(hidden, self.groups * kernel_size**2, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.several(neighbours.shrink(x, self.stride), type(self).__name__, self.training)
+        z = grid.check_norm_batch(
+            neighbors.avg_pool(x, self.stride), type(self).__name__, self.training
+        )
         a = self.span(self.norm(self.squeeze(z)).relu())
         return a.unflatten(1, (self.groups, self.kernel_size**2))  # b g k y x
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return neighbours.gather(a, x, self.kernel_size, self.stride)
+        return neighbors.gather(a, x, self.kernel_size, self.stride)

@@ -157,8 +157,8 @@ class MobileViT(Mechanism):
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
-        y = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
+        y = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
         z = _patches.stretch(y, self.patch)
         z = _patches.fold(self.norm(self.layers(_patches.unfold(z, self.patch))), z, self.patch)
-        y = self.project(grid.enlarge(z, y, align_corners=False))
+        y = self.project(grid.upsample_like(z, y, align_corners=False))
         return self.fusion(torch.cat([x, y], 1)) if self.fuse else y

@@ -15,6 +15,7 @@ from ..core.attention import Mechanism, SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, per_axis, positive, probability
+from ..core.tracing import leaf
 from . import _patches
 
 
@@ -106,7 +107,7 @@ class MobileViTv2(SequenceAttention):
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         scores = x[1]
         query = scores.new_ones(1, 1, 1, 1)  # all share it
-        return pairwise.weigh(query, scores, mask=mask)
+        return pairwise.attention_weights(query, scores, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         gate, _, z = x
@@ -214,7 +215,7 @@ class MobileViTv2Block(Mechanism):
         """Run the block."""
         self.check(x)
         x = _patches.stretch(x, self.patch, align_corners=True)
-        x = self.widen(self.local(grid.several(x, type(self).__name__, self.training)))
+        x = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
         z = self.norm(self.layers(_patches.unfold(x, self.patch)))
         return self.project(_patches.fold(z, x, self.patch))
 
@@ -230,7 +231,7 @@ class _Norm(nn.GroupNorm):
         return standardise(x, self.places, self.eps) * self.weight + self.bias
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def standardise(x: Tensor, places: int, eps: float) -> Tensor:
     """Mean 0 and variance 1 for each so many sequences, which are one image."""
     x = x.unflatten(0, (-1, places))

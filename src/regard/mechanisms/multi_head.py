@@ -13,9 +13,10 @@ from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+@leaf
 def extend_mask(mask: Tensor | None, keys: int, extra: int) -> Tensor | None:
     """Extend a mask to all keys, of which the last ``extra`` are open to every query."""
     if mask is None or not extra:
@@ -166,22 +167,22 @@ class MultiHead(SequenceAttention):
         return self.divide(self.query(query)), self.divide(k), self.divide(v)
 
     def divide(self, x: Tensor) -> Tensor:
-        return pairwise.divide(x, self.heads)
+        return pairwise.split_heads(x, self.heads)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
         mask = extend_mask(mask, k.shape[2], self.extra)
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask, causal=self.causal)
+        return pairwise.attention_weights(q, k, scale=self.scale, mask=mask, causal=self.causal)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
 
     def join(self, y: Tensor) -> Tensor:
-        return self.out(pairwise.join(y))
+        return self.out(pairwise.merge_heads(y))
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         q, k, v = x
         mask = extend_mask(mask, k.shape[2], self.extra)
         dropout = self.drop.p if self.training else 0.0
         how = {"mask": mask, "causal": self.causal, "dropout": dropout}
-        return self.join(pairwise.attend(q, k, v, scale=self.scale, **how))
+        return self.join(pairwise.scaled_dot_product(q, k, v, scale=self.scale, **how))

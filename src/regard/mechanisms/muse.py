@@ -15,9 +15,10 @@ from ..core.attention import SequenceAttention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive, probability
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its type and rank
+@leaf
 def open_keys(mask: Tensor) -> Tensor:
     """The keys that some query may attend to, ``b m`` or ``1 m``."""
     allowed = mask if mask.dtype == torch.bool else mask > -torch.inf
@@ -163,7 +164,7 @@ class MUSE(SequenceAttention):
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask)
+        return pairwise.attention_weights(q, k, scale=self.scale, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         v = x[2]
@@ -173,12 +174,14 @@ class MUSE(SequenceAttention):
     def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         q, k, v = x
         dropout = self.drop.p if self.training else 0.0
-        y = pairwise.attend(q, k, v.transpose(1, 2), scale=self.scale, mask=mask, dropout=dropout)
+        y = pairwise.scaled_dot_product(
+            q, k, v.transpose(1, 2), scale=self.scale, mask=mask, dropout=dropout
+        )
         return self.join(y, v, open_keys(mask) if self.mask_values and mask is not None else None)
 
     def join(self, y: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
         """Convolve the values, and project what both branches give."""
-        y = pairwise.join(y)  # b n (heads d)
+        y = pairwise.merge_heads(y)  # b n (heads d)
         if seen is not None:
             v = v * seen[..., None, None]
         g = precision.softmax(self.gate, 0)

@@ -10,9 +10,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: a symbol has no rank
+@leaf
 def image(x: Tensor) -> Tensor:
     """A signal or a film as an image, in the same memory: any layout keeps its speed."""
     return x.flatten(3) if x.dim() > 3 else x.unsqueeze(3)

@@ -130,12 +130,12 @@ class NonLocal(Attention):
         nn.init.zeros_(last.bias)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        source = grid.shrink(x) if self.pool == "input" else x
+        source = grid.max_pool(x) if self.pool == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
         if self.pool == "projections":
-            k, v = grid.shrink(k), grid.shrink(v)
+            k, v = grid.max_pool(k), grid.max_pool(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -145,7 +145,7 @@ class NonLocal(Attention):
         if self.form == "concat":
             w_q, w_k = self.compare.weight.mT.chunk(2)  # w [q; k] = w_q q + w_k k
             return (q @ w_q + (k @ w_k).mT).relu() / k.shape[1]
-        return pairwise.weigh(q, k, scale=self.scale)
+        return pairwise.attention_weights(q, k, scale=self.scale)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.add(a @ x[3], x[0])
@@ -159,4 +159,4 @@ class NonLocal(Attention):
             return None
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
             return self.add(q @ (k.mT @ v / k.shape[1]), x)
-        return self.add(pairwise.attend(q, k, v, scale=self.scale), x)
+        return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scale), x)

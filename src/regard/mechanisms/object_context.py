@@ -15,6 +15,7 @@ from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, probability
+from ..core.tracing import leaf
 
 # Keys, which are the queries too, and values of each scale: b d h w, b e h w.
 Pairs = list[tuple[Tensor, Tensor]]
@@ -129,13 +130,13 @@ class ObjectContext(Attention):
         _silence(self.relations)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Pairs]:
-        pooled = (grid.shrink(x, s) for s in self.scales)
-        seen = (grid.several(z, type(self).__name__, self.training) for z in pooled)
+        pooled = (grid.max_pool(x, s) for s in self.scales)
+        seen = (grid.check_norm_batch(z, type(self).__name__, self.training) for z in pooled)
         return x, [relation(z) for relation, z in zip(self.relations, seen, strict=True)]
 
     def attention(self, x: tuple[Tensor, Pairs]) -> Tensor | tuple[Tensor, ...]:
         rows = (k.flatten(2).mT for k, _ in x[1])  # b n d
-        maps = [pairwise.weigh(k, k, scale=self.scale) for k in rows]
+        maps = [pairwise.attention_weights(k, k, scale=self.scale) for k in rows]
         return tuple(maps) if len(maps) > 1 else maps[0]
 
     def combine(self, a: Tensor | tuple[Tensor, ...], x: tuple[Tensor, Pairs]) -> Tensor:
@@ -148,7 +149,8 @@ class ObjectContext(Attention):
     def join(self, x: Tensor, read: Sequence[Tensor]) -> Tensor:
         found = [relation.out(y) for relation, y in zip(self.relations, read, strict=True)]
         found = [
-            grid.enlarge(c, x) if s > 1 else c for s, c in zip(self.scales, found, strict=True)
+            grid.upsample_like(c, x) if s > 1 else c
+            for s, c in zip(self.scales, found, strict=True)
         ]
         context = found[0]
         for other in found[1:]:
@@ -218,7 +220,7 @@ class PyramidObjectContext(Attention):
         _silence(self.relations)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Pairs]:
-        x = grid.several(x, type(self).__name__, self.training)
+        x = grid.check_norm_batch(x, type(self).__name__, self.training)
         return self.widen(x), [relation(x) for relation in self.relations]
 
     def attention(self, x: tuple[Tensor, Pairs]) -> Tensor | tuple[Tensor, ...]:
@@ -226,7 +228,7 @@ class PyramidObjectContext(Attention):
         for s, (k, _) in zip(self.scales, x[1], strict=True):
             rows = k.flatten(2).mT  # b n d
             mask = None if s == 1 else _same_block(k, s)
-            maps.append(pairwise.weigh(rows, rows, scale=self.scale, mask=mask))
+            maps.append(pairwise.attention_weights(rows, rows, scale=self.scale, mask=mask))
         return tuple(maps) if len(maps) > 1 else maps[0]
 
     def combine(self, a: Tensor | tuple[Tensor, ...], x: tuple[Tensor, Pairs]) -> Tensor:
@@ -307,7 +309,7 @@ class AtrousObjectContext(Mechanism):
     def forward(self, x: Tensor) -> Tensor:
         """Run the mechanism."""
         self.check(x)
-        x = grid.several(x, type(self).__name__, self.training)
+        x = grid.check_norm_batch(x, type(self).__name__, self.training)
         seen = [self.context(self.before(x)), *(branch(x) for branch in self.branches)]
         return self.drop(self.merge(torch.cat(seen, 1)))
 
@@ -364,7 +366,9 @@ def _read(a: Tensor, v: Tensor) -> Tensor:
 
 def _attend(k: Tensor, v: Tensor, scale: float) -> Tensor:
     rows = k.flatten(2).mT  # b n d
-    return pairwise.attend(rows, rows, v.flatten(2).mT, scale=scale).mT.unflatten(2, v.shape[2:])
+    return pairwise.scaled_dot_product(rows, rows, v.flatten(2).mT, scale=scale).mT.unflatten(
+        2, v.shape[2:]
+    )
 
 
 def _edges(n: int, s: int) -> list[int]:
@@ -372,7 +376,7 @@ def _edges(n: int, s: int) -> list[int]:
     return [i * (n // s) for i in range(s)] + [n] if n >= s else [0, n]
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def _same_block(x: Tensor, s: int) -> Tensor:
     """Whether two positions lie in one block, ``n n``."""
     places = []
@@ -384,7 +388,7 @@ def _same_block(x: Tensor, s: int) -> Tensor:
     return block[:, None] == block
 
 
-@torch.fx.wrap
+@leaf
 def _attend_in_blocks(k: Tensor, v: Tensor, scale: float, s: int) -> Tensor:
     if s == 1:
         return _attend(k, v, scale)

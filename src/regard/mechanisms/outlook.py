@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core import neighbours, precision
+from ..core import neighbors, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive, probability
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
+@leaf
 def overlay(a: Tensor, side: int, stride: int, x: Tensor) -> Tensor:
     """Add up, for each position and each distance, what all windows say of them.
 
@@ -136,12 +137,10 @@ class Outlook(Attention):
         self.drop_out = nn.Dropout(out_dropout)
 
     def attention(self, x: Tensor) -> Tensor:
-        scores = self.score(neighbours.shrink(x, self.stride)) * self.scale
+        scores = self.score(neighbors.avg_pool(x, self.stride)) * self.scale
         size = (self.heads, self.kernel_size**2, self.kernel_size**2)
         return precision.softmax(scores.unflatten(1, size), 3)  # b heads k j y x
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         a = overlay(self.drop(a), self.kernel_size, self.stride, x)
-        return self.drop_out(
-            self.out(neighbours.gather(a, self.value(x), 2 * self.kernel_size - 1))
-        )
+        return self.drop_out(self.out(neighbors.gather(a, self.value(x), 2 * self.kernel_size - 1)))

@@ -115,7 +115,7 @@ class ParNet(Attention):
         return x, self.norm(x)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return grid.spread(self.gate(grid.mean(x[1])).sigmoid(), x[0])
+        return grid.broadcast_gate(self.gate(grid.mean(x[1])).sigmoid(), x[0])
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         y = self.wide(x[0]) + self.narrow(self.pool(x[0]))

@@ -15,6 +15,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, per_axis, positive, reduced
+from ..core.tracing import leaf
 
 DIRECTIONS = ("collect", "distribute")
 
@@ -164,7 +165,7 @@ class PointwiseSpatial(Attention):
             y = y / (y.shape[2] * y.shape[3] if self.divisor is None else self.divisor)
         y = self.norm(self.project(y)).relu()
         if self.shrink > 1:
-            y = grid.enlarge(y, x)
+            y = grid.upsample_like(y, x)
         return torch.cat([x, y], 1) if self.concat else y
 
 
@@ -198,16 +199,20 @@ class _Branch(nn.Module):
 
     def pairs(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys of the compact form, one of which are the places' own."""
-        z = self.look(grid.several(v, PointwiseSpatial.__name__, self.training)).flatten(2).mT
+        z = (
+            self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
+            .flatten(2)
+            .mT
+        )
         own = places(self.score.weight, self.mask, v)
         return (z, own) if self.collect else (own, z)  # b n d
 
     def attention(self, v: Tensor) -> Tensor:
         if self.compact:
             q, k = self.pairs(v)
-            a = pairwise.weigh(q, k) if self.normalise else q @ k.mT
+            a = pairwise.attention_weights(q, k) if self.normalise else q @ k.mT
         else:
-            z = self.look(grid.several(v, PointwiseSpatial.__name__, self.training))
+            z = self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
             a = around(z, self.score.weight.unflatten(0, self.mask))  # b i j, i looks at j
             if self.normalise:
                 a = precision.softmax(a, 2 if self.collect else 1)
@@ -221,7 +226,7 @@ class _Branch(nn.Module):
         values = v.flatten(2).mT  # b n d
         if self.normalise:
             b = values.shape[0]
-            y = pairwise.attend(q.expand(b, -1, -1), k.expand(b, -1, -1), values)
+            y = pairwise.scaled_dot_product(q.expand(b, -1, -1), k.expand(b, -1, -1), values)
         else:
             y = q @ (k.mT @ values)  # linear in the number of positions
         return y.mT.unflatten(2, v.shape[2:])
@@ -232,7 +237,7 @@ def read(a: Tensor, v: Tensor) -> Tensor:
     return (v.flatten(2) @ a.flatten(1, 2).mT).unflatten(2, v.shape[2:])
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def coarsen(x: Tensor, step: int) -> Tensor:
     """Interpolate to a grid so many times coarser that keeps the corners where they are."""
     if step == 1:
@@ -241,7 +246,7 @@ def coarsen(x: Tensor, step: int) -> Tensor:
     return interpolate(x, size, mode="bilinear", align_corners=True)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def places(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
     """A vector for each position, ``1 n d``, out of those for the places of a mask, ``m d``."""
     size = like.shape[2:]
@@ -253,7 +258,7 @@ def places(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
     return weight[None]
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def around(z: Tensor, weight: Tensor) -> Tensor:
     """The scores ``b n n`` that each position i gives to each j, by its offset from i.
 

@@ -136,7 +136,7 @@ class Polarized(Attention):
             scores = scores + self.channel_query.bias
         # The weights sum to one: the values of the sum are the sum of the values.
         g = (precision.softmax(scores, 2) @ z.mT).squeeze(1)  # b c
-        return grid.spread(self.channel_out(self.channel_value(g)).sigmoid(), x)
+        return grid.broadcast_gate(self.channel_out(self.channel_value(g)).sigmoid(), x)
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         z, values = x.flatten(2), self.spatial_value

@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, positive
+from ..core.tracing import leaf
 
 
 class Step(NamedTuple):
@@ -329,7 +330,7 @@ class GlimpseNetwork(nn.Module):
         return (self.mix_what(what) + self.mix_where(self.where(place).relu())).relu()
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it makes tensors out of sizes
+@leaf
 def look(x: Tensor, place: Tensor, sides: Sequence[int]) -> Tensor:
     """Read patches of these sides around the pixel at a place, all averaged to the first side."""
     wide = torch.promote_types(place.dtype, torch.float32)  # in half precision pixels are too small

@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
+from ..core.tracing import leaf
 
 
 class ResidualAttentionModule(Attention):
@@ -126,7 +127,7 @@ class ResidualAttentionModule(Attention):
         self.after = unit()
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.before(grid.several(x, type(self).__name__, self.training))
+        z = self.before(grid.check_norm_batch(x, type(self).__name__, self.training))
         return z, self.trunk(z)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
@@ -135,13 +136,13 @@ class ResidualAttentionModule(Attention):
         y = z
         for unit in self.down:
             y = _halve(y, self.pool)
-            passed.append(y := unit(grid.several(y, type(self).__name__, self.training)))
+            passed.append(y := unit(grid.check_norm_batch(y, type(self).__name__, self.training)))
         y = self.bottom(passed.pop())
         for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
             larger = passed.pop()
-            y = grid.enlarge(y, larger) + beside(larger)
+            y = grid.upsample_like(y, larger) + beside(larger)
             y = unit(y + larger if self.carry else y)
-        y = grid.enlarge(y, z)
+        y = grid.upsample_like(y, z)
         return self.score(y + trunk if self.carry else y).sigmoid()
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
@@ -255,7 +256,7 @@ class _Unit(nn.Module):
         return (x if self.same else self.project(z)) + self.branch(z)
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def _halve(x: Tensor, pool: str) -> Tensor:
     if pool == "padded":
         return max_pool2d(x, 3, 2, 1)

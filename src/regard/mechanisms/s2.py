@@ -10,6 +10,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides
+from ..core.tracing import leaf
 
 DOWN, UP, RIGHT, LEFT = (2, 1), (2, -1), (3, 1), (3, -1)  # an axis, and a way along it
 
@@ -98,7 +99,7 @@ class S2(Attention):
         return self.out(torch.addcmul(y, a[:, 2], x[2]))
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+@leaf
 def _weigh(u: tuple[Tensor, Tensor, Tensor], squeeze: Tensor, select: Tensor) -> Tensor:
     """The softmax over the copies, ``b k c``, in single precision at least.
 
@@ -115,7 +116,7 @@ def _weigh(u: tuple[Tensor, Tensor, Tensor], squeeze: Tensor, select: Tensor) ->
     return scores.unflatten(1, (3, -1)).softmax(1).to(u[0].dtype)
 
 
-@torch.fx.wrap  # likewise: for its sizes
+@leaf
 def _shift(x: Tensor, *steps: tuple[int, int]) -> Tensor:
     """Move each quarter of the channels one step; the border that it leaves is doubled."""
     quarters = zip(x.chunk(4, 1), steps, strict=True)

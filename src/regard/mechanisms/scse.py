@@ -115,7 +115,7 @@ class ScSE(Attention):
 
     def channel_gate(self, x: Tensor) -> Tensor:
         z = grid.mean(x)  # b c
-        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+        return grid.broadcast_gate(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         return self.look(x.flatten(2)).sigmoid().unflatten(2, x.shape[2:])  # b 1 *

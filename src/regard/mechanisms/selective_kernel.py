@@ -131,7 +131,7 @@ class SelectiveKernel(Attention):
     def attention(self, x: list[Tensor]) -> Tensor:
         z = self.squeeze(sum(u.mean((2, 3), keepdim=True) for u in x))  # b d 1 1
         if self.norm is not None:
-            z = self.norm(grid.several(z, type(self).__name__, self.training)).relu()
+            z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training)).relu()
         return precision.softmax(self.select(z).unflatten(1, (len(x), -1)), 1)
 
     def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:

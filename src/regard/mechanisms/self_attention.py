@@ -120,18 +120,18 @@ class SelfAttention(Attention):
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.pool:
-            k, v = grid.shrink(k), grid.shrink(v)
+            k, v = grid.max_pool(k), grid.max_pool(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m e
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        return pairwise.weigh(x[1], x[2])
+        return pairwise.attention_weights(x[1], x[2])
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.add(a @ x[3], x[0])
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         x, q, k, v = x
-        return self.add(pairwise.attend(q, k, v), x)
+        return self.add(pairwise.scaled_dot_product(q, k, v), x)
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         y = self.out(y.mT.unflatten(2, x.shape[2:]))

@@ -14,9 +14,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def shrink(x: Tensor, pool: int) -> Tensor:
     """Average windows of ``pool`` by ``pool``, or the whole side where it is shorter."""
     return avg_pool2d(x, [pool if n >= pool else n for n in x.shape[2:]])
@@ -155,7 +156,7 @@ class SelfCalibratedConv(Attention):
 
     def attention(self, x: Any) -> Tensor:
         x = x[0] if self.split else x
-        z = grid.several(shrink(x, self.pool), type(self).__name__, self.training)
+        z = grid.check_norm_batch(shrink(x, self.pool), type(self).__name__, self.training)
         return (x + interpolate(self.wide(z), x.shape[2:], mode=self.up)).sigmoid()
 
     def combine(self, a: Tensor, x: Any) -> Tensor:

@@ -11,9 +11,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its layout
+@leaf
 def shuffle(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
     """Put halves of groups together and let both halves of all channels take turns, laid out as x.
 
@@ -130,7 +131,7 @@ class ShuffleAttention(Attention):
         v = v.flatten(3).flatten(1, 2)  # b c/2 n
         spatial = group_norm(v, v.shape[1], scale, shift, self.eps).unflatten(1, (self.groups, -1))
         return (
-            grid.spread(channel.sigmoid(), u),
+            grid.broadcast_gate(channel.sigmoid(), u),
             spatial.sigmoid().unflatten(3, whole.shape[2:]),
         )
 

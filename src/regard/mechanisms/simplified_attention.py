@@ -100,19 +100,21 @@ class SimplifiedAttention(SequenceAttention):
         self.out = nn.Linear(width, width, device=device, dtype=dtype)
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (pairwise.divide(x, self.heads) for x in (query, key, value))
+        q, k, v = (pairwise.split_heads(x, self.heads) for x in (query, key, value))
         return q, k, v  # b heads n d
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x
-        return pairwise.weigh(q, k, scale=self.scale, mask=mask)
+        return pairwise.attention_weights(q, k, scale=self.scale, mask=mask)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[2])
 
     def join(self, y: Tensor) -> Tensor:
-        return self.out(pairwise.join(y))
+        return self.out(pairwise.merge_heads(y))
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         dropout = self.drop.p if self.training else 0.0
-        return self.join(pairwise.attend(*x, scale=self.scale, mask=mask, dropout=dropout))
+        return self.join(
+            pairwise.scaled_dot_product(*x, scale=self.scale, mask=mask, dropout=dropout)
+        )

@@ -12,9 +12,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it makes a tensor out of sizes
+@leaf
 def grid_of(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
     """Where each position of x reads, ``b h w 2``; in half precision a pixel would be too small."""
     wide = torch.promote_types(theta.dtype, torch.float32)
@@ -29,7 +30,7 @@ def grid_of(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
     return (base * theta.to(wide).unflatten(1, (2, 3))[:, None, None]).sum(4)
 
 
-@torch.fx.wrap  # likewise: it asks a symbol for its type and layout
+@leaf
 def sample(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
     """Read x on a grid, zeros outside; layout and type are those of x."""
     y = grid_sample(x.to(grid.dtype), grid, align_corners=align_corners).to(x.dtype)

@@ -145,7 +145,7 @@ class SplitAttention(Attention):
         """How much of each result goes into each channel."""
         z = self.squeeze(x.mean((3, 4), keepdim=True).sum(1))  # b d 1 1
         if self.norm is not None:
-            z = self.norm(grid.several(z, type(self).__name__, self.training))
+            z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training))
         z = self.excite(z.relu())
         # Its groups are those of the channels, and in each are the splits.
         z = z.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2).flatten(2, 3)

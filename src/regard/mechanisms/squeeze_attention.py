@@ -14,9 +14,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, positive
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its sizes
+@leaf
 def squeeze(x: Tensor, pool: int) -> Tensor:
     """Average windows of ``pool`` by ``pool``, or the whole side where it is shorter."""
     return avg_pool2d(x, [pool if n >= pool else n for n in x.shape[2:]])
@@ -129,7 +130,7 @@ class SqueezeAttention(Attention):
         self.main, self.look = twice(), twice()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.several(squeeze(x, self.pool), type(self).__name__, self.training)
+        z = grid.check_norm_batch(squeeze(x, self.pool), type(self).__name__, self.training)
         a = self.look(z)
         if self.gate != "sigmoid":
             a = a.relu()

@@ -81,7 +81,7 @@ class SqueezeExcitation(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         z = grid.mean(x)  # b c
-        return grid.spread(self.excite(self.squeeze(z).relu()).sigmoid(), x)
+        return grid.broadcast_gate(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

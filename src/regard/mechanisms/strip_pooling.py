@@ -99,8 +99,8 @@ class StripPooling(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         who = type(self).__name__
-        u = self.rows(grid.several(x.mean(3), who, self.training))  # b c h
-        v = self.columns(grid.several(x.mean(2), who, self.training))  # b c w
+        u = self.rows(grid.check_norm_batch(x.mean(3), who, self.training))  # b c h
+        v = self.columns(grid.check_norm_batch(x.mean(2), who, self.training))  # b c w
         z = u.unsqueeze(3) + v.unsqueeze(2)
         return self.out(z.relu() if self.rectify else z).sigmoid()
 
@@ -184,10 +184,12 @@ class MixedPooling(Mechanism):
         z = self.narrow_short(x)
         s = self.here(z)
         for k, convolve in zip(self.bins, self.binned, strict=True):
-            pooled = grid.several(grid.regrid(z, (k, k)), who, self.training)
+            pooled = grid.check_norm_batch(grid.adaptive_avg_pool2d(z, (k, k)), who, self.training)
             s = s + interpolate(convolve(pooled), (h, w), mode="bilinear", align_corners=True)
         z = self.narrow_long(x)
-        u = self.rows(grid.several(z.mean(3, keepdim=True), who, self.training))  # b d h 1
-        v = self.columns(grid.several(z.mean(2, keepdim=True), who, self.training))  # b d 1 w
+        u = self.rows(grid.check_norm_batch(z.mean(3, keepdim=True), who, self.training))  # b d h 1
+        v = self.columns(
+            grid.check_norm_batch(z.mean(2, keepdim=True), who, self.training)
+        )  # b d 1 w
         y = torch.cat([self.short(s.relu()), self.long((u + v).relu())], 1)
         return (x + self.widen(y)).relu()

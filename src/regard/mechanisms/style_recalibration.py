@@ -100,8 +100,8 @@ class StyleRecalibration(Attention):
         variance = length * (length / (torch.sym_max(n - 1, 1) if self.unbiased else n))
         deviation = (variance + self.eps).sqrt()
         z = self.weight[:, 0] * mean + self.weight[:, 1] * deviation
-        z = self.norm(grid.several(z, type(self).__name__, self.training))
-        return grid.spread(z.sigmoid(), x)
+        z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training))
+        return grid.broadcast_gate(z.sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

@@ -12,9 +12,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive, reduced
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its device
+@leaf
 def band(kernel: Tensor, frames: int) -> Tensor:
     """The convolution over time with ``b c k`` as a matrix ``b c t t``, zeros beyond the ends."""
     size = kernel.shape[2]
@@ -25,7 +26,7 @@ def band(kernel: Tensor, frames: int) -> Tensor:
     return taps.unflatten(2, (frames, frames)) * inside
 
 
-@torch.fx.wrap  # likewise: for its layout
+@leaf
 def fold(y: Tensor, x: Tensor) -> Tensor:
     """Put ``b c t h w`` back into one axis of images, laid out like x, ``s c h w``."""
     last = x.is_contiguous(memory_format=torch.channels_last)
@@ -140,7 +141,7 @@ class TemporalAdaptive(Attention):
         z = x.mean((-2, -1))  # b c t, or (b t) c
         if self.folded:
             z = z.unflatten(0, (-1, self.frames)).mT
-        z = grid.several(z, type(self).__name__, self.training)
+        z = grid.check_norm_batch(z, type(self).__name__, self.training)
         scores = self.kernel(z.flatten(0, 1)).unflatten(0, (-1, z.shape[1]))  # b c k
         return self.gate(z).sigmoid(), precision.softmax(scores, 2)
 

@@ -12,10 +12,11 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
+from ..core.tracing import leaf
 from ._transformer_stack import KeysValues, TransformerStack
 
 
-@torch.fx.wrap  # a traced model keeps it whole: a symbol is never None
+@leaf
 def first(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """The first of two that is there."""
     return other if one is None else one

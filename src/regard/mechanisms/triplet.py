@@ -95,12 +95,12 @@ class Triplet(Attention):
             self.axes = replace(self.axes, map="cw: b c 1 w, hc: b c h 1")
 
     def attention(self, x: Tensor) -> tuple[Tensor, ...]:
-        a_cw = self.cw(torch.stack([grid.peak(x, 2), x.mean(2)], 1)).transpose(1, 2)  # b c 1 w
-        z = torch.stack([grid.peak(x, 3), x.mean(3)], 1).mT  # b 2 h c
+        a_cw = self.cw(torch.stack([grid.amax(x, 2), x.mean(2)], 1)).transpose(1, 2)  # b c 1 w
+        z = torch.stack([grid.amax(x, 3), x.mean(3)], 1).mT  # b 2 h c
         a_hc = self.hc(z).permute(0, 3, 2, 1)  # b c h 1
         if not self.spatial:
             return a_cw, a_hc
-        return a_cw, a_hc, self.hw(torch.stack([grid.peak(x, 1), x.mean(1)], 1))  # b 1 h w
+        return a_cw, a_hc, self.hw(torch.stack([grid.amax(x, 1), x.mean(1)], 1))  # b 1 h w
 
     def combine(self, a: tuple[Tensor, ...], x: Tensor) -> Tensor:
         k = len(a)  # the small maps are divided, not their sum, which has the size of x

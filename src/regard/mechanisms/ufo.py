@@ -10,11 +10,12 @@ from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive
+from ..core.tracing import leaf
 
 TINY = 1e-12
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their types
+@leaf
 def openness(mask: Tensor | None, k: Tensor) -> Tensor | None:
     """How far each key is open to each query; a bias counts by its exponential, as in a softmax."""
     if mask is None:
@@ -116,7 +117,7 @@ class UFO(SequenceAttention):
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         projected = self.query(query), self.key(key), self.value(value)
-        q, k, v = (pairwise.divide(x, self.heads) for x in projected)  # b heads n d
+        q, k, v = (pairwise.split_heads(x, self.heads) for x in projected)  # b heads n d
         # Both scales at once: a factor for each query is cheaper than one for each number.
         return q * (self.gamma**2 / lengths(q).unsqueeze(-1)), k, v
 
@@ -130,14 +131,14 @@ class UFO(SequenceAttention):
         return (q / lengths(sums)) @ k.mT * w
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return self.out(pairwise.join(a @ x[2]))
+        return self.out(pairwise.merge_heads(a @ x[2]))
 
     def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
         if mask is not None:
             return None
         q, k, v = x
         sums = k.mT @ v  # b heads d e
-        return self.out(pairwise.join(q @ (sums / lengths(sums).unsqueeze(-1))))
+        return self.out(pairwise.merge_heads(q @ (sums / lengths(sums).unsqueeze(-1))))
 
 
 def lengths(x: Tensor) -> Tensor:

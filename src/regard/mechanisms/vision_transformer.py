@@ -13,6 +13,7 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
+from ..core.tracing import leaf
 from .multi_head import MultiHead
 
 
@@ -319,7 +320,7 @@ class _Block(nn.Module):
         return x + (y if self.mlp_scale is None else y * self.mlp_scale)
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes and types
+@leaf
 def resample(position: Tensor, grid: tuple[int, int], x: Tensor) -> Tensor:
     """The positions of a grid, interpolated to that of ``x``, ``b i j d``.
 
@@ -349,7 +350,7 @@ def _cubic(new: int, old: int, like: Tensor) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-@torch.fx.wrap
+@leaf
 def waves(x: Tensor) -> Tensor:
     """Sine and cosine of the column and of the row, at a quarter of the width's frequencies."""
     _, h, w, d = x.shape

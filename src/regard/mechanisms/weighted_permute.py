@@ -13,9 +13,10 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability, reduced
+from ..core.tracing import leaf
 
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks a symbol for its layout
+@leaf
 def place(y: Tensor, x: Tensor) -> Tensor:
     """Put the two axes of channels of ``b n s h w`` together again, laid out like an image x."""
     if x.is_contiguous(memory_format=torch.channels_last):

@@ -81,7 +81,7 @@ class Segmenter(nn.Module):
 
     def enlarge(self, y: Tensor, x: Tensor) -> Tensor:
         """Scores in the size of the image."""
-        return grid.enlarge(y, x, align_corners=self.align_corners)
+        return grid.upsample_like(y, x, align_corners=self.align_corners)
 
 
 def segmenter(

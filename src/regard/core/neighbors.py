@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from .tracing import leaf
 
-@torch.fx.wrap  # a traced model keeps it whole: it asks symbols for their sizes
+
+@leaf
 def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
     """Sum the window around each position, with zeros outside the image, by weights of its own.
 
@@ -26,7 +28,7 @@ def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
     return weighted_sum(a, x, side, stride).flatten(1, 2)
 
 
-@torch.fx.wrap  # likewise
+@leaf
 def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
     """The same, ``b g d y x``, of an image ``b g d h w`` that has its border already."""
     # A compiler finds its own way back through the sum.
@@ -74,8 +76,8 @@ class _WeightedSum(torch.autograd.Function):
         return torch.cat(of_a, 2), of_x, None, None
 
 
-@torch.fx.wrap  # likewise
-def shrink(x: Tensor, stride: int) -> Tensor:
+@leaf
+def avg_pool(x: Tensor, stride: int) -> Tensor:
     """Average windows that do not overlap; the last ones have what is left of the image."""
     if stride == 1:
         return x
