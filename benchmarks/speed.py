@@ -190,7 +190,7 @@ def pairs(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
             {"channel": c},
         ),
         "cond_conv": (
-            lambda: regard.CondConv(c, experts=4, bias=True),
+            lambda: regard.CondConv(c, num_experts=4, bias=True),
             "conv.CondConv",
             {"in_planes": c, "out_planes": c, **conv},
         ),
@@ -306,11 +306,11 @@ def sequences(c: int) -> dict[tuple[str, str], tuple[Maker, Maker]]:
             ),
         ),
         ("muse", "fightingcv"): (
-            lambda: regard.MUSE(c, kernels=(1, 3, 5), filters="static"),
+            lambda: regard.MUSE(c, kernel_sizes=(1, 3, 5), filters="static"),
             lambda: Self(fightingcv("MUSEAttention", **heads)),
         ),
         ("mobilevitv2", "fightingcv"): (
-            lambda: regard.MobileViTv2(c, relu=False),
+            lambda: regard.MobileViTv2(c, activation=False),
             partial(fightingcv, "MobileViTv2Attention", d_model=c),
         ),
         ("ufo", "fightingcv"): (

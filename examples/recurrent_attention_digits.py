@@ -58,7 +58,14 @@ def throw(images: Tensor, others: Tensor, random: torch.Generator) -> Tensor:
 def network(*, held: bool) -> RecurrentAttention:
     """The network; a hook on its tap holds the gaze at the centre, whatever the policy says."""
     model = RecurrentAttention(
-        1, classes=10, glimpses=4, size=8, patches=3, what=64, where=64, std=0.15
+        1,
+        num_classes=10,
+        num_glimpses=4,
+        patch_size=8,
+        num_patches=3,
+        glimpse_dim=64,
+        location_dim=64,
+        location_std=0.15,
     )
     if held:
         model.tap.register_forward_hook(lambda tap, args, places: torch.zeros_like(places))

@@ -30,10 +30,10 @@ HELD_OUT = 360  # digits that are never trained on
 DIGITS, PIECES = 4, 5  # at most so many on a canvas
 WIDTH, CHANNELS, STRIDE = 64, 128, 4  # of the encoder inside, and of the features that it gives
 OPTIONS = {
-    "emanet": {"bases": 16},
-    "encnet": {"codewords": 16},
+    "emanet": {"num_bases": 16},
+    "encnet": {"num_codewords": 16},
     "ocnet_asp": {"dilations": (2, 4, 6), "scale": 1},
-    "psanet": {"mask_size": 31, "shrink": 1},
+    "psanet": {"mask_size": 31, "stride": 1},
     "spnet": {"bins": (8, 4)},
 }
 

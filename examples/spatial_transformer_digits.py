@@ -57,7 +57,9 @@ def network(*, transformer: bool) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(32 * 6 * 6, 10),
     )
-    front = regard.create("spatial_transformer", 1, size=SIDE) if transformer else nn.Identity()
+    front = (
+        regard.create("spatial_transformer", 1, input_size=SIDE) if transformer else nn.Identity()
+    )
     return nn.Sequential(front, reader)
 
 

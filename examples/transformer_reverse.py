@@ -36,7 +36,12 @@ class Reverser(nn.Module):
         self.embed = nn.Embedding(DIGITS + 2, width)
         self.place = nn.Embedding(LONGEST + 1, width)
         self.transformer = regard.Transformer(
-            width, heads=4, encoder_layers=1, decoder_layers=1, norm="before", dropout=0.0
+            width,
+            num_heads=4,
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            norm_first=True,
+            dropout=0.0,
         )
         self.score = nn.Linear(width, DIGITS + 2)
 
@@ -47,15 +52,15 @@ class Reverser(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score the token after each of the target's."""
         x, y = self.placed(source), self.placed(target)
-        return self.score(self.transformer(x, y, source_valid=source != END))
+        return self.score(self.transformer(x, y, source_key_mask=source != END))
 
     @torch.no_grad()
     def write(self, source: Tensor) -> Tensor:
         """The likeliest token, one after the other; each key and value is computed once."""
         encoder, decoder = self.transformer.encoder, self.transformer.decoder
         valid = source != END
-        memory = encoder(self.placed(source), source_valid=valid)
-        cache = decoder.remember(memory, memory_valid=valid)
+        memory = encoder(self.placed(source), source_key_mask=valid)
+        cache = decoder.remember(memory, memory_key_mask=valid)
         written = source.new_full((len(source), 1), START)
         for i in range(LONGEST + 1):
             y, cache = decoder.step(self.placed(written[:, -1:], i), cache)

@@ -36,7 +36,7 @@ KEYS_AND_VALUES = ("key", "keys", "value", "values", "x_prev")
 # What the words of a case say of its reference, as the records call it.
 SAID: dict[str, dict[str, Any]] = {
     "with the paper's sum": {"fusion": "sum"},
-    "sigmoid() on the channel branch": {"sigmoid": True},
+    "sigmoid() on the channel branch": {"channel_activation": "sigmoid"},
     "with bilinear upsampling": {"up": "bilinear"},
 }
 FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
@@ -48,9 +48,9 @@ MASKS = {
     "src_mask": "source_mask",
     "tgt_mask": "target_mask",
     "memory_mask": "memory_mask",
-    "src_key_padding_mask": "source_valid",
-    "tgt_key_padding_mask": "target_valid",
-    "memory_key_padding_mask": "memory_valid",
+    "src_key_padding_mask": "source_key_mask",
+    "tgt_key_padding_mask": "target_key_mask",
+    "memory_key_padding_mask": "memory_key_mask",
 }
 
 
@@ -251,8 +251,11 @@ def masks_of_a_model(module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[st
     """The masks of a reference as ours; padding of the source hides no memory there."""
     batch = len(next(iter(inputs.values())))
     masks = {ours: _opened(inputs[name], batch) for name, ours in MASKS.items() if name in inputs}
-    if "source_valid" in masks and "memory_valid" in inspect.signature(module.forward).parameters:
-        masks.setdefault("memory_valid", torch.ones_like(masks["source_valid"]))
+    if (
+        "source_key_mask" in masks
+        and "memory_key_mask" in inspect.signature(module.forward).parameters
+    ):
+        masks.setdefault("memory_key_mask", torch.ones_like(masks["source_key_mask"]))
     return masks
 
 

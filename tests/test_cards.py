@@ -97,7 +97,7 @@ def test_cost_is_stated_in_terms_of_sizes(entry: Entry) -> None:
 def test_first_argument_is_a_width(entry: Entry) -> None:
     """So that ``create(name, 256)``, ``insert`` and other libraries' doors serve them all."""
     first, *_, device, dtype = entry.options
-    assert first.name in ("channels", "width", "in_channels")
+    assert first.name in ("channels", "embed_dim", "in_channels")
     assert (device.name, dtype.name) == ("device", "dtype")
     if first.default is None:
         assert first.type in ("int", "int | None")

@@ -645,7 +645,7 @@ def test_other_sources_are_converted_too() -> None:
     for name, block in theirs.named_modules():
         if name.endswith(".se"):
             channels, hidden = block.fc1.in_channels, block.fc1.out_channels
-            se = regard.SqueezeExcitation(channels, hidden=hidden, bias=True)
+            se = regard.SqueezeExcitation(channels, hidden_dim=hidden, bias=True)
             start = len(name) + 1
             se.load_state_dict({n[start:]: t for n, t in new.items() if n.startswith(f"{name}.")})
             x = torch.randn(2, channels, 5, 4)

@@ -16,7 +16,7 @@ from closeness import assert_same
 def torchs(heads: Any) -> nn.Module:
     """Torch's own multi-head attention with the weights of one of ours."""
     width = heads.out.in_features
-    module = nn.MultiheadAttention(width, heads.heads, batch_first=True, dtype=torch.float64)
+    module = nn.MultiheadAttention(width, heads.num_heads, batch_first=True, dtype=torch.float64)
     names = {"in_proj_": heads.qkv, "out_proj.": heads.out}
     state = {f"{n}{kind}": getattr(names[n], kind) for n in names for kind in ("weight", "bias")}
     module.load_state_dict(state)
@@ -24,7 +24,7 @@ def torchs(heads: Any) -> nn.Module:
 
 
 def test_a_video_is_read_along_time_and_then_along_space() -> None:
-    block = randomise(regard.create("divided_space_time", 12, heads=3).double())
+    block = randomise(regard.create("divided_space_time", 12, num_heads=3).double())
     x = torch.randn(2, 12, 3, 5, 4, dtype=torch.float64)
 
     def read(heads: Any, z: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def test_a_video_is_read_along_time_and_then_along_space() -> None:
     z = x.clone()
     for i in range(5):
         for j in range(4):
-            y = block.time_layer(read(block.time, x[:, :, :, i, j].mT))
+            y = block.temporal_fc(read(block.time, x[:, :, :, i, j].mT))
             z[:, :, :, i, j] += y.mT
     want = z.clone()
     for t in range(3):
@@ -46,7 +46,7 @@ def test_a_video_is_read_along_time_and_then_along_space() -> None:
 
 
 def test_tokens_that_are_no_whole_number_of_frames_are_refused() -> None:
-    block = regard.create("timesformer", 8, heads=2, frames=3)
+    block = regard.create("timesformer", 8, num_heads=2, num_frames=3)
     with pytest.raises(ValueError, match=r"expected 1 \+ a multiple of 3 on axis n .* got 12"):
         block(torch.randn(2, 12, 8))
 

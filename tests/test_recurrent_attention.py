@@ -12,7 +12,8 @@ from regard import RecurrentAttention, Retina
 
 
 def network(**options: object) -> RecurrentAttention:
-    sizes = {"glimpses": 4, "size": 3, "patches": 2, "what": 6, "where": 5, "std": 0.2}
+    sizes = {"num_glimpses": 4, "patch_size": 3, "num_patches": 2, "location_std": 0.2}
+    sizes |= {"glimpse_dim": 6, "location_dim": 5}
     return randomise(RecurrentAttention(1, 3, **{**sizes, **options})).double()
 
 
@@ -25,7 +26,7 @@ def test_a_glimpse_at_a_corner_of_a_wide_image_sees_that_corner() -> None:
 
 
 def test_what_lies_outside_is_zero() -> None:
-    seen = Retina(3, patches=2)(torch.ones(1, 1, 7, 9), torch.tensor([[1.0, 1.0]]))
+    seen = Retina(3, num_patches=2)(torch.ones(1, 1, 7, 9), torch.tensor([[1.0, 1.0]]))
     assert seen.unflatten(1, (2, 3, 3))[0, 0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
@@ -68,7 +69,7 @@ def test_each_term_of_the_loss_moves_parameters_of_its_own() -> None:
 
 
 def test_a_single_glimpse_is_a_classifier() -> None:
-    episode = network(glimpses=1).train().explore(torch.randn(4, 1, 9, 9, dtype=torch.float64))
+    episode = network(num_glimpses=1).train().explore(torch.randn(4, 1, 9, 9, dtype=torch.float64))
     loss = episode.loss(torch.tensor([0, 1, 2, 0]))
     assert loss == torch.nn.functional.cross_entropy(episode.scores, torch.tensor([0, 1, 2, 0]))
 
@@ -90,7 +91,9 @@ def test_half_precision_sees_the_same_at_the_same_places() -> None:
     assert_same(got, want, dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.5}, {"scale": 1.5}, {"std": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"patch_scale": 0.5}, {"patch_scale": 1.5}, {"location_std": 0.0}]
+)
 def test_what_gives_no_glimpses_is_refused(options: dict[str, float]) -> None:
     (name,) = options
     with pytest.raises(ValueError, match=name):

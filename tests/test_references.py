@@ -79,7 +79,7 @@ def test_context_block_of_mmcv() -> None:
     """The one of GCNet, whose first argument is called otherwise."""
     theirs = regard.load_reference  # both names lead to one module
     given: dict[str, Any] = {"ratio": 0.5, "pooling_type": "avg"}
-    own = regard.GlobalContext(8, hidden=4, pool="mean").double()
+    own = regard.GlobalContext(8, hidden_dim=4, pooling="mean").double()
     state = {n.replace("add.", "channel_add_conv."): t for n, t in own.state_dict().items()}
     x = random(2, 8, 5, 4)
     first = theirs("gc", "mmcv:ContextBlock", {"in_channels": 8, **given}, state)

@@ -133,7 +133,7 @@ def test_a_decoder_of_torch_is_causal_if_it_is_said() -> None:
 
 
 def decoder(**options: Any) -> TransformerDecoder:
-    how = {"layers": 2, "hidden": 20, **options}
+    how = {"num_layers": 2, "hidden_dim": 20, **options}
     return randomise(TransformerDecoder(12, 3, **how)).double().eval()
 
 
@@ -143,15 +143,15 @@ def in_steps(
     memory: Tensor,
     sizes: tuple[int, ...],
     *,
-    target_valid: Tensor | None = None,
-    memory_valid: Tensor | None = None,
+    target_key_mask: Tensor | None = None,
+    memory_key_mask: Tensor | None = None,
 ) -> Tensor:
-    cache = module.remember(memory, memory_valid=memory_valid)
+    cache = module.remember(memory, memory_key_mask=memory_key_mask)
     outputs, start = [], 0
     for size in sizes:
         here = slice(start, start + size)
-        valid = None if target_valid is None else target_valid[:, here]
-        y, cache = module.step(target[:, here], cache, target_valid=valid)
+        valid = None if target_key_mask is None else target_key_mask[:, here]
+        y, cache = module.step(target[:, here], cache, target_key_mask=valid)
         outputs.append(y)
         start += size
         assert cache.length == start
@@ -159,19 +159,19 @@ def in_steps(
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (3, 1, 1), (2, 3), (5,)])
-@pytest.mark.parametrize("norm", ["after", "before"])
+@pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("padding", ["none", "memory", "both"])
 def test_steps_give_what_all_positions_at_once_give(
-    sizes: tuple[int, ...], norm: str, padding: str
+    sizes: tuple[int, ...], norm_first: bool, padding: str
 ) -> None:
     """Also where a shorter target is padded in front, so that its first rows read nothing."""
-    module = decoder(norm=norm)
+    module = decoder(norm_first=norm_first)
     memory, target = sequences()
     masks: dict[str, Tensor] = {}
     if padding != "none":
-        masks["memory_valid"] = torch.arange(7) < torch.tensor([[7], [4]])
+        masks["memory_key_mask"] = torch.arange(7) < torch.tensor([[7], [4]])
     if padding == "both":
-        masks["target_valid"] = torch.arange(5) >= torch.tensor([[2], [0]])
+        masks["target_key_mask"] = torch.arange(5) >= torch.tensor([[2], [0]])
     want = module(target, memory, **masks)
     assert_same(in_steps(module, target, memory, sizes, **masks), want)
     with watched(module):
@@ -184,9 +184,9 @@ def test_padding_may_begin_after_the_first_step() -> None:
     valid = torch.ones(2, 5, dtype=torch.bool)
     valid[0, 3] = False
     _, cache = module.step(target[:, :2], module.remember(memory))
-    _, cache = module.step(target[:, 2:4], cache, target_valid=valid[:, 2:4])
+    _, cache = module.step(target[:, 2:4], cache, target_key_mask=valid[:, 2:4])
     last, _ = module.step(target[:, 4:], cache)
-    assert_same(last, module(target, memory, target_valid=valid)[:, 4:])
+    assert_same(last, module(target, memory, target_key_mask=valid)[:, 4:])
 
 
 def test_a_cache_can_be_used_again() -> None:
@@ -219,16 +219,20 @@ def test_keys_and_values_are_computed_once() -> None:
 
 @torch.no_grad()
 def test_greedy_decoding_gives_the_same_tokens_with_and_without_the_cache() -> None:
-    model = Transformer(12, 3, encoder_layers=1, decoder_layers=2, norm="before").double().eval()
+    model = (
+        Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=2, norm_first=True)
+        .double()
+        .eval()
+    )
     source, _ = sequences(b=4)
     table, places, score = (torch.randn(9, 12).double() for _ in range(3))
     valid = torch.arange(7) < torch.tensor([[7], [4], [1], [6]])
-    memory = model.encoder(source, source_valid=valid)
-    cache = model.decoder.remember(memory, memory_valid=valid)
+    memory = model.encoder(source, source_key_mask=valid)
+    cache = model.decoder.remember(memory, memory_key_mask=valid)
     plain = cached = torch.zeros(4, 1, dtype=torch.long)
     for i in range(8):
         target = table[plain] + 2 * places[: i + 1]
-        scores = model(source, target, source_valid=valid)[:, -1] @ score.mT
+        scores = model(source, target, source_key_mask=valid)[:, -1] @ score.mT
         plain = torch.cat([plain, scores.argmax(1, keepdim=True)], 1)
         y, cache = model.decoder.step(table[cached[:, -1:]] + 2 * places[i], cache)
         cached = torch.cat([cached, (y[:, -1] @ score.mT).argmax(1, keepdim=True)], 1)
@@ -261,13 +265,17 @@ def test_no_position_reads_what_is_behind_it(watch: bool) -> None:
 
 @pytest.mark.parametrize("watch", [False, True], ids=["plain", "watched"])
 def test_padding_is_read_by_nobody(watch: bool) -> None:
-    model = randomise(Transformer(12, 3, encoder_layers=2, decoder_layers=2).double().eval())
+    model = randomise(
+        Transformer(12, 3, num_encoder_layers=2, num_decoder_layers=2).double().eval()
+    )
     source, target = sequences()
     valid = torch.arange(7) < torch.tensor([[7], [4]])
     other = torch.where(valid[..., None], source, 1e3)
 
     def run() -> tuple[Tensor, Tensor]:
-        return model(source, target, source_valid=valid), model(other, target, source_valid=valid)
+        return model(source, target, source_key_mask=valid), model(
+            other, target, source_key_mask=valid
+        )
 
     if watch:
         with watched(model) as seen:
@@ -275,26 +283,28 @@ def test_padding_is_read_by_nobody(watch: bool) -> None:
         assert not seen["decoder.layers.0.cross_attention.tap"][1, :, :, 4:].any()
     else:
         assert_same(*run())
-    all_read = model(source, target, source_valid=valid, memory_valid=torch.ones_like(valid))
-    assert not torch.allclose(all_read[1], run()[0][1]), "memory_valid says who reads the padding"
+    all_read = model(source, target, source_key_mask=valid, memory_key_mask=torch.ones_like(valid))
+    assert not torch.allclose(all_read[1], run()[0][1]), (
+        "memory_key_mask says who reads the padding"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("watch", [False, True], ids=["plain", "watched"])
 def test_a_sequence_of_padding_alone_gives_numbers(dtype: torch.dtype, watch: bool) -> None:
     """And gradients; its attentions give zeros, whatever the masks are made of."""
-    model = Transformer(12, 3, encoder_layers=2, decoder_layers=2).to(dtype)
+    model = Transformer(12, 3, num_encoder_layers=2, num_decoder_layers=2).to(dtype)
     source, target = (50 * x.to(dtype) for x in sequences())
     valid = torch.tensor([[True] * 7, [False] * 7])
     bias = torch.zeros(5, 5, dtype=dtype)
-    for masks in ({}, {"target_mask": bias}, {"target_valid": valid[:, :5]}):
+    for masks in ({}, {"target_mask": bias}, {"target_key_mask": valid[:, :5]}):
         x = source.clone().requires_grad_()
         if watch:
             with watched(model) as seen:
-                y = model(x, target, source_valid=valid, **masks)
+                y = model(x, target, source_key_mask=valid, **masks)
             assert not seen["decoder.layers.0.cross_attention.tap"][1].any()
         else:
-            y = model(x, target, source_valid=valid, **masks)
+            y = model(x, target, source_key_mask=valid, **masks)
         y.float().square().sum().backward()
         assert y.isfinite().all()
         assert x.grad is not None and x.grad.isfinite().all()
@@ -304,15 +314,15 @@ def test_a_sequence_of_padding_alone_gives_numbers(dtype: torch.dtype, watch: bo
     ("masks", "error", "said"),
     [
         (
-            {"source_valid": torch.ones(2, 6, dtype=torch.bool)},
+            {"source_key_mask": torch.ones(2, 6, dtype=torch.bool)},
             ValueError,
-            "source_valid: expected",
+            "source_key_mask: expected",
         ),
-        ({"source_valid": torch.ones(2, 7)}, TypeError, "source_valid: expected bool"),
+        ({"source_key_mask": torch.ones(2, 7)}, TypeError, "source_key_mask: expected bool"),
         (
-            {"memory_valid": torch.ones(2, 5, dtype=torch.bool)},
+            {"memory_key_mask": torch.ones(2, 5, dtype=torch.bool)},
             ValueError,
-            "memory_valid: expected",
+            "memory_key_mask: expected",
         ),
         ({"target_mask": torch.ones(5, 7, dtype=torch.bool)}, ValueError, "mask: expected axis m"),
         ({"target_mask": torch.ones(5, 5, dtype=torch.long)}, TypeError, "mask: expected bool"),
@@ -321,18 +331,20 @@ def test_a_sequence_of_padding_alone_gives_numbers(dtype: torch.dtype, watch: bo
 def test_masks_that_cannot_be_meant_are_refused(
     masks: dict[str, Tensor], error: type[Exception], said: str
 ) -> None:
-    model = Transformer(12, 3, encoder_layers=1, decoder_layers=1).double()
+    model = Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=1).double()
     with pytest.raises(error, match=said):
         model(*sequences(), **masks)
 
 
 def test_compiles_whole_with_masks() -> None:
-    model = randomise(Transformer(12, 3, encoder_layers=1, decoder_layers=1).double().eval())
+    model = randomise(
+        Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=1).double().eval()
+    )
     source, target = sequences()
     masks = {
-        "source_valid": torch.arange(7) < torch.tensor([[7], [4]]),
+        "source_key_mask": torch.arange(7) < torch.tensor([[7], [4]]),
         "target_mask": torch.randn(5, 5).double(),
-        "target_valid": torch.arange(5) < torch.tensor([[3], [5]]),
+        "target_key_mask": torch.arange(5) < torch.tensor([[3], [5]]),
     }
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -340,17 +352,19 @@ def test_compiles_whole_with_masks() -> None:
 
 
 def test_a_traced_model_takes_masks() -> None:
-    model = randomise(Transformer(12, 3, encoder_layers=1, decoder_layers=1).double().eval())
+    model = randomise(
+        Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=1).double().eval()
+    )
     source, target = sequences()
     valid = torch.arange(7) < torch.tensor([[7], [4]])
     traced = torch.fx.symbolic_trace(model)
     assert_same(
-        traced(source, target, source_valid=valid), model(source, target, source_valid=valid)
+        traced(source, target, source_key_mask=valid), model(source, target, source_key_mask=valid)
     )
 
 
 def test_explain_shows_every_attention() -> None:
-    model = Transformer(12, 3, encoder_layers=2, decoder_layers=1).double()
+    model = Transformer(12, 3, num_encoder_layers=2, num_decoder_layers=1).double()
     maps = regard.explain(model, *sequences())
     shapes = {path: tuple(one.tensor.shape) for path, one in maps.items()}
     assert shapes == {
@@ -363,6 +377,6 @@ def test_explain_shows_every_attention() -> None:
 
 def test_dropout_reaches_every_place() -> None:
     """Maps, hidden units, and what each sublayer adds; one rate for all."""
-    encoder = TransformerEncoder(12, 3, layers=1, dropout=0.4)
+    encoder = TransformerEncoder(12, 3, num_layers=1, dropout=0.4)
     drops = [m for m in encoder.modules() if isinstance(m, nn.Dropout)]
     assert [m.p for m in drops] == [0.4] * 3

@@ -102,7 +102,7 @@ def test_a_single_head_without_a_last_projection_is_read() -> None:
     kwargs |= dict(dim_head=8, pool="mean")
     ours = randomise(
         regard.create(
-            "vit", 8, 2, 1, image_size=8, patch_size=4, classes=3, mlp_width=9, pool="all"
+            "vit", 8, 2, 1, image_size=8, patch_size=4, num_classes=3, mlp_dim=9, global_pool="all"
         )
     )
     state = {"cls_token": ours.class_token, "pos_embedding": ours.position}
@@ -134,7 +134,7 @@ def test_a_single_head_without_a_last_projection_is_read() -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_every_block_has_a_map(depth: int) -> None:
-    model = regard.create("vit", 16, depth, heads=2, image_size=8, patch_size=2, classes=3)
+    model = regard.create("vit", 16, depth, num_heads=2, image_size=8, patch_size=2, num_classes=3)
     seen: list[torch.Tensor] = []
     for block in model.blocks:
         block.attention.tap.register_forward_hook(lambda tap, args, a: seen.append(a))

@@ -4,8 +4,10 @@ from . import Claims, Variant
 
 CLAIMS = {
     "ACmix": Claims(
-        dict(in_channels=16, window=3),
-        variants=(Variant(dict(out_channels=12, heads=2, kernel_size=5, stride=2, window=5)),),
+        dict(in_channels=16, window_size=3),
+        variants=(
+            Variant(dict(out_channels=12, num_heads=2, kernel_size=5, stride=2, window_size=5)),
+        ),
         zero_grad={
             "position.bias": "a constant added to all scores of a query cancels in the softmax"
         },

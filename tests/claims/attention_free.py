@@ -4,12 +4,12 @@ from . import Claims, Variant
 
 CLAIMS = {
     "AttentionFree": Claims(
-        dict(width=16),
+        dict(embed_dim=16),
         variants=(
-            Variant(dict(length=11), equivariant=()),
-            Variant(dict(hidden=24)),
-            Variant(dict(length=11, window=3, hidden=16), equivariant=()),
-            Variant(dict(length=11, rank=4), equivariant=()),
+            Variant(dict(max_length=11), equivariant=()),
+            Variant(dict(hidden_dim=24)),
+            Variant(dict(max_length=11, window_size=3, hidden_dim=16), equivariant=()),
+            Variant(dict(max_length=11, rank=4), equivariant=()),
         ),
         zero_grad={"key.bias": "a constant added to all keys of a channel cancels in the softmax"},
     )

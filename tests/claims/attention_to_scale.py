@@ -4,7 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "AttentionToScale": Claims(
-        dict(channels=6, hidden=8),
-        variants=(Variant(dict(scales=3, hidden=512)), Variant(dict(align_corners=False))),
+        dict(channels=6, hidden_dim=8),
+        variants=(Variant(dict(num_scales=3, hidden_dim=512)), Variant(dict(align_corners=False))),
     )
 }

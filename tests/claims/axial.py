@@ -4,9 +4,9 @@ from . import Claims, Variant
 
 CLAIMS = {
     "Axial": Claims(
-        dict(channels=16, heads=4),
+        dict(channels=16, num_heads=4),
         variants=(
-            Variant(dict(heads=3, head_channels=5, compose="chain")),
+            Variant(dict(num_heads=3, head_dim=5, compose="chain")),
             Variant(dict(dims=1), equivariant=("pixels",)),
             Variant(dict(dims=3, compose="chain"), equivariant=("frames",)),
         ),
@@ -17,10 +17,10 @@ CLAIMS = {
         },
     ),
     "PositionSensitiveAxial": Claims(
-        dict(channels=12, heads=2, size=11),
+        dict(channels=12, num_heads=2, axis_size=11),
         variants=(
-            Variant(dict(axis="w", size=7, out_channels=16)),
-            Variant(dict(heads=3, stride=2)),
+            Variant(dict(axis="w", axis_size=7, out_channels=16)),
+            Variant(dict(num_heads=3, stride=2)),
         ),
         zero_grad={"norm_scores.bias": "a constant added to all scores of a query cancels"},
         skips={
@@ -30,9 +30,9 @@ CLAIMS = {
         },
     ),
     "AxialTransformer": Claims(
-        dict(channels=8, depth=1, heads=2),
+        dict(channels=8, depth=1, num_heads=2),
         variants=(
-            Variant(dict(depth=2, heads=3, head_channels=4, size=(11, 7))),
+            Variant(dict(depth=2, num_heads=3, head_dim=4, input_size=(11, 7))),
             Variant(dict(reversible=False)),
         ),
         skips={

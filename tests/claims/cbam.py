@@ -7,7 +7,7 @@ CLAIMS = {
         dict(channels=16, reduction=4),
         variants=(
             Variant(dict(norm=False, planes="mean-max", bias=False), train_differs=False),
-            Variant(dict(kernel_size=3, hidden=3)),
+            Variant(dict(kernel_size=3, hidden_dim=3)),
             Variant(dict(residual=True, spatial_bias=True, norm=False), train_differs=False),
             Variant(dict(pools=("mean", "max", "l2", "logsumexp"))),
             Variant(dict(gates="spatial"), map_invariant=("channels",), equivariant=("channels",)),

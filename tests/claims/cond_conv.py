@@ -4,7 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "CondConv": Claims(
-        dict(in_channels=8, experts=3),
+        dict(in_channels=8, num_experts=3),
         variants=(
             Variant(
                 dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=True)
@@ -14,7 +14,7 @@ CLAIMS = {
         ),
     ),
     "CondConvBlock": Claims(
-        dict(in_channels=6, experts=3, expansion=2),
+        dict(in_channels=6, num_experts=3, expansion=2),
         variants=(Variant(dict(out_channels=8, kernel_size=5, stride=2)),),
     ),
 }

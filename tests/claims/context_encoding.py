@@ -4,10 +4,10 @@ from . import Claims, Variant
 
 CLAIMS = {
     "ContextEncoding": Claims(
-        dict(channels=16, codewords=6),
-        variants=(Variant(dict(classes=5)), Variant(dict(pool="sum", residual=False))),
+        dict(channels=16, num_codewords=6),
+        variants=(Variant(dict(num_classes=5)), Variant(dict(pooling="sum", residual=False))),
     ),
     "CodewordEncoding": Claims(
-        dict(channels=12, codewords=5), variants=(Variant(dict(codewords=32)),)
+        dict(channels=12, num_codewords=5), variants=(Variant(dict(num_codewords=32)),)
     ),
 }

@@ -4,6 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "ContextualTransformer": Claims(
-        dict(channels=16), variants=(Variant(dict(kernel_size=5, hidden=6, groups=2, share=4)),)
+        dict(channels=16),
+        variants=(Variant(dict(kernel_size=5, hidden_dim=6, groups=2, group_width=4)),),
     )
 }

@@ -4,10 +4,10 @@ from . import Claims, Variant
 
 CLAIMS = {
     "DividedSpaceTime": Claims(
-        dict(channels=8, heads=2, hidden=12),
+        dict(channels=8, num_heads=2, hidden_dim=12),
         variants=(
-            Variant(dict(frames=2, qkv_bias=False), equivariant=()),
-            Variant(dict(time_layer=False, eps=0.001)),
+            Variant(dict(num_frames=2, qkv_bias=False), equivariant=()),
+            Variant(dict(temporal_fc=False, eps=0.001)),
         ),
     )
 }

@@ -6,10 +6,10 @@ CLAIMS = {
     "DoubleAttention": Claims(
         dict(channels=16),
         variants=(
-            Variant(dict(hidden=6, descriptors=5, residual=False)),
+            Variant(dict(hidden_dim=6, num_descriptors=5, residual=False)),
             Variant(dict(reduction=2, expand=False, residual=False)),
             Variant(
-                dict(frames=2),
+                dict(num_frames=2),
                 skips=dict(images_are_independent="an image is a frame that sees its video"),
             ),
         ),

@@ -9,9 +9,9 @@ CLAIMS = {
             Variant(
                 dict(out_channels=12, kernel_size=5, stride=3, padding="same", groups=2, bias=False)
             ),
-            Variant(dict(kernels=3, kernel_size=1, padding="valid", temperature=4.0)),
+            Variant(dict(num_kernels=3, kernel_size=1, padding="valid", temperature=4.0)),
             Variant(dict(dims=1, reduction=2, dilation=2)),
-            Variant(dict(dims=3, hidden=5, score_bias=False)),
+            Variant(dict(dims=3, hidden_dim=5, score_bias=False)),
         ),
     )
 }

@@ -6,11 +6,11 @@ CLAIMS = {
     "EfficientMultiHead": Claims(
         dict(channels=16),
         variants=(
-            Variant(dict(transform=False, heads=2), zero_grad=("key.bias",)),
+            Variant(dict(transform=False, num_heads=2), zero_grad=("key.bias",)),
             Variant(dict(transform=False, upsample=True, bias=False), zero_grad=("key.bias",)),
             Variant(dict(upsample=True, reduction=1), zero_grad=("key.bias", "mix.bias")),
-            Variant(dict(reduction=1, head_width=3, value_head_width=5), equivariant=("pixels",)),
-            Variant(dict(heads=1, reduction=4), zero_grad=("key.bias",)),
+            Variant(dict(reduction=1, head_dim=3, value_head_dim=5), equivariant=("pixels",)),
+            Variant(dict(num_heads=1, reduction=4), zero_grad=("key.bias",)),
             Variant(dict(dropout=0.5), train_differs=True),
         ),
         zero_grad={

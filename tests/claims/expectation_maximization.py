@@ -4,9 +4,9 @@ from . import Claims, Variant
 
 CLAIMS = {
     "ExpectationMaximization": Claims(
-        dict(channels=16, bases=6),
+        dict(channels=16, num_bases=6),
         variants=(
-            Variant(dict(steps=1, give_bases=True)),
+            Variant(dict(num_steps=1, return_bases=True)),
             Variant(dict(momentum=0.5)),
             Variant(dict(momentum=1.0)),
         ),

@@ -5,11 +5,11 @@ from . import Claims, Variant
 CANCELS = "a constant added to all scores of a slot cancels in the softmax over the tokens"
 CLAIMS = {
     "ExternalAttention": Claims(
-        dict(width=16, slots=12),
+        dict(embed_dim=16, num_slots=12),
         variants=(
             Variant(dict(form="block"), train_differs=True, zero_grad={"before.bias": CANCELS}),
             Variant(
-                dict(form="heads", heads=2),
+                dict(form="heads", num_heads=8),
                 zero_grad={"before.bias": CANCELS, "keys.bias": CANCELS},
             ),
             Variant(dict(eps=0.1)),

@@ -4,11 +4,11 @@ from . import Claims, Variant
 
 CLAIMS = {
     "FCA": Claims(
-        dict(channels=16, reduction=4, frequencies=8),
+        dict(channels=16, reduction=4, num_frequencies=8),
         variants=(
-            Variant(dict(selection="low", frequencies=4)),
-            Variant(dict(selection="bot", size=(14, 9))),
-            Variant(dict(frequencies=16)),
+            Variant(dict(selection="low", num_frequencies=4)),
+            Variant(dict(selection="bot", grid_size=(14, 9))),
+            Variant(dict(num_frequencies=16)),
         ),
     )
 }

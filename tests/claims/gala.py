@@ -6,8 +6,11 @@ CLAIMS = {
     "GALA": Claims(
         dict(channels=16, reduction=2),
         variants=(
-            Variant(dict(kernels=(), squash="tanh", rectify=False), equivariant=("pixels",)),
-            Variant(dict(kernels=(3, 5), interaction="additive")),
+            Variant(
+                dict(kernel_sizes=(), gate_activation="tanh", activation=None),
+                equivariant=("pixels",),
+            ),
+            Variant(dict(kernel_sizes=(3, 5), interaction="additive")),
             Variant(dict(interaction="multiplicative")),
         ),
     )

@@ -6,8 +6,8 @@ CLAIMS = {
     "GatedChannelTransform": Claims(
         dict(channels=16),
         variants=(
-            Variant(dict(norm="l1")),
-            Variant(dict(norm="l1", after_relu=True)),
+            Variant(dict(p=1)),
+            Variant(dict(p=1, after_relu=True)),
             Variant(dict(eps=0.05)),
         ),
     )

@@ -11,7 +11,7 @@ CLAIMS = {
                 dict(extent=4, form="conv"), equivariant=(), map_invariant=(), train_differs=True
             ),
             Variant(
-                dict(form="conv", size=(11, 7)),
+                dict(form="conv", input_size=(11, 7)),
                 equivariant=(),
                 map_invariant=(),
                 train_differs=True,
@@ -24,7 +24,7 @@ CLAIMS = {
                 train_differs=True,
             ),
             Variant(
-                dict(form="mlp", size=(11, 7), reduction=4),
+                dict(form="mlp", input_size=(11, 7), reduction=4),
                 equivariant=(),
                 map_invariant=(),
                 independent=(),

@@ -7,12 +7,12 @@ CLAIMS = {
         dict(channels=16, reduction=4),
         variants=(
             Variant(
-                dict(pool="mean", fusion="mul"),
+                dict(pooling="mean", fusion="mul"),
                 map_invariant=("pixels", "channels"),
                 identity_at_init=False,
                 zero_grad=(),
             ),
-            Variant(dict(hidden=7, fusion="both", eps=0.01), identity_at_init=False),
+            Variant(dict(hidden_dim=7, fusion="both", eps=0.01), identity_at_init=False),
         ),
         zero_grad={"score.bias": "a constant added to all scores cancels in the softmax"},
     )

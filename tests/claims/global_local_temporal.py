@@ -6,7 +6,10 @@ CLAIMS = {
     "GlobalLocalTemporal": Claims(
         dict(channels=8),
         variants=(
-            Variant(dict(dilations=(1, 2, 4), keep=False, rectify=True, norm=False), zero_grad=()),
+            Variant(
+                dict(dilations=(1, 2, 4), include_frames=False, activation="relu", norm=False),
+                zero_grad=(),
+            ),
             Variant(dict(dilations=(2,), kernel_size=5, reduction=3)),
         ),
         zero_grad={"phi.bias": "a constant added to all scores of a frame cancels in the softmax"},

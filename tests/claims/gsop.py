@@ -4,11 +4,11 @@ from . import Claims, Variant
 
 CLAIMS = {
     "GSoP": Claims(
-        dict(channels=16, hidden=6),
+        dict(channels=16, hidden_dim=6),
         variants=(
             Variant(dict(stride=1), equivariant=("pixels",), map_invariant=("pixels",)),
             Variant(dict(form="position")),
-            Variant(dict(form="position", size=(3, 5), divisor="channels")),
+            Variant(dict(form="position", grid_size=(3, 5), divisor="channels")),
         ),
     )
 }

@@ -4,13 +4,13 @@ from . import Claims, Variant
 
 CLAIMS = {
     "Halo": Claims(
-        dict(channels=16, heads=2, block_size=4, halo_size=1),
+        dict(channels=16, num_heads=2, block_size=4, halo_size=1),
         variants=(
+            Variant(dict(block_size=2, halo_size=3, head_dim=5, bias=True, scale_positions=True)),
             Variant(
-                dict(block_size=2, halo_size=3, key_channels=5, bias=True, scale_positions=True)
+                dict(num_heads=3, head_dim=4, value_head_dim=6, mask_padding=True, out_proj=True)
             ),
-            Variant(dict(heads=3, key_channels=4, value_channels=6, mask=True, project=True)),
-            Variant(dict(stride=2, value_channels=12)),
+            Variant(dict(stride=2, value_head_dim=12)),
         ),
     )
 }

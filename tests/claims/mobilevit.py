@@ -4,15 +4,24 @@ from . import Claims, Variant
 
 CLAIMS = {
     "MobileViT": Claims(
-        dict(channels=8, heads=2, head_width=24),
+        dict(channels=8, num_heads=2, head_dim=24),
         variants=(
             Variant(
-                dict(norm=False, qkv_bias=False, head_width=3, layers=1),
+                dict(norm=False, qkv_bias=False, head_dim=3, num_layers=1),
                 train_differs=False,
                 zero_grad=(),
             ),
-            Variant(dict(width=6, hidden=10, heads=3, head_width=None, patch=(3, 2), fuse=False)),
-            Variant(dict(kernel_size=5, dilation=2, layers=1)),
+            Variant(
+                dict(
+                    embed_dim=6,
+                    hidden_dim=10,
+                    num_heads=3,
+                    head_dim=None,
+                    patch_size=(3, 2),
+                    fuse=False,
+                )
+            ),
+            Variant(dict(kernel_size=5, dilation=2, num_layers=1)),
             Variant(dict(dropout=0.5, attention_dropout=0.25, hidden_dropout=0.1)),
         ),
         zero_grad={

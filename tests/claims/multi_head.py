@@ -4,14 +4,14 @@ from . import Claims, Variant
 
 CLAIMS = {
     "MultiHead": Claims(
-        dict(width=16, heads=4),
+        dict(embed_dim=16, num_heads=4),
         variants=(
-            Variant(dict(key_width=12, value_width=20)),
-            Variant(dict(head_width=6, value_head_width=3)),
+            Variant(dict(kdim=12, vdim=20)),
+            Variant(dict(head_dim=6, value_head_dim=3)),
             Variant(dict(bias=False)),
             Variant(dict(out_bias=False)),
-            Variant(dict(bias_kv=True), zero_grad=()),
-            Variant(dict(zero_kv=True), zero_grad=()),
+            Variant(dict(add_bias_kv=True), zero_grad=()),
+            Variant(dict(add_zero_attn=True), zero_grad=()),
             Variant(dict(dropout=0.5), train_differs=True),
             Variant(
                 dict(causal=True),

@@ -5,12 +5,12 @@ from . import Claims, Variant
 EXTRA = "a map of zeros, which the law compares with, closes all keys to the convolutions"
 CLAIMS = {
     "MUSE": Claims(
-        dict(width=16, heads=4, kernels=(3, 5)),
+        dict(embed_dim=16, num_heads=4, kernel_sizes=(3, 5)),
         variants=(
-            Variant(dict(filters="static", kernels=(1, 3, 5))),
-            Variant(dict(padding="causal", kernels=(2, 3))),
+            Variant(dict(filters="static", kernel_sizes=(1, 3, 5))),
+            Variant(dict(padding="causal", kernel_sizes=(2, 3))),
             Variant(dict(filters="static", padding="causal")),
-            Variant(dict(head_width=6, value_head_width=3)),
+            Variant(dict(head_dim=6, value_head_dim=3)),
             Variant(
                 dict(mask_values=True),
                 skips={"masks_hold_on_both_paths": EXTRA},
@@ -20,9 +20,9 @@ CLAIMS = {
         zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
     ),
     "MUSELayer": Claims(
-        dict(width=12, heads=3, hidden=20),
+        dict(embed_dim=12, num_heads=3, hidden_dim=20),
         variants=(
-            Variant(dict(norm_first=True, padding="causal", kernels=(2, 4))),
+            Variant(dict(norm_first=True, padding="causal", kernel_sizes=(2, 4))),
             Variant(
                 dict(filters="static", mask_values=True),
                 skips={"masks_hold_on_both_paths": EXTRA},

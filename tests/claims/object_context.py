@@ -14,7 +14,7 @@ CLAIMS = {
         dict(channels=12, scales=(1, 2)), variants=(Variant(dict(scales=(3,), dropout=0.5)),)
     ),
     "AtrousObjectContext": Claims(
-        dict(in_channels=6, hidden=8, dilations=(1, 2), scale=1),
+        dict(in_channels=6, hidden_dim=8, dilations=(1, 2), scale=1),
         variants=(Variant(dict(scale=2, dropout=0.5)),),
     ),
 }

@@ -4,10 +4,10 @@ from . import Claims, Variant
 
 CLAIMS = {
     "Outlook": Claims(
-        dict(channels=16, heads=4),
+        dict(channels=16, num_heads=4),
         variants=(
             Variant(dict(stride=2, bias=True)),
-            Variant(dict(kernel_size=5, heads=2, scale=False)),
+            Variant(dict(kernel_size=5, num_heads=2, scaled=False)),
             Variant(dict(dropout=0.5), train_differs=True),
             Variant(dict(out_dropout=0.5, stride=3), train_differs=True),
         ),

@@ -4,10 +4,18 @@ from . import Claims, Variant
 
 CLAIMS = {
     "RecurrentAttention": Claims(
-        dict(channels=3, classes=5, glimpses=3, size=4, patches=2, what=12, where=8),
+        dict(
+            channels=3,
+            num_classes=5,
+            num_glimpses=3,
+            patch_size=4,
+            num_patches=2,
+            glimpse_dim=12,
+            location_dim=8,
+        ),
         variants=(
-            Variant(dict(patches=3, scale=2.5, size=2)),
-            Variant(dict(glimpses=2, std=0.3, policy="linear")),
+            Variant(dict(num_patches=3, patch_scale=2.5, patch_size=2)),
+            Variant(dict(num_glimpses=2, location_std=0.3, policy="linear")),
         ),
         zero_grad={
             "locate.*": "places are chosen, not differentiated: they learn by REINFORCE",

@@ -5,6 +5,6 @@ from . import Claims, Variant
 CLAIMS = {
     "ResidualAttentionModule": Claims(
         dict(channels=16, reduction=2, levels=1),
-        variants=(Variant(dict(levels=2, pool="padded", carry=True)),),
+        variants=(Variant(dict(levels=2, ceil_mode=False, skip=True)),),
     )
 }

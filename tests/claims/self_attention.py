@@ -7,7 +7,7 @@ CLAIMS = {
         dict(channels=16, reduction=4),
         variants=(
             Variant(
-                dict(value_reduction=None, pool=False, bias=True),
+                dict(value_reduction=None, subsample=False, bias=True),
                 equivariant=("pixels",),
                 zero_grad={"key.bias": "a constant added to all scores of a query cancels"},
             ),

@@ -4,6 +4,6 @@ from . import Claims, Variant
 
 CLAIMS = {
     "SimplifiedAttention": Claims(
-        dict(width=16, heads=4), variants=(Variant(dict(dropout=0.5), train_differs=True),)
+        dict(embed_dim=16, num_heads=4), variants=(Variant(dict(dropout=0.5), train_differs=True),)
     )
 }

@@ -4,7 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "SpatialTransformer": Claims(
-        dict(channels=3, size=12, kernel_sizes=(3, 3), widths=(4, 5), hidden=6),
-        variants=(Variant(dict(align_corners=True)), Variant(dict(size=(14, 11)))),
+        dict(channels=3, input_size=12, kernel_sizes=(3, 3), hidden_channels=(4, 5), hidden_dim=6),
+        variants=(Variant(dict(align_corners=True)), Variant(dict(input_size=(14, 11)))),
     )
 }

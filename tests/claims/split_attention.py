@@ -9,7 +9,7 @@ CLAIMS = {
             Variant(dict(out_channels=24, stride=2, groups=2)),
             Variant(dict(radix=1, kernel_size=5)),
             Variant(dict(radix=4, dilation=2, reduction=1)),
-            Variant(dict(norm=False, bias=True, hidden=6, padding=2), train_differs=False),
+            Variant(dict(norm=False, bias=True, hidden_dim=6, padding=2), train_differs=False),
         ),
     )
 }

@@ -6,9 +6,9 @@ CLAIMS = {
     "SqueezeAttention": Claims(
         dict(in_channels=12),
         variants=(
-            Variant(dict(out_channels=8, kernel_size=5, up="bilinear")),
-            Variant(dict(gate="relu", up="nearest", bias=True)),
-            Variant(dict(gate="relu-sigmoid", pool=3)),
+            Variant(dict(out_channels=8, kernel_size=5, interpolation="bilinear")),
+            Variant(dict(gate_activation="relu", interpolation="nearest", bias=True)),
+            Variant(dict(gate_activation="relu-sigmoid", pool_size=3)),
         ),
     )
 }

@@ -4,6 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "SqueezeExcitation": Claims(
-        dict(channels=16, reduction=4), variants=(Variant(dict(bias=True)), Variant(dict(hidden=3)))
+        dict(channels=16, reduction=4),
+        variants=(Variant(dict(bias=True)), Variant(dict(hidden_dim=3))),
     )
 }

@@ -6,7 +6,7 @@ CLAIMS = {
     "StripPooling": Claims(
         dict(channels=16),
         variants=(
-            Variant(dict(norm=False, rectify=False), train_differs=False),
+            Variant(dict(norm=False, activation=None), train_differs=False),
             Variant(dict(kernel_size=5)),
         ),
     ),

@@ -4,10 +4,10 @@ from . import Claims, Variant
 
 CLAIMS = {
     "TemporalAdaptive": Claims(
-        dict(channels=16, frames=5),
+        dict(channels=16, num_frames=5),
         variants=(
             Variant(
-                dict(folded=True, frames=3),
+                dict(folded=True, num_frames=3),
                 equivariant=("pixels",),
                 map_invariant=("pixels",),
                 skips=dict(images_are_independent="an image is a frame that sees its clip"),

@@ -4,9 +4,11 @@ from . import Claims, Variant
 
 CLAIMS = {
     "Transformer": Claims(
-        dict(width=16, heads=4, encoder_layers=1, decoder_layers=1, hidden=24),
+        dict(embed_dim=16, num_heads=4, num_encoder_layers=1, num_decoder_layers=1, hidden_dim=24),
         variants=(
-            Variant(dict(encoder_layers=2, decoder_layers=2, norm="before", activation="gelu")),
+            Variant(
+                dict(num_encoder_layers=2, num_decoder_layers=2, norm_first=True, activation="gelu")
+            ),
             Variant(dict(final_norm=False, dropout=0.0), train_differs=False),
             Variant(dict(bias=False, eps=0.01)),
             Variant(dict(causal=False), equivariant=("pixels",)),
@@ -16,9 +18,9 @@ CLAIMS = {
         },
     ),
     "TransformerEncoder": Claims(
-        dict(width=16, heads=4, layers=1, hidden=24),
+        dict(embed_dim=16, num_heads=4, num_layers=1, hidden_dim=24),
         variants=(
-            Variant(dict(layers=2, norm="before", activation="gelu")),
+            Variant(dict(num_layers=2, norm_first=True, activation="gelu")),
             Variant(dict(final_norm=False, dropout=0.0), train_differs=False),
             Variant(dict(bias=False, eps=0.01)),
             Variant(dict(causal=True), equivariant=()),
@@ -28,9 +30,9 @@ CLAIMS = {
         },
     ),
     "TransformerDecoder": Claims(
-        dict(width=16, heads=4, layers=1, hidden=24),
+        dict(embed_dim=16, num_heads=4, num_layers=1, hidden_dim=24),
         variants=(
-            Variant(dict(layers=2, norm="before", activation="gelu")),
+            Variant(dict(num_layers=2, norm_first=True, activation="gelu")),
             Variant(dict(final_norm=False, dropout=0.0), train_differs=False),
             Variant(dict(bias=False, eps=0.01)),
             Variant(dict(causal=False), equivariant=("pixels",)),

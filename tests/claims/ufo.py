@@ -4,7 +4,7 @@ from . import Claims, Variant
 
 CLAIMS = {
     "UFO": Claims(
-        dict(width=16, heads=4),
-        variants=(Variant(dict(head_width=6, value_head_width=3)), Variant(dict(bias=False))),
+        dict(embed_dim=16, num_heads=4),
+        variants=(Variant(dict(head_dim=6, value_head_dim=3)), Variant(dict(bias=False))),
     )
 }

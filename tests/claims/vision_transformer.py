@@ -4,11 +4,19 @@ from . import Claims, Variant
 
 CLAIMS = {
     "VisionTransformer": Claims(
-        dict(width=8, depth=2, heads=2, image_size=(8, 12), patch_size=2, classes=5, mlp_width=12),
+        dict(
+            embed_dim=8,
+            depth=2,
+            num_heads=2,
+            image_size=(8, 12),
+            patch_size=2,
+            num_classes=5,
+            mlp_dim=12,
+        ),
         variants=(
             Variant(
                 dict(
-                    pool="mean",
+                    global_pool="mean",
                     class_token=False,
                     positions="sincos",
                     patch_norm=True,
@@ -18,18 +26,20 @@ CLAIMS = {
                 )
             ),
             Variant(
-                dict(pool="all", last_norm="pooled", qkv_bias=False, head_width=3, in_channels=5)
+                dict(
+                    global_pool="all", last_norm="pooled", qkv_bias=False, head_dim=3, in_channels=5
+                )
             ),
             Variant(
                 dict(
-                    pool="mean",
+                    global_pool="mean",
                     last_norm="pooled",
                     layer_scale=0.1,
-                    registers=2,
+                    num_registers=2,
                     class_position=False,
                 )
             ),
-            Variant(dict(pool=None, classes=None, last_norm=None, mlp_bias=False)),
+            Variant(dict(global_pool=None, num_classes=None, last_norm=None, mlp_bias=False)),
             Variant(
                 dict(dropout=0.5, embed_dropout=0.25, attention_dropout=0.1, patch_size=(2, 3)),
                 train_differs=True,

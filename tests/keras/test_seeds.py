@@ -22,7 +22,7 @@ def efficient() -> keras.Sequential:
 
 # What it is, how it is built, the shape of its input, the shape that is printed.
 USAGE = [
-    ("residual", lambda: twins.ClassResidual(1000, residual=0.2), IMAGES, (50, 1000)),
+    ("residual", lambda: twins.ClassResidual(1000, residual_weight=0.2), IMAGES, (50, 1000)),
     ("external", lambda: twins.ExternalAttention(8), TOKENS, TOKENS),
     ("self", lambda: twins.MultiHead(8, **WIDE), TOKENS, TOKENS),
     ("simplified-self", lambda: twins.SimplifiedAttention(8), TOKENS, TOKENS),

@@ -23,7 +23,7 @@ from regard.core.attention import SequenceAttention
 from regard.core.shapes import expand
 
 # What a twin finds out by itself, or leaves to Keras.
-INFERRED = ("channels", "in_channels", "width", "key_width", "value_width", "dims")
+INFERRED = ("channels", "in_channels", "embed_dim", "kdim", "vdim", "dims")
 INFERRED += ("device", "dtype")
 GRID = {"l", "t", "h", "w", "1"}
 

@@ -259,7 +259,7 @@ def test_measure_counts_as_the_library_does():
 def test_measure_takes_the_shape_from_the_channels():
     shown = json.loads(printed("measure", "eca", "--channels", "12", "--no-latency", "--json"))
     assert shown["input"] == [[1, 12, 14, 14]]
-    shown = json.loads(printed("measure", "mha", "--set", "width=24", "--no-latency", "--json"))
+    shown = json.loads(printed("measure", "mha", "--set", "embed_dim=24", "--no-latency", "--json"))
     assert shown["input"] == [[1, 196, 24]]
 
 

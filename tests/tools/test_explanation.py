@@ -19,8 +19,10 @@ MECHANISMS = {
     "coordinate": dict(channels=16, reduction=4),
     "non_local": dict(channels=16),
     "dual_attention": dict(channels=16, reduction=4),
-    "selective_kernel": dict(in_channels=16, groups=4, floor=8),
-    "spatial_transformer": dict(channels=16, size=12, kernel_sizes=(3, 3), widths=(4, 5)),
+    "selective_kernel": dict(in_channels=16, groups=4, min_hidden_dim=8),
+    "spatial_transformer": dict(
+        channels=16, input_size=12, kernel_sizes=(3, 3), hidden_channels=(4, 5)
+    ),
 }
 IMAGE = (2, 3, 12, 10)
 
@@ -225,7 +227,7 @@ def test_offsets_are_shown_by_their_length():
 
 
 def test_queries_in_rows_and_columns_are_asked_for_by_place():
-    module = regard.create("pointwise_spatial", 8, mask_size=(7, 11), mode="collect", shrink=1)
+    module = regard.create("pointwise_spatial", 8, mask_size=(7, 11), mode="collect", stride=1)
     one = explain(module.eval(), torch.randn(1, 8, 4, 6))[""]
     assert one.axes == "b n m" and one.grid == (4, 6)
     assert torch.equal(one.heat(query=(1, 2)), one.tensor[:, 1 * 6 + 2].reshape(1, 4, 6))
@@ -264,7 +266,7 @@ def test_appended_keys_have_no_place():
 
 @pytest.mark.parametrize("prefix", [0, 1])
 def test_tokens_find_their_place_in_the_image(prefix):
-    model = Tokens(regard.create("multi_head", 16, heads=4), prefix=prefix)
+    model = Tokens(regard.create("multi_head", 16, num_heads=4), prefix=prefix)
     found = explain(model, torch.randn(2, 3, 12, 8))["attention"]
     assert (found.axes, found.grid) == ("b heads n m", (6, 4))
     assert found.position() == prefix + 3 * 4 + 2
@@ -274,7 +276,7 @@ def test_tokens_find_their_place_in_the_image(prefix):
 
 def test_tokens_that_cannot_be_laid_out_have_no_place():
     assert lay_out(7, 1.0) is None
-    found = explain(regard.create("multi_head", 16, heads=4), torch.randn(1, 7, 16))[""]
+    found = explain(regard.create("multi_head", 16, num_heads=4), torch.randn(1, 7, 16))[""]
     assert not found.spatial
     with pytest.raises(ValueError, match="has no place in an image"):
         found.heat()

@@ -271,7 +271,7 @@ def test_another_device_gets_a_copy():
 
 
 def test_several_inputs_and_types():
-    attention = regard.create("multi_head", 16, heads=4).double()
+    attention = regard.create("multi_head", 16, num_heads=4).double()
     query, key = torch.randn(1, 3, 16).double(), (1, 5, 16)
     found = measure(attention, (query, key, key), latency=False)
     assert found.input == ((1, 3, 16), (1, 5, 16), (1, 5, 16))

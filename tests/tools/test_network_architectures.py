@@ -35,8 +35,8 @@ SMALL = {
     "rest": (ResT, {"layers": (1, 2, 1, 1), "width": 8}, (65, 48), (64, 3, 2)),
     "i3d": (I3D, {"non_local": True, "width": 8}, (9, 65, 48), (256, 1, 3, 2)),
     "highway": (HighwayNetwork, {"width": 8}, (28, 28), (8, 3, 3)),
-    "residual_attention": (residual_attention_network, {"width": 8}, (65, 48), (256, 2, 2)),
-    "recurrent_attention": (recurrent_attention, {"glimpses": 2}, (28, 40), (256,)),
+    "residual_attention": (residual_attention_network, {"stem_channels": 8}, (65, 48), (256, 2, 2)),
+    "recurrent_attention": (recurrent_attention, {"num_glimpses": 2}, (28, 40), (256,)),
 }
 
 

@@ -178,7 +178,9 @@ def test_the_experts_of_a_block_share_one_routing_that_can_be_watched():
 
 def test_a_translator_sees_order_and_nothing_that_is_to_come():
     torch.manual_seed(0)
-    model = Translator(30, width=16, heads=2, encoder_layers=1, decoder_layers=1).eval()
+    model = Translator(
+        30, embed_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1
+    ).eval()
     source, target = torch.randint(30, (1, 6)), torch.randint(30, (1, 5))
     before = model(source, target)
     later = target.clone()
@@ -193,8 +195,8 @@ def test_a_translator_sees_order_and_nothing_that_is_to_come():
     torch.testing.assert_close(wave[0, 0::2], torch.zeros(8))
     torch.testing.assert_close(wave[2, 0::2], (2 * expected).sin())
     torch.testing.assert_close(wave[2, 1::2], (2 * expected).cos())
-    with pytest.raises(ValueError, match="must divide width"):
-        Translator(30, width=15)
+    with pytest.raises(ValueError, match="must divide embed_dim"):
+        Translator(30, embed_dim=15)
 
 
 def test_what_the_network_lacks_must_be_there():

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 def model() -> Any:
     torch.manual_seed(0)
-    return regard.create("expectation_maximization", 8, bases=5, momentum=KEPT).double()
+    return regard.create("expectation_maximization", 8, num_bases=5, momentum=KEPT).double()
 
 
 def batch(rank: int, step: int) -> Tensor:
@@ -82,7 +82,7 @@ def test_the_bases_are_those_of_one_process_with_all_images(
 
 def test_a_step_moves_the_bases_towards_the_mean_of_all_images() -> None:
     module = model()
-    module.give_bases = True
+    module.return_bases = True
     x = torch.cat([batch(0, 0), batch(1, 0)])
     before, own = module.bases.clone(), module.eval()(x)[1]
     module.train()(x)

@@ -35,8 +35,8 @@ from regard.surgery import insertions
 EXAMPLE = Path(__file__).parents[2] / "examples" / "segmentation_digits.py"
 SIZE = 2, 32, 11, 7  # of features
 SMALL = {
-    "emanet": {"bases": 6},
-    "encnet": {"codewords": 6},
+    "emanet": {"num_bases": 6},
+    "encnet": {"num_codewords": 6},
     "ocnet_asp": {"dilations": (1, 2), "scale": 1},
     "psanet": {"mask_size": (9, 7)},
     "spnet": {"bins": (5, 3)},
@@ -160,10 +160,10 @@ def test_refusals() -> None:
         head("emanet", 16, 0)
     with pytest.raises(ValueError, match="dropout"):
         head("emanet", 16, 2, dropout=1.0)
-    with pytest.raises(TypeError, match='no option "base"; did you mean "bases"'):
-        head("emanet", 16, 2, base=3)
-    with pytest.raises(TypeError, match="a head without attention has no option bases"):
-        head("fcn", 16, 2, bases=3)
+    with pytest.raises(TypeError, match='no option "num_base"; did you mean "num_bases"'):
+        head("emanet", 16, 2, num_base=3)
+    with pytest.raises(TypeError, match="a head without attention has no option num_bases"):
+        head("fcn", 16, 2, num_bases=3)
     with pytest.raises(ValueError, match="gives must begin with 'scores'"):
         Segmenter(Encoder(), small("emanet"), gives=("position",))
     x = torch.randn(2, 3, 32, 32)

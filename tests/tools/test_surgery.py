@@ -631,7 +631,7 @@ def test_tokens_of_no_grid_are_refused_by_who_needs_one():
     tokens = torch.randn(2, 7, 6)
     with pytest.raises(ValueError, match=r"'0': its 7 tokens fill no grid"):
         plan(net, "cbam", "0", reduction=2, example_input=tokens)
-    new = regard.insert(net, "multi_head", "0", heads=2, example_input=tokens)
+    new = regard.insert(net, "multi_head", "0", num_heads=2, example_input=tokens)
     assert torch.equal(new(tokens), net(tokens))
     square = plan(net, "cbam", "0", reduction=2, example_input=torch.randn(2, 9, 6))
     assert square[0].layout.grid == (3, 3)
@@ -639,7 +639,7 @@ def test_tokens_of_no_grid_are_refused_by_who_needs_one():
 
 @pytest.mark.parametrize("name", ["multi_head", "external_attention"])
 def test_mechanisms_of_tokens_read_a_grid(net, x, name):
-    options = dict(heads=2) if name == "multi_head" else {}
+    options = dict(num_heads=2) if name == "multi_head" else {}
     new = regard.insert(net, name, at="stem", start="paper", **options)
     site = new.stem.attention
     y = net.stem(x)

@@ -93,7 +93,7 @@ def mechanism(
         deep = (size for letter, size in zip(letters, shape or (), strict=False) if letter in "cd")
         channels = next(deep, FEATURES["c"])
     needed = [option.name for option in entry.options if option.default is None]
-    widths = [name for name in needed if name.endswith(("channels", "width"))][:1]
+    widths = [name for name in needed if name.endswith(("channels", "embed_dim"))][:1]
     arguments = {**dict.fromkeys(widths, channels), **given}
     if missing := [name for name in needed if name not in arguments]:
         raise ValueError(f"{entry.key} needs {' '.join(f'--set {name}=…' for name in missing)}")

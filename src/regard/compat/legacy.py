@@ -149,7 +149,7 @@ class LegacyClass:
     def warning(self, framework: Framework, options: Options) -> str:
         """What a user should know who makes one with these options; nothing if all is the same."""
         before = self.record.before
-        same = before and all(options.get(name) == value for name, value in before.items())
+        same = before and before.items() <= options.items()
         if not self.differs(framework) or same:
             return ""
         where = "regard.keras." if framework == "keras" else "regard."

@@ -44,19 +44,19 @@ def divides(**pair: int) -> None:
         raise ValueError(f"{part} ({d}) must divide {whole} ({n})")
 
 
-def reduced(channels: int, reduction: int, hidden: int | None = None) -> int:
-    """Width of a bottleneck: ``hidden`` if given, else ``channels // reduction``, never empty.
+def reduced(channels: int, reduction: int, hidden_dim: int | None = None) -> int:
+    """Width of a bottleneck: ``hidden_dim`` if given, else ``channels // reduction``, never empty.
 
-    >>> reduced(64, 16), reduced(64, 16, hidden=8)
+    >>> reduced(64, 16), reduced(64, 16, hidden_dim=8)
     (4, 8)
     >>> reduced(8, 16)
     Traceback (most recent call last):
     ValueError: reduction (16) must not be larger than channels (8): nothing would be left
     """
     positive(channels=channels, reduction=reduction)
-    if hidden is not None:
-        positive(hidden=hidden)
-        return hidden
+    if hidden_dim is not None:
+        positive(hidden_dim=hidden_dim)
+        return hidden_dim
     if reduction > channels:
         raise ValueError(
             f"reduction ({reduction}) must not be larger than channels ({channels}): "

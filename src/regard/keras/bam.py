@@ -26,20 +26,21 @@ class BAM(Attention):
         *,
         dilation: int = 4,
         fusion: Literal["product", "sum"] = "product",
-        norm: Literal["hidden", "last"] = "hidden",
+        norm_position: Literal["hidden", "last"] = "hidden",
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         positive(dilation=dilation)
         one_of(("product", "sum"), fusion=fusion)
-        one_of(("hidden", "last"), norm=norm)
-        self.reduction, self.dilation, self.fusion, self.norm = reduction, dilation, fusion, norm
+        one_of(("hidden", "last"), norm_position=norm_position)
+        self.reduction, self.dilation = reduction, dilation
+        self.fusion, self.norm_position = fusion, norm_position
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
         hidden = reduced(channels, self.reduction)
-        early = self.norm == "hidden"
+        early = self.norm_position == "hidden"
 
         def look() -> list[Any]:
             return [parts.conv(hidden, hidden, 3, dilation=self.dilation, **made), *normed()]

@@ -32,7 +32,7 @@ class CBAM(Attention):
         *,
         kernel_size: int = 7,
         pools: Sequence[str] = ("mean", "max"),
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         bias: bool = True,
         spatial_bias: bool = False,
         norm: bool = True,
@@ -51,8 +51,8 @@ class CBAM(Attention):
         for pool in pools:
             one_of(tuple(POOLS), pools=pool)
         self.reduction, self.kernel_size, self.pools = reduction, kernel_size, tuple(pools)
-        positive(hidden=1 if hidden is None else hidden)
-        self.hidden, self.bias, self.spatial_bias = hidden, bias, spatial_bias
+        positive(hidden_dim=1 if hidden_dim is None else hidden_dim)
+        self.hidden_dim, self.bias, self.spatial_bias = hidden_dim, bias, spatial_bias
         self.planes, self.gates, self.residual = planes, gates, residual
         self.norm: Any = norm  # the layer itself, once it is built
 
@@ -69,9 +69,9 @@ class CBAM(Attention):
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
         if self.gates != "spatial":
-            hidden = reduced(channels, self.reduction, self.hidden)
-            self.squeeze = parts.dense(channels, hidden, bias=self.bias, **made)
-            self.excite = parts.dense(hidden, channels, bias=self.bias, **made)
+            hidden_dim = reduced(channels, self.reduction, self.hidden_dim)
+            self.squeeze = parts.dense(channels, hidden_dim, bias=self.bias, **made)
+            self.excite = parts.dense(hidden_dim, channels, bias=self.bias, **made)
         if self.gates != "channel":
             self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **made)
             self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **made)

@@ -20,17 +20,17 @@ class Coordinate(Attention):
         self,
         reduction: int = 32,
         *,
-        floor: int = 8,
+        min_hidden_dim: int = 8,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(reduction=reduction, floor=floor)
-        self.reduction, self.floor = reduction, floor
+        positive(reduction=reduction, min_hidden_dim=min_hidden_dim)
+        self.reduction, self.min_hidden_dim = reduction, min_hidden_dim
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = max(self.floor, channels // self.reduction)
+        hidden = max(self.min_hidden_dim, channels // self.reduction)
         self.shared = parts.dense(channels, hidden, **made)
         self.norm = parts.batch_norm(hidden, **made)
         self.height = parts.dense(hidden, channels, **made)

@@ -83,7 +83,7 @@ class CrissCrossHead(Attention):
     def __init__(
         self,
         out_channels: int,
-        classes: int,
+        num_classes: int,
         *,
         recurrence: int = 2,
         dropout: float = 0.1,
@@ -91,9 +91,9 @@ class CrissCrossHead(Attention):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(out_channels=out_channels, classes=classes, recurrence=recurrence)
+        positive(out_channels=out_channels, num_classes=num_classes, recurrence=recurrence)
         probability(dropout=dropout)
-        self.out_channels, self.classes = out_channels, classes
+        self.out_channels, self.num_classes = out_channels, num_classes
         self.recurrence, self.dropout = recurrence, dropout
 
     @property
@@ -118,7 +118,7 @@ class CrissCrossHead(Attention):
         self.after = convolve(hidden, hidden)
         self.join = convolve(channels + hidden, self.out_channels)
         self.drop = keras.layers.SpatialDropout2D(self.dropout, **whole)
-        self.classify = parts.dense(self.out_channels, self.classes, **made)
+        self.classify = parts.dense(self.out_channels, self.num_classes, **made)
 
     def prepare(self, x: Any) -> tuple[Any, Any]:
         return x, _run(self.before, x)
@@ -131,7 +131,7 @@ class CrissCrossHead(Attention):
         return self.classify(self.drop(_run(self.join, ops.concatenate([x[0], y], -1))))
 
     def output_shape_of(self, shape: Shape) -> Shape:
-        return (*shape[:-1], self.classes)
+        return (*shape[:-1], self.num_classes)
 
 
 def _run(block: list[Any], x: Any) -> Any:

@@ -117,16 +117,16 @@ class DualAttentionHead(Attention):
 
     def __init__(
         self,
-        classes: int,
+        num_classes: int,
         *,
         dropout: float = 0.1,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(classes=classes)
+        positive(num_classes=num_classes)
         probability(dropout=dropout)
-        self.classes, self.dropout = classes, dropout
+        self.num_classes, self.dropout = num_classes, dropout
 
     def construct(self, shape: Shape) -> None:
         divides(in_channels=shape[-1], quarter=4)
@@ -145,9 +145,9 @@ class DualAttentionHead(Attention):
         self.after_position, self.after_channel = convolve(hidden), convolve(hidden)
         whole = {"data_format": "channels_last", **made}
         self.drop = keras.layers.SpatialDropout2D(self.dropout, **whole)
-        self.classify_position = parts.dense(hidden, self.classes, **made)
-        self.classify_channel = parts.dense(hidden, self.classes, **made)
-        self.classify = parts.dense(hidden, self.classes, **made)
+        self.classify_position = parts.dense(hidden, self.num_classes, **made)
+        self.classify_channel = parts.dense(hidden, self.num_classes, **made)
+        self.classify = parts.dense(hidden, self.num_classes, **made)
 
     def prepare(self, x: Any) -> tuple[Any, Any]:
         return _run(self.before_position, x), _run(self.before_channel, x)
@@ -165,7 +165,7 @@ class DualAttentionHead(Attention):
         ]
 
     def output_shape_of(self, shape: Shape) -> list[Shape]:
-        return [(*shape[:-1], self.classes)] * 3
+        return [(*shape[:-1], self.num_classes)] * 3
 
 
 def _run(block: list[Any], x: Any) -> Any:

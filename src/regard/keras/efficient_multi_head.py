@@ -32,11 +32,11 @@ class EfficientMultiHead(Attention):
 
     def __init__(
         self,
-        heads: int = 4,
+        num_heads: int = 4,
         reduction: int = 2,
         *,
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         transform: bool = True,
         upsample: bool = False,
         bias: bool = True,
@@ -45,33 +45,33 @@ class EfficientMultiHead(Attention):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(heads=heads, reduction=reduction)
-        positive(head_width=1 if head_width is None else head_width)
-        positive(value_head_width=1 if value_head_width is None else value_head_width)
+        positive(num_heads=num_heads, reduction=reduction)
+        positive(head_dim=1 if head_dim is None else head_dim)
+        positive(value_head_dim=1 if value_head_dim is None else value_head_dim)
         probability(dropout=dropout)
-        self.heads, self.reduction = heads, reduction
-        self.head_width, self.value_head_width = head_width, value_head_width
+        self.num_heads, self.reduction = num_heads, reduction
+        self.head_dim, self.value_head_dim = head_dim, value_head_dim
         self.transform, self.upsample, self.bias, self.dropout = transform, upsample, bias, dropout
 
     def construct(self, shape: Shape) -> None:
-        channels, heads, r = shape[-1], self.heads, self.reduction
-        if self.head_width is None:
-            divides(channels=channels, heads=heads)
+        channels, num_heads, r = shape[-1], self.num_heads, self.reduction
+        if self.head_dim is None:
+            divides(channels=channels, num_heads=num_heads)
         if self.upsample and any(size is not None and size % r for size in shape[1:3]):
             raise ValueError(f"height and width must be multiples of {r}, got {shape[1:3]}")
-        width = channels // heads if self.head_width is None else self.head_width
-        inner = heads * (width if self.value_head_width is None else self.value_head_width)
+        width = channels // num_heads if self.head_dim is None else self.head_dim
+        inner = num_heads * (width if self.value_head_dim is None else self.value_head_dim)
         made: dict[str, Any] = {"dtype": self.dtype_policy}
         eps = 1e-6 if self.upsample else 1e-5
-        self.query = parts.dense(channels, heads * width, bias=self.bias, **made)
+        self.query = parts.dense(channels, num_heads * width, bias=self.bias, **made)
         if r > 1:
             each = {"groups": channels, "padding": "valid", **made}
             self.shrink = parts.conv(channels, channels, r + 1, stride=r, **each)
             self.shrink_norm = parts.layer_norm(channels, epsilon=eps, **made)
-        self.key = parts.dense(channels, heads * width, bias=self.bias, **made)
+        self.key = parts.dense(channels, num_heads * width, bias=self.bias, **made)
         self.value = parts.dense(channels, inner, bias=self.bias, **made)
-        if self.transform and heads > 1:
-            self.mix = parts.dense(heads, heads, **made)
+        if self.transform and num_heads > 1:
+            self.mix = parts.dense(num_heads, num_heads, **made)
         self.drop = keras.layers.Dropout(self.dropout, **made)
         if self.upsample:
             self.grow = parts.conv(inner, inner * r**2, 3, groups=inner, **made)
@@ -83,12 +83,12 @@ class EfficientMultiHead(Attention):
         if r > 1:
             source = self.shrink_norm(self.shrink(parts.pad(x, r // 2)))
         z = (self.query(x), self.key(source), self.value(source))
-        return x, *(parts.divide(parts.rows(t), self.heads) for t in z)  # x, b heads n d
+        return x, *(parts.divide(parts.rows(t), self.num_heads) for t in z)  # x, b heads n d
 
     def attention(self, x: tuple[Any, ...]) -> Any:
         _, q, k, _ = x
         scale = q.shape[-1] ** -0.5
-        if not self.transform or self.heads == 1:
+        if not self.transform or self.num_heads == 1:
             return parts.weigh(q, k, scale=scale)
         scores = ops.matmul(q * scale, ops.swapaxes(k, 2, 3))
         mixed = ops.moveaxis(self.mix(ops.moveaxis(scores, 1, -1)), -1, 1)

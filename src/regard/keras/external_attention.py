@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from ..core.axes import Axes
-from ..core.check import divides, one_of, positive
+from ..core.check import one_of, positive
 from . import parts
 from .attention import Attention, Shape
 
@@ -23,20 +23,20 @@ class ExternalAttention(Attention):
 
     def __init__(
         self,
-        slots: int = 64,
+        num_slots: int = 64,
         *,
         form: Literal["tokens", "block", "heads"] = "tokens",
-        heads: int = 8,
+        num_heads: int = 32,
         eps: float = 1e-9,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(slots=slots, heads=heads)
+        positive(num_slots=num_slots, num_heads=num_heads)
         one_of(("tokens", "block", "heads"), form=form)
         if eps < 0:
             raise ValueError(f"eps must not be below zero, got {eps}")
-        self.slots, self.form, self.heads, self.eps = slots, form, heads, eps
+        self.num_slots, self.form, self.num_heads, self.eps = num_slots, form, num_heads, eps
 
     @property
     def axes(self) -> Axes:
@@ -46,27 +46,30 @@ class ExternalAttention(Attention):
         return replace(super().axes, map="b heads n s") if self.form == "heads" else super().axes
 
     def construct(self, shape: Shape) -> None:
-        width, made = shape[-1], {"dtype": self.dtype_policy}
-        inner, bias = width, False
+        embed_dim, made = shape[-1], {"dtype": self.dtype_policy}
+        inner, bias = embed_dim, False
         if self.form == "block":
-            self.before = parts.dense(width, width, **made)
+            self.before = parts.dense(embed_dim, embed_dim, **made)
         elif self.form == "heads":
-            divides(width=width, heads=self.heads)
-            self.before = parts.dense(width, 4 * width, **made)
-            inner, bias = width // self.heads, True
-        self.keys = parts.dense(inner, self.slots, bias=bias, **made)
-        self.values = parts.dense(self.slots, inner, bias=bias, **made)
+            if 4 * embed_dim % self.num_heads:
+                raise ValueError(
+                    f"num_heads ({self.num_heads}) must divide four times the width ({embed_dim})"
+                )
+            self.before = parts.dense(embed_dim, 4 * embed_dim, **made)
+            inner, bias = 4 * embed_dim // self.num_heads, True
+        self.keys = parts.dense(inner, self.num_slots, bias=bias, **made)
+        self.values = parts.dense(self.num_slots, inner, bias=bias, **made)
         if self.form == "block":
-            last = parts.dense(width, width, bias=False, **made)
-            self.after: Any = [last, parts.batch_norm(width, momentum=3e-4, **made)]
+            last = parts.dense(embed_dim, embed_dim, bias=False, **made)
+            self.after: Any = [last, parts.batch_norm(embed_dim, momentum=3e-4, **made)]
         elif self.form == "heads":
-            self.after = parts.dense(4 * width, width, **made)
+            self.after = parts.dense(4 * embed_dim, embed_dim, **made)
 
     def prepare(self, x: Any) -> tuple[Any, Any]:
         if self.form == "block":
             return x, self.before(parts.rows(x))  # b n c
         if self.form == "heads":
-            return x, parts.divide(self.before(x), 4 * self.heads)  # b heads n d
+            return x, parts.divide(self.before(x), self.num_heads)  # b heads n d
         return x, x
 
     def attention(self, x: tuple[Any, Any]) -> Any:

@@ -20,33 +20,33 @@ class GlobalContext(Attention):
         self,
         reduction: int = 16,
         *,
-        hidden: int | None = None,
-        pool: Literal["attention", "mean"] = "attention",
+        hidden_dim: int | None = None,
+        pooling: Literal["attention", "mean"] = "attention",
         fusion: Literal["add", "mul", "both"] = "add",
         eps: float = 1e-5,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        one_of(("attention", "mean"), pool=pool)
+        one_of(("attention", "mean"), pooling=pooling)
         one_of(("add", "mul", "both"), fusion=fusion)
         above_zero(eps=eps)
-        self.reduction, self.hidden, self.pool = reduction, hidden, pool
+        self.reduction, self.hidden_dim, self.pooling = reduction, hidden_dim, pooling
         self.fusion, self.eps = fusion, eps
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction, self.hidden)
+        hidden_dim = reduced(channels, self.reduction, self.hidden_dim)
 
         def transform() -> list[Any]:
             return [
-                parts.dense(channels, hidden, **made),
-                parts.layer_norm(hidden, epsilon=self.eps, **made),
+                parts.dense(channels, hidden_dim, **made),
+                parts.layer_norm(hidden_dim, epsilon=self.eps, **made),
                 layers.ReLU(**made),
-                parts.dense(hidden, channels, zero=True, **made),  # so that nothing is added
+                parts.dense(hidden_dim, channels, zero=True, **made),  # so that nothing is added
             ]
 
-        if self.pool == "attention":
+        if self.pooling == "attention":
             self.score = parts.dense(channels, 1, **made)
         if self.fusion != "add":
             self.mul = transform()
@@ -55,7 +55,7 @@ class GlobalContext(Attention):
 
     def attention(self, x: Any) -> Any:
         rows = parts.rows(x)
-        scores = self.score(rows) if self.pool == "attention" else ops.zeros_like(rows[..., :1])
+        scores = self.score(rows) if self.pooling == "attention" else ops.zeros_like(rows[..., :1])
         return parts.softmax(ops.swapaxes(scores, 1, 2))  # b 1 n
 
     def combine(self, a: Any, x: Any) -> Any:

@@ -19,13 +19,13 @@ class MUSE(SequenceAttention):
 
     def __init__(
         self,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
-        kernels: Sequence[int] = (3, 15),
+        kernel_sizes: Sequence[int] = (3, 15),
         filters: Literal["dynamic", "static"] = "dynamic",
         padding: Literal["same", "causal"] = "same",
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         mask_values: bool = False,
         dropout: float = 0.0,
         **kwargs: Any,
@@ -33,40 +33,41 @@ class MUSE(SequenceAttention):
         super().__init__(**kwargs)
         one_of(("dynamic", "static"), filters=filters)
         one_of(("same", "causal"), padding=padding)
-        positive(heads=heads)
-        positive(head_width=1 if head_width is None else head_width)
-        positive(value_head_width=1 if value_head_width is None else value_head_width)
+        positive(num_heads=num_heads)
+        positive(head_dim=1 if head_dim is None else head_dim)
+        positive(value_head_dim=1 if value_head_dim is None else value_head_dim)
         probability(dropout=dropout)
-        if not kernels:
+        if not kernel_sizes:
             raise ValueError("kernels must hold at least one width, got ()")
-        for k in kernels:
+        for k in kernel_sizes:
             (positive if padding == "causal" else odd)(kernels=k)
-        self.heads, self.kernels, self.filters = heads, tuple(kernels), filters
+        self.num_heads, self.kernel_sizes, self.filters = num_heads, tuple(kernel_sizes), filters
         self.padding, self.mask_values, self.dropout = padding, mask_values, dropout
-        self.head_width, self.value_head_width = head_width, value_head_width
+        self.head_dim, self.value_head_dim = head_dim, value_head_dim
 
     def construct(self, query: Shape, key: Shape, value: Shape) -> None:
-        width, made = query[-1], {"dtype": self.dtype_policy}
-        if self.head_width is None:
-            divides(width=width, heads=self.heads)
-        each = width // self.heads if self.head_width is None else self.head_width
-        inner = self.heads * (each if self.value_head_width is None else self.value_head_width)
-        self.query = parts.dense(width, self.heads * each, **made)
-        self.key = parts.dense(width, self.heads * each, **made)
-        self.value = parts.dense(width, inner, **made)
+        embed_dim, made = query[-1], {"dtype": self.dtype_policy}
+        if self.head_dim is None:
+            divides(embed_dim=embed_dim, num_heads=self.num_heads)
+        each = embed_dim // self.num_heads if self.head_dim is None else self.head_dim
+        inner = self.num_heads * (each if self.value_head_dim is None else self.value_head_dim)
+        self.query = parts.dense(embed_dim, self.num_heads * each, **made)
+        self.key = parts.dense(embed_dim, self.num_heads * each, **made)
+        self.value = parts.dense(embed_dim, inner, **made)
         # All kernels start with the same weight.
-        size = (len(self.kernels),)
+        size = (len(self.kernel_sizes),)
         self.gate = self.add_weight(shape=size, initializer="zeros", name="gate")
         if self.filters == "dynamic":
             self.predict = [
-                parts.dense(inner, self.heads * k, bias=False, **made) for k in self.kernels
+                parts.dense(inner, self.num_heads * k, bias=False, **made)
+                for k in self.kernel_sizes
             ]
         else:
-            self.depth = [self._depthwise(inner, k) for k in self.kernels]
-            self.point = [parts.dense(inner, width, **made) for _ in self.kernels]
+            self.depth = [self._depthwise(inner, k) for k in self.kernel_sizes]
+            self.point = [parts.dense(inner, embed_dim, **made) for _ in self.kernel_sizes]
         self.drop = layers.Dropout(self.dropout, **made)
         both = 2 * inner if self.filters == "dynamic" else inner
-        self.out = parts.dense(both, width, **made)
+        self.out = parts.dense(both, embed_dim, **made)
 
     def _depthwise(self, channels: int, k: int) -> Any:
         made = {"dtype": self.dtype_policy}
@@ -81,7 +82,7 @@ class MUSE(SequenceAttention):
         return back, k - 1 - back
 
     def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
-        q, k = (parts.divide(z, self.heads) for z in (self.query(query), self.key(key)))
+        q, k = (parts.divide(z, self.num_heads) for z in (self.query(query), self.key(key)))
         return q, k, self.value(value)  # b heads n d twice, b n (heads d)
 
     def attention(self, x: tuple[Any, Any, Any], mask: Any) -> Any:
@@ -90,24 +91,24 @@ class MUSE(SequenceAttention):
 
     def combine(self, a: Any, x: tuple[Any, Any, Any]) -> Any:
         v = x[2]
-        y = parts.join(ops.matmul(self.drop(a), parts.divide(v, self.heads)))
+        y = parts.join(ops.matmul(self.drop(a), parts.divide(v, self.num_heads)))
         if self.mask_values:  # what no query looks at
             v = v * ops.cast(ops.any(a != 0, (1, 2)), v.dtype)[..., None]
         g = ops.cast(parts.softmax(self.gate), v.dtype)
         if self.filters == "dynamic":
             return self.out(ops.concatenate([y, self.slide(self.predicted(v, g), v)], -1))
         y = self.out(y)
-        for i, k in enumerate(self.kernels):
+        for i, k in enumerate(self.kernel_sizes):
             z = self.depth[i](ops.pad(v, ((0, 0), self.reach(k), (0, 0))))
             y = y + g[i] * self.point[i](z)
         return y
 
     def predicted(self, v: Any, g: Any) -> Any:
         """The gated sum of the filters, each at its place in the widest: ``b n heads k``."""
-        total, (most, front) = 0.0, self.reach(max(self.kernels))
-        for i, (k, predict) in enumerate(zip(self.kernels, self.predict, strict=True)):
+        total, (most, front) = 0.0, self.reach(max(self.kernel_sizes))
+        for i, (k, predict) in enumerate(zip(self.kernel_sizes, self.predict, strict=True)):
             back, ahead = self.reach(k)
-            f = ops.reshape(predict(v), (*ops.shape(v)[:2], self.heads, k))
+            f = ops.reshape(predict(v), (*ops.shape(v)[:2], self.num_heads, k))
             f = parts.softmax(f) * g[i]
             total = total + ops.pad(f, ((0, 0), (0, 0), (0, 0), (most - back, front - ahead)))
         return total
@@ -115,7 +116,7 @@ class MUSE(SequenceAttention):
     def slide(self, f: Any, v: Any) -> Any:
         """The filter of each position over the values around it, without copies of them."""
         f, n = self.drop(f), ops.shape(v)[1]
-        heads = ops.reshape(v, (ops.shape(v)[0], n, self.heads, -1))
+        heads = ops.reshape(v, (ops.shape(v)[0], n, self.num_heads, -1))
         heads = ops.pad(heads, ((0, 0), self.reach(f.shape[-1]), (0, 0), (0, 0)))
         y = sum(f[..., i : i + 1] * heads[:, i : i + n] for i in range(f.shape[-1]))
         return ops.reshape(y, ops.shape(v))
@@ -127,10 +128,10 @@ class MUSELayer(SequenceAttention):
 
     def __init__(
         self,
-        heads: int = 8,
-        hidden: int | None = None,
+        num_heads: int = 8,
+        hidden_dim: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 15),
+        kernel_sizes: Sequence[int] = (3, 15),
         filters: Literal["dynamic", "static"] = "dynamic",
         padding: Literal["same", "causal"] = "same",
         mask_values: bool = False,
@@ -139,13 +140,17 @@ class MUSELayer(SequenceAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        positive(hidden=1 if hidden is None else hidden)
-        self.heads, self.hidden, self.kernels = heads, hidden, tuple(kernels)
+        positive(hidden_dim=1 if hidden_dim is None else hidden_dim)
+        self.num_heads, self.hidden_dim, self.kernel_sizes = (
+            num_heads,
+            hidden_dim,
+            tuple(kernel_sizes),
+        )
         self.filters, self.padding, self.mask_values = filters, padding, mask_values
         self.norm_first, self.dropout = norm_first, dropout
         self.branches = MUSE(
-            heads,
-            kernels=kernels,
+            num_heads,
+            kernel_sizes=kernel_sizes,
             filters=filters,
             padding=padding,
             mask_values=mask_values,
@@ -154,12 +159,12 @@ class MUSELayer(SequenceAttention):
         )
 
     def construct(self, query: Shape, key: Shape, value: Shape) -> None:
-        width, made = query[-1], {"dtype": self.dtype_policy}
-        hidden = 4 * width if self.hidden is None else self.hidden
+        embed_dim, made = query[-1], {"dtype": self.dtype_policy}
+        hidden_dim = 4 * embed_dim if self.hidden_dim is None else self.hidden_dim
         self.branches.build(query, key, value)
-        self.norm = parts.layer_norm(width, **made)
-        self.expand = parts.dense(width, hidden, **made)
-        self.contract = parts.dense(hidden, width, **made)
+        self.norm = parts.layer_norm(embed_dim, **made)
+        self.expand = parts.dense(embed_dim, hidden_dim, **made)
+        self.contract = parts.dense(hidden_dim, embed_dim, **made)
         self.drop = layers.Dropout(self.dropout, **made)
 
     def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:

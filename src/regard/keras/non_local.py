@@ -23,20 +23,25 @@ class NonLocal(Attention):
 
     def __init__(
         self,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         *,
         form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded",
-        pool: Literal["input", "projections"] | None = "input",
-        scale: bool = True,
+        subsample: Literal["input", "projections"] | None = "input",
+        scaled: bool = True,
         norm: bool = True,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         one_of(FORMS, form=form)
-        one_of(("input", "projections", None), pool=pool)
-        positive(hidden=1 if hidden is None else hidden)
-        self.hidden, self.form, self.pool, self.scale = hidden, form, pool, scale
+        one_of(("input", "projections", None), subsample=subsample)
+        positive(hidden_dim=1 if hidden_dim is None else hidden_dim)
+        self.hidden_dim, self.form, self.subsample, self.scaled = (
+            hidden_dim,
+            form,
+            subsample,
+            scaled,
+        )
         self.norm: Any = norm  # the layer itself, once it is built
 
     def get_config(self) -> dict[str, Any]:
@@ -45,23 +50,23 @@ class NonLocal(Attention):
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = max(channels // 2, 1) if self.hidden is None else self.hidden
+        hidden_dim = max(channels // 2, 1) if self.hidden_dim is None else self.hidden_dim
         if self.form != "gaussian":
-            self.theta = parts.dense(channels, hidden, **made)
-            self.phi = parts.dense(channels, hidden, **made)
+            self.theta = parts.dense(channels, hidden_dim, **made)
+            self.phi = parts.dense(channels, hidden_dim, **made)
         if self.form == "concat":
-            self.compare = parts.dense(2 * hidden, 1, bias=False, **made)
-        self.g = parts.dense(channels, hidden, **made)
+            self.compare = parts.dense(2 * hidden_dim, 1, bias=False, **made)
+        self.g = parts.dense(channels, hidden_dim, **made)
         # The last layer starts at zero, so that the block starts as x.
-        self.out = parts.dense(hidden, channels, zero=not self.norm, **made)
+        self.out = parts.dense(hidden_dim, channels, zero=not self.norm, **made)
         self.norm = self.norm and parts.batch_norm(channels, zero=True, **made)
 
     def prepare(self, x: Any) -> tuple[Any, Any, Any, Any]:
-        source = parts.shrink(x) if self.pool == "input" else x
+        source = parts.shrink(x) if self.subsample == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
-        if self.pool == "projections":
+        if self.subsample == "projections":
             k, v = parts.shrink(k), parts.shrink(v)
         return x, parts.rows(q), parts.rows(k), parts.rows(v)  # x, b n d, b m d, b m d
 
@@ -71,7 +76,7 @@ class NonLocal(Attention):
             return parts.weigh(q, k)
         width = k.shape[-1]
         if self.form == "embedded":
-            return parts.weigh(q, k, scale=width**-0.5 if self.scale else 1.0)
+            return parts.weigh(q, k, scale=width**-0.5 if self.scaled else 1.0)
         keys = parts.count(k, (1,))
         if self.form == "dot":
             return ops.matmul(q, ops.swapaxes(k, 1, 2)) / keys

@@ -21,7 +21,7 @@ class PyramidSplit(Attention):
         self,
         out_channels: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 5, 7, 9),
+        kernel_sizes: Sequence[int] = (3, 5, 7, 9),
         stride: int = 1,
         kernel_groups: Sequence[int] = (1, 4, 8, 16),
         reduction: int = 16,
@@ -32,22 +32,27 @@ class PyramidSplit(Attention):
         super().__init__(data_format=data_format, **kwargs)
         positive(stride=stride, reduction=reduction)
         one_of(("last-first", "first-last"), order=order)
-        if isinstance(kernels, int) or len(kernels) < 2:
-            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
-        for kernel in kernels:
-            odd(kernels=kernel)
-        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernels):
+        if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
+            raise ValueError(f"kernel_sizes must be two sizes or more, got {kernel_sizes!r}")
+        for kernel in kernel_sizes:
+            odd(kernel_sizes=kernel)
+        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernel_sizes):
             raise ValueError(
-                f"kernel_groups must be {len(kernels)}, one for each kernel, got {kernel_groups!r}"
+                f"kernel_groups must be {len(kernel_sizes)}, one for each kernel, "
+                f"got {kernel_groups!r}"
             )
-        self.out_channels, self.kernels, self.stride = out_channels, tuple(kernels), stride
+        self.out_channels, self.kernel_sizes, self.stride = (
+            out_channels,
+            tuple(kernel_sizes),
+            stride,
+        )
         self.kernel_groups, self.reduction, self.order = tuple(kernel_groups), reduction, order
 
     def construct(self, shape: Shape) -> None:
         channels = shape[-1]
         out = self.output_shape_of(shape)[-1]
-        divides(out_channels=out, kernels=len(self.kernels))
-        width = out // len(self.kernels)
+        divides(out_channels=out, kernel_sizes=len(self.kernel_sizes))
+        width = out // len(self.kernel_sizes)
         if self.reduction > width:
             raise ValueError(
                 f"reduction ({self.reduction}) must not be larger than the share of each kernel in "
@@ -64,14 +69,14 @@ class PyramidSplit(Attention):
                 )
             return parts.conv(channels, width, kernel, groups=groups, bias=False, **made)
 
-        self.branches = list(map(branch, self.kernels, self.kernel_groups))
+        self.branches = list(map(branch, self.kernel_sizes, self.kernel_groups))
         self.squeeze = parts.dense(width, width // self.reduction, **made)
         self.excite = parts.dense(width // self.reduction, width, **made)
 
     def prepare(self, x: Any) -> list[Any]:
         return [
             parts.convolve(x, branch.kernel, stride=self.stride, padding=kernel // 2)
-            for kernel, branch in zip(self.kernels, self.branches, strict=True)
+            for kernel, branch in zip(self.kernel_sizes, self.branches, strict=True)
         ]  # k times b h w d
 
     def attention(self, x: list[Any]) -> Any:

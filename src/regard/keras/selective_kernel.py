@@ -21,28 +21,30 @@ class SelectiveKernel(Attention):
         self,
         out_channels: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 5),
+        kernel_sizes: Sequence[int] = (3, 5),
         stride: int = 1,
         dilation: int = 1,
         groups: int = 32,
         reduction: int = 16,
-        floor: int = 32,
-        hidden: int | None = None,
+        min_hidden_dim: int = 32,
+        hidden_dim: int | None = None,
         dilate: bool = True,
         norm: bool = True,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        positive(stride=stride, dilation=dilation, reduction=reduction, floor=floor)
-        if isinstance(kernels, int) or len(kernels) < 2:
-            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
-        for kernel in kernels:
-            odd(kernels=kernel)
-        positive(hidden=1 if hidden is None else hidden)
-        self.out_channels, self.kernels = out_channels, tuple(kernels)
+        positive(
+            stride=stride, dilation=dilation, reduction=reduction, min_hidden_dim=min_hidden_dim
+        )
+        if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
+            raise ValueError(f"kernel_sizes must be two sizes or more, got {kernel_sizes!r}")
+        for kernel in kernel_sizes:
+            odd(kernel_sizes=kernel)
+        positive(hidden_dim=1 if hidden_dim is None else hidden_dim)
+        self.out_channels, self.kernel_sizes = out_channels, tuple(kernel_sizes)
         self.stride, self.dilation, self.groups = stride, dilation, groups
-        self.reduction, self.floor, self.hidden = reduction, floor, hidden
+        self.reduction, self.min_hidden_dim, self.hidden_dim = reduction, min_hidden_dim, hidden_dim
         self.dilate = dilate
         self.norm: Any = norm  # the layer itself, once it is built
 
@@ -55,7 +57,11 @@ class SelectiveKernel(Attention):
         out = self.output_shape_of(shape)[-1]
         divides(in_channels=channels, groups=self.groups)
         divides(out_channels=out, groups=self.groups)
-        hidden = max(out // self.reduction, self.floor) if self.hidden is None else self.hidden
+        hidden_dim = (
+            max(out // self.reduction, self.min_hidden_dim)
+            if self.hidden_dim is None
+            else self.hidden_dim
+        )
         made = {"dtype": self.dtype_policy}
 
         def branch(kernel: int) -> list[Any]:
@@ -63,11 +69,11 @@ class SelectiveKernel(Attention):
             convolution = parts.conv(channels, out, size, groups=self.groups, bias=False, **made)
             return [convolution, parts.batch_norm(out, **made)]
 
-        self.branches = [branch(kernel) for kernel in self.kernels]
+        self.branches = [branch(kernel) for kernel in self.kernel_sizes]
         biased = {"bias": not self.norm, **made}
-        self.squeeze = parts.dense(out, hidden, **biased)
-        self.norm = self.norm and parts.batch_norm(hidden, **made)
-        self.select = parts.dense(hidden, len(self.kernels) * out, **biased)
+        self.squeeze = parts.dense(out, hidden_dim, **biased)
+        self.norm = self.norm and parts.batch_norm(hidden_dim, **made)
+        self.select = parts.dense(hidden_dim, len(self.kernel_sizes) * out, **biased)
 
     def field(self, kernel: int) -> tuple[int, int]:
         """The size and the dilation by which a branch covers so many positions."""
@@ -77,7 +83,7 @@ class SelectiveKernel(Attention):
 
     def prepare(self, x: Any) -> list[Any]:
         us = []
-        for kernel, (convolution, norm) in zip(self.kernels, self.branches, strict=True):
+        for kernel, (convolution, norm) in zip(self.kernel_sizes, self.branches, strict=True):
             size, step = self.field(kernel)
             moves = {"stride": self.stride, "dilation": step, "padding": step * (size // 2)}
             us.append(ops.relu(norm(parts.convolve(x, convolution.kernel, **moves))))

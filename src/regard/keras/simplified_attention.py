@@ -16,20 +16,20 @@ from .attention import SequenceAttention, Shape
 class SimplifiedAttention(SequenceAttention):
     """Gives each query a weighted sum of the values, without projecting what it compares."""
 
-    def __init__(self, heads: int = 8, *, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, num_heads: int = 8, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        positive(heads=heads)
+        positive(num_heads=num_heads)
         probability(dropout=dropout)
-        self.heads, self.dropout = heads, dropout
+        self.num_heads, self.dropout = num_heads, dropout
 
     def construct(self, query: Shape, key: Shape, value: Shape) -> None:
-        width = query[-1]
-        divides(width=width, heads=self.heads)
+        embed_dim = query[-1]
+        divides(embed_dim=embed_dim, num_heads=self.num_heads)
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
-        self.out = parts.dense(width, width, dtype=self.dtype_policy)
+        self.out = parts.dense(embed_dim, embed_dim, dtype=self.dtype_policy)
 
     def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
-        return tuple(parts.divide(x, self.heads) for x in (query, key, value))  # b heads n d
+        return tuple(parts.divide(x, self.num_heads) for x in (query, key, value))  # b heads n d
 
     def attention(self, x: tuple[Any, ...], mask: Any) -> Any:
         q, k, _ = x

@@ -20,19 +20,19 @@ class SqueezeExcitation(Attention):
         self,
         reduction: int = 16,
         *,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         bias: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        self.reduction, self.hidden, self.bias = reduction, hidden, bias
+        self.reduction, self.hidden_dim, self.bias = reduction, hidden_dim, bias
 
     def construct(self, shape: Shape) -> None:
         channels, made = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction, self.hidden)
-        self.squeeze = parts.dense(channels, hidden, **made)
-        self.excite = parts.dense(hidden, channels, **made)
+        hidden_dim = reduced(channels, self.reduction, self.hidden_dim)
+        self.squeeze = parts.dense(channels, hidden_dim, **made)
+        self.excite = parts.dense(hidden_dim, channels, **made)
 
     def attention(self, x: Any) -> Any:
         z = ops.mean(x, space(x), keepdims=True)  # b 1* c

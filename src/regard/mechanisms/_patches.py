@@ -18,8 +18,8 @@ class Layer(nn.Module):
     Args:
         attention: The attention.
         norms: One norm before the attention, and one before the linear layers.
-        width: Channels of a token.
-        hidden: Channels between the linear layers.
+        embed_dim: Channels of a token.
+        hidden_dim: Channels between the linear layers.
         dropout: Rate of dropping numbers of what is added, in training.
         hidden_dropout: Rate of dropping hidden numbers.
         factory: Device and type of the parameters.
@@ -29,8 +29,8 @@ class Layer(nn.Module):
         self,
         attention: nn.Module,
         norms: tuple[nn.Module, nn.Module],
-        width: int,
-        hidden: int,
+        embed_dim: int,
+        hidden_dim: int,
         dropout: float,
         hidden_dropout: float,
         **factory: Any,
@@ -39,10 +39,10 @@ class Layer(nn.Module):
         self.attention_norm, self.feed_norm = norms
         self.attention = attention
         self.feed = nn.Sequential(
-            nn.Linear(width, hidden, **factory),
+            nn.Linear(embed_dim, hidden_dim, **factory),
             nn.SiLU(),
             nn.Dropout(hidden_dropout),
-            nn.Linear(hidden, width, **factory),
+            nn.Linear(hidden_dim, embed_dim, **factory),
         )
         self.drop = nn.Dropout(dropout)
 

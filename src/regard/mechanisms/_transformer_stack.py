@@ -19,16 +19,16 @@ KeysValues = tuple[Tensor, Tensor]  # b heads m d each
 
 @leaf
 def without_padding(
-    who: str, keys: Tensor, mask: Tensor | None, valid: Tensor | None
+    who: str, keys: Tensor, mask: Tensor | None, key_mask: Tensor | None
 ) -> Tensor | None:
-    """Close a mask for keys that are padding, of which ``valid`` is a checked ``b m``."""
-    if valid is None:
+    """Close a mask for keys that are padding, of which ``key_mask`` is a checked ``b m``."""
+    if key_mask is None:
         return mask
-    if valid.dtype != torch.bool:
-        raise TypeError(f"{who}: expected bool (True = no padding), got {valid.dtype}")
-    if valid.shape != keys.shape[:2]:
-        raise ValueError(f"{who}: expected {tuple(keys.shape[:2])}, got {tuple(valid.shape)}")
-    return pairwise.and_mask(mask, valid[:, None, None])
+    if key_mask.dtype != torch.bool:
+        raise TypeError(f"{who}: expected bool (True = no padding), got {key_mask.dtype}")
+    if key_mask.shape != keys.shape[:2]:
+        raise ValueError(f"{who}: expected {tuple(keys.shape[:2])}, got {tuple(key_mask.shape)}")
+    return pairwise.and_mask(mask, key_mask[:, None, None])
 
 
 class TransformerLayer(nn.Module):
@@ -39,12 +39,12 @@ class TransformerLayer(nn.Module):
 
     def __init__(
         self,
-        width: int,
-        heads: int,
-        hidden: int | None,
+        embed_dim: int,
+        num_heads: int,
+        hidden_dim: int | None,
         *,
         activation: str,
-        norm: str,
+        norm_first: bool,
         dropout: float,
         bias: bool,
         eps: float,
@@ -53,38 +53,37 @@ class TransformerLayer(nn.Module):
         **factory: Any,
     ) -> None:
         super().__init__()
-        hidden = 4 * width if hidden is None else hidden
-        positive(hidden=hidden)
+        hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
+        positive(hidden_dim=hidden_dim)
         one_of(tuple(ACTIVATIONS), activation=activation)
-        one_of(("after", "before"), norm=norm)
         probability(dropout=dropout)
         above_zero(eps=eps)
-        self.first = norm == "before"
+        self.norm_first = norm_first
 
         def normalise() -> nn.LayerNorm:
-            return nn.LayerNorm(width, eps, bias=bias, **factory)
+            return nn.LayerNorm(embed_dim, eps, bias=bias, **factory)
 
         self.self_norm = normalise()
         how = {"bias": bias, "dropout": dropout, **factory}
-        self.self_attention = MultiHead(width, heads, causal=causal, **how)
+        self.self_attention = MultiHead(embed_dim, num_heads, causal=causal, **how)
         if crossed:
             self.cross_norm = normalise()
-            self.cross_attention = MultiHead(width, heads, **how)
+            self.cross_attention = MultiHead(embed_dim, num_heads, **how)
         self.feed_norm = normalise()
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, hidden, bias, **factory),
+            nn.Linear(embed_dim, hidden_dim, bias, **factory),
             ACTIVATIONS[activation](),
             nn.Dropout(dropout),
-            nn.Linear(hidden, width, bias, **factory),
+            nn.Linear(hidden_dim, embed_dim, bias, **factory),
         )
         self.drop = nn.Dropout(dropout)
 
     def before(self, norm: nn.Module, x: Tensor) -> Tensor:
-        return norm(x) if self.first else x
+        return norm(x) if self.norm_first else x
 
     def add(self, norm: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         y = x + self.drop(y)
-        return y if self.first else norm(y)
+        return y if self.norm_first else norm(y)
 
     def forward(
         self,
@@ -136,13 +135,13 @@ class TransformerStack(Mechanism):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
-        layers: int = 6,
-        hidden: int | None = None,
+        num_layers: int = 6,
+        hidden_dim: int | None = None,
         activation: Literal["relu", "gelu"] = "relu",
-        norm: Literal["after", "before"] = "after",
+        norm_first: bool = False,
         final_norm: bool = True,
         causal: bool | None = None,
         dropout: float = 0.1,
@@ -151,16 +150,18 @@ class TransformerStack(Mechanism):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width)
-        positive(width=width, layers=layers)
+        super().__init__(d=embed_dim)
+        positive(embed_dim=embed_dim, num_layers=num_layers)
         self.causal = self.crossed if causal is None else causal
         norms: dict[str, Any] = dict(eps=eps, bias=bias, device=device, dtype=dtype)
-        how: dict[str, Any] = dict(activation=activation, norm=norm, dropout=dropout, **norms)
+        how: dict[str, Any] = dict(
+            activation=activation, norm_first=norm_first, dropout=dropout, **norms
+        )
         how |= dict(crossed=self.crossed, causal=self.causal)
         self.layers = nn.ModuleList(
-            TransformerLayer(width, heads, hidden, **how) for _ in range(layers)
+            TransformerLayer(embed_dim, num_heads, hidden_dim, **how) for _ in range(num_layers)
         )
-        self.final_norm = nn.LayerNorm(width, **norms) if final_norm else nn.Identity()
+        self.final_norm = nn.LayerNorm(embed_dim, **norms) if final_norm else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -173,9 +174,9 @@ class TransformerStack(Mechanism):
                 nn.init.zeros_(parameter)
 
     def readable(
-        self, name: str, query: Tensor, key: Tensor, mask: Tensor | None, valid: Tensor | None
+        self, name: str, query: Tensor, key: Tensor, mask: Tensor | None, key_mask: Tensor | None
     ) -> Tensor | None:
         """One mask out of two that are checked."""
         layer: Any = self.layers[0]
         layer.self_attention.check_mask(query, key, mask)
-        return without_padding(f"{type(self).__name__}: {name}_valid", key, mask, valid)
+        return without_padding(f"{type(self).__name__}: {name}_key_mask", key, mask, key_mask)

@@ -89,8 +89,8 @@ class ACmix(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; as many by default.
         kernel_size: Side of the kernels :math:`K_t`, odd; its square is their number.
-        heads: Heads of the attention.
-        window: Side of the window, odd.
+        num_heads: Heads of the attention.
+        window_size: Side of the window, odd.
         stride: Steps between the windows, and of the convolution.
         device: Where to put the parameters.
         dtype: Their type.
@@ -147,26 +147,31 @@ class ACmix(Attention):
         out_channels: int | None = None,
         kernel_size: int = 3,
         *,
-        heads: int = 4,
-        window: int = 7,
+        num_heads: int = 4,
+        window_size: int = 7,
         stride: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=in_channels, heads=heads)
+        super().__init__(c=in_channels, heads=num_heads)
         out_channels = in_channels if out_channels is None else out_channels
         positive(in_channels=in_channels, out_channels=out_channels)
-        odd(kernel_size=kernel_size, window=window)
-        divides(out_channels=out_channels, heads=heads)
+        odd(kernel_size=kernel_size, window_size=window_size)
+        divides(out_channels=out_channels, num_heads=num_heads)
         positive(stride=stride)
-        self.kernel_size, self.heads, self.window, self.stride = kernel_size, heads, window, stride
-        width, taps = out_channels // heads, kernel_size**2
+        self.kernel_size, self.num_heads, self.window_size, self.stride = (
+            kernel_size,
+            num_heads,
+            window_size,
+            stride,
+        )
+        width, taps = out_channels // num_heads, kernel_size**2
         factory = {"device": device, "dtype": dtype}
         self.query = nn.Conv2d(in_channels, out_channels, 1, **factory)
         self.key = nn.Conv2d(in_channels, out_channels, 1, **factory)
         self.value = nn.Conv2d(in_channels, out_channels, 1, **factory)
         self.position = nn.Conv2d(2, width, 1, **factory)
-        self.mix = nn.Linear(3 * heads, taps, bias=False, **factory)
+        self.mix = nn.Linear(3 * num_heads, taps, bias=False, **factory)
         self.shift = nn.Parameter(
             torch.empty(out_channels, taps, kernel_size, kernel_size, **factory)
         )
@@ -189,16 +194,16 @@ class ACmix(Attention):
         return self.divide(q), self.divide(k), self.divide(v)  # b heads d h w
 
     def divide(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.heads, -1))
+        return x.unflatten(1, (self.num_heads, -1))
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         q, k, _ = x
         k = k - self.position(places(k[:, 0]))
         q = q * self.position.out_channels**-0.5
-        return precision.softmax(compare(q, k, self.window, self.stride), 2)
+        return precision.softmax(compare(q, k, self.window_size, self.stride), 2)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        near = gather(a, x[2], self.window, self.stride).flatten(1, 2)
+        near = gather(a, x[2], self.window_size, self.stride).flatten(1, 2)
         return self.beta * self.convolve(x) + self.alpha * near
 
     def convolve(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:

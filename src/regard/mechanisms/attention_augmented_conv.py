@@ -62,13 +62,13 @@ class AttentionAugmentedConv(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; as many by default.
         kernel_size: Side of the kernel, odd.
-        heads: :math:`H`.
-        key_width: :math:`d_k`, channels of the queries and keys of all heads; by default a fifth of
-            ``out_channels``, as far as it can be shared by the heads.
-        value_width: :math:`d_v`, output channels that attend; by default a tenth. With all of them
-            there is no convolution.
-        size: Height and width of x, for the vectors of distances; without it there are none, and
-            the attention does not see where anything is.
+        num_heads: :math:`H`.
+        key_channels: :math:`d_k`, channels of the queries and keys of all heads; by default a fifth
+            of ``out_channels``, as far as it can be shared by the heads.
+        value_channels: :math:`d_v`, output channels that attend; by default a tenth. With all of
+            them there is no convolution.
+        input_size: Height and width of x, for the vectors of distances; without it there are none,
+            and the attention does not see where anything is.
         bias: Give every layer a bias.
         device: Where to put the parameters.
         dtype: Their type.
@@ -117,42 +117,49 @@ class AttentionAugmentedConv(Attention):
         out_channels: int | None = None,
         kernel_size: int = 3,
         *,
-        heads: int = 8,
-        key_width: int | None = None,
-        value_width: int | None = None,
-        size: int | Sequence[int] | None = None,
+        num_heads: int = 8,
+        key_channels: int | None = None,
+        value_channels: int | None = None,
+        input_size: int | Sequence[int] | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         out_channels = in_channels if out_channels is None else out_channels
-        positive(in_channels=in_channels, out_channels=out_channels, heads=heads)
+        positive(in_channels=in_channels, out_channels=out_channels, num_heads=num_heads)
         odd(kernel_size=kernel_size)
-        key_width = heads * max(out_channels // (5 * heads), 1) if key_width is None else key_width
-        if value_width is None:
-            value_width = heads * max(out_channels // (10 * heads), 1)
-        divides(key_width=key_width, heads=heads)
-        divides(value_width=value_width, heads=heads)
-        if value_width > out_channels:
+        key_channels = (
+            num_heads * max(out_channels // (5 * num_heads), 1)
+            if key_channels is None
+            else key_channels
+        )
+        if value_channels is None:
+            value_channels = num_heads * max(out_channels // (10 * num_heads), 1)
+        divides(key_channels=key_channels, num_heads=num_heads)
+        divides(value_channels=value_channels, num_heads=num_heads)
+        if value_channels > out_channels:
             raise ValueError(
-                f"value_width ({value_width}) must not be larger than out_channels ({out_channels})"
+                f"value_channels ({value_channels}) must not be larger than out_channels "
+                f"({out_channels})"
             )
-        h, w = (None, None) if size is None else per_axis(2, 1, size=size)
+        h, w = (None, None) if input_size is None else per_axis(2, 1, input_size=input_size)
         fixed = {} if h is None or w is None else {"h": h, "w": w}
-        super().__init__(c=in_channels, heads=heads, **fixed)
-        self.heads, self.widths = heads, (key_width, key_width, value_width)
-        self.scale = (key_width // heads) ** -0.5
-        convolved = out_channels - value_width
+        super().__init__(c=in_channels, heads=num_heads, **fixed)
+        self.num_heads, self.widths = num_heads, (key_channels, key_channels, value_channels)
+        self.scale = (key_channels // num_heads) ** -0.5
+        convolved = out_channels - value_channels
         factory = {"device": device, "dtype": dtype}
         self.qkv = nn.Conv2d(in_channels, sum(self.widths), 1, bias=bias, **factory)
         self.rows = self.columns = self.conv = None
         if h is not None and w is not None:
-            self.rows = nn.Parameter(torch.empty(2 * h - 1, key_width // heads, **factory))
-            self.columns = nn.Parameter(torch.empty(2 * w - 1, key_width // heads, **factory))
+            self.rows = nn.Parameter(torch.empty(2 * h - 1, key_channels // num_heads, **factory))
+            self.columns = nn.Parameter(
+                torch.empty(2 * w - 1, key_channels // num_heads, **factory)
+            )
         if convolved:
             how = {"padding": kernel_size // 2, "bias": bias, **factory}
             self.conv = nn.Conv2d(in_channels, convolved, kernel_size, **how)
-        self.out = nn.Conv2d(value_width, value_width, 1, bias=bias, **factory)
+        self.out = nn.Conv2d(value_channels, value_channels, 1, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -164,7 +171,7 @@ class AttentionAugmentedConv(Attention):
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         parts = self.qkv(x).flatten(2).mT.split(self.widths, -1)  # b n c
-        q, k, v = (pairwise.split_heads(parts[i], self.heads) for i in range(3))
+        q, k, v = (pairwise.split_heads(parts[i], self.num_heads) for i in range(3))
         if self.rows is not None and self.columns is not None:
             q, k = place(q, k, self.rows, self.columns)
         return x, q, k, v

@@ -22,16 +22,16 @@ class AttentionFree(Attention):
         y_{tc} = \sigma(Q_{tc}) \textstyle\sum_s a_{cts} V_{sc}
 
     with linear queries Q, keys K and values V: equation 2 of the paper, AFT-full. Without a
-    ``length``, :math:`w = 0` and every place gets the same average: AFT-simple. With a ``window``,
-    :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, though place s is still read:
-    AFT-local.
+    ``max_length``, :math:`w = 0` and every place gets the same average: AFT-simple. With a
+    ``window_size``, :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, though place s is
+    still read: AFT-local.
 
     Args:
-        width: Channels of a token.
-        length: Tokens of the input, which w has a row and a column for; None for no w.
-        hidden: Channels of queries, keys and values, which a last layer brings back to ``width``;
-            if None they have ``width``, and there is no such layer.
-        window: Distance from which on w is zero.
+        embed_dim: Channels of a token.
+        max_length: Tokens of the input, which w has a row and a column for; None for no w.
+        hidden_dim: Channels of queries, keys and values, which a last layer brings back to
+            ``embed_dim``; if None they have ``embed_dim``, and there is no such layer.
+        window_size: Distance from which on w is zero.
         rank: Make w the product of two matrices of so many columns and rows.
         device: Where to put the parameters.
         dtype: Their type.
@@ -45,7 +45,7 @@ class AttentionFree(Attention):
 
     >>> AttentionFree(64)(torch.randn(2, 63, 64)).shape
     torch.Size([2, 63, 64])
-    >>> AttentionFree(64, length=63, window=8)(torch.randn(2, 63, 64)).shape
+    >>> AttentionFree(64, max_length=63, window_size=8)(torch.randn(2, 63, 64)).shape
     torch.Size([2, 63, 64])
     """
 
@@ -89,36 +89,36 @@ class AttentionFree(Attention):
 
     def __init__(
         self,
-        width: int,
+        embed_dim: int,
         *,
-        length: int | None = None,
-        hidden: int | None = None,
-        window: int | None = None,
+        max_length: int | None = None,
+        hidden_dim: int | None = None,
+        window_size: int | None = None,
         rank: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=width)
-        inner = width if hidden is None else hidden
-        positive(width=width, hidden=inner)
-        for name, size in {"length": length, "window": window, "rank": rank}.items():
+        super().__init__(c=embed_dim)
+        inner = embed_dim if hidden_dim is None else hidden_dim
+        positive(embed_dim=embed_dim, hidden_dim=inner)
+        for name, size in {"length": max_length, "window": window_size, "rank": rank}.items():
             if size is None:
                 continue
             positive(**{name: size})
-            if length is None:
+            if max_length is None:
                 raise ValueError(f"{name} ({size}) needs a length: without it there is no w")
-        self.length, self.window, self.rank = length, window, rank
+        self.max_length, self.window_size, self.rank = max_length, window_size, rank
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Linear(width, inner, **factory)
-        self.key = nn.Linear(width, inner, **factory)
-        self.value = nn.Linear(width, inner, **factory)
-        self.out = nn.Identity() if hidden is None else nn.Linear(inner, width, **factory)
-        if length is not None:
-            self.fixed_axes["n"] = length
+        self.query = nn.Linear(embed_dim, inner, **factory)
+        self.key = nn.Linear(embed_dim, inner, **factory)
+        self.value = nn.Linear(embed_dim, inner, **factory)
+        self.out = nn.Identity() if hidden_dim is None else nn.Linear(inner, embed_dim, **factory)
+        if max_length is not None:
+            self.fixed_axes["n"] = max_length
             self.axes = replace(self.axes, map="b e n m")
-            self.rows = nn.Parameter(torch.empty(length, rank or length, **factory))
+            self.rows = nn.Parameter(torch.empty(max_length, rank or max_length, **factory))
             if rank is not None:
-                self.columns = nn.Parameter(torch.empty(rank, length, **factory))
+                self.columns = nn.Parameter(torch.empty(rank, max_length, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -133,14 +133,14 @@ class AttentionFree(Attention):
     def table(self) -> Tensor:
         """w, whose row t belongs to the place that reads, ``n m``."""
         w = self.rows if self.rank is None else self.rows @ self.columns
-        if self.window is None:
+        if self.window_size is None:
             return w
-        place = torch.arange(self.length, device=w.device)
-        return w * ((place[:, None] - place).abs() < self.window)
+        place = torch.arange(self.max_length, device=w.device)
+        return w * ((place[:, None] - place).abs() < self.window_size)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         scores = x[1].mT.unsqueeze(2)  # b e 1 m
-        return precision.softmax(scores if self.length is None else scores + self.table(), 3)
+        return precision.softmax(scores if self.max_length is None else scores + self.table(), 3)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         gate, _, v = x
@@ -149,7 +149,7 @@ class AttentionFree(Attention):
     def fused(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         gate, k, v = x
         a = precision.softmax(k, 1)  # b m e
-        if self.length is None:
+        if self.max_length is None:
             return self.out(gate * (a * v).sum(1, keepdim=True))
         # exp(K + w) is a product, so two products of matrices do what the map does. Normalised
         # like this it neither overflows nor, unless keys and w both spread over 80, vanishes.

@@ -31,8 +31,8 @@ class AttentionToScale(Mechanism):
 
     Args:
         channels: Channels of the features of one scale.
-        scales: :math:`S`.
-        hidden: Channels between the two convolutions.
+        num_scales: :math:`S`.
+        hidden_dim: Channels between the two convolutions.
         align_corners: Which points interpolation keeps: the centres of the corner pixels or, if
             not, the corners of the image.
         device: Where to put the parameters.
@@ -82,26 +82,26 @@ class AttentionToScale(Mechanism):
     def __init__(
         self,
         channels: int,
-        scales: int = 2,
+        num_scales: int = 2,
         *,
-        hidden: int = 512,
+        hidden_dim: int = 512,
         align_corners: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, scales=scales, hidden=hidden)
-        if scales < 2:
-            raise ValueError(f"scales must be 2 or more, got {scales}")
-        self.scales = scales
+        positive(channels=channels, num_scales=num_scales, hidden_dim=hidden_dim)
+        if num_scales < 2:
+            raise ValueError(f"num_scales must be 2 or more, got {num_scales}")
+        self.num_scales = num_scales
         self.align_corners = align_corners
-        coarse = [str(i or "") for i in range(scales)]
+        coarse = [str(i or "") for i in range(num_scales)]
         inputs = [f"scores{i}: b k h{i} w{i}" for i in coarse]
         inputs += [f"features{i}: b c h{i} w{i}" for i in coarse]
         self.axes = replace(self.axes, input=", ".join(inputs))
         factory = {"device": device, "dtype": dtype}
-        self.look = nn.Conv2d(scales * channels, hidden, 3, padding=1, **factory)
-        self.score = nn.Conv2d(hidden, scales, 1, **factory)
+        self.look = nn.Conv2d(num_scales * channels, hidden_dim, 3, padding=1, **factory)
+        self.score = nn.Conv2d(hidden_dim, num_scales, 1, **factory)
         self.tap = Tap()
 
     def prepare(self, *x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -109,9 +109,9 @@ class AttentionToScale(Mechanism):
         like = x[0]
         fine = [
             grid.upsample_like(x[i], like, align_corners=self.align_corners)
-            for i in range(2 * self.scales)
+            for i in range(2 * self.num_scales)
         ]
-        return fine[: self.scales], torch.cat(fine[self.scales :], 1)
+        return fine[: self.num_scales], torch.cat(fine[self.num_scales :], 1)
 
     def attention(self, x: tuple[list[Tensor], Tensor]) -> Tensor:
         """g: the weight of each scale at each position."""
@@ -121,7 +121,7 @@ class AttentionToScale(Mechanism):
         """f: the scores, weighed and added."""
         scores = x[0]
         y = scores[0] * a[:, :1]
-        for i in range(1, self.scales):
+        for i in range(1, self.num_scales):
             y = y + scores[i] * a[:, i : i + 1]
         return y
 
@@ -129,15 +129,15 @@ class AttentionToScale(Mechanism):
         """Weigh the scores of all scales; scores first, then features, the finest first."""
         self.count(x)
         # By number: a traced model has no other way to take them apart.
-        x = tuple(x[i] for i in range(2 * self.scales))
+        x = tuple(x[i] for i in range(2 * self.num_scales))
         self.check(*x)
         z = self.prepare(*x)
         return self.combine(self.tap(self.attention(z)), z)
 
     def count(self, x: Any) -> None:
         """Refuse too few or too many inputs."""
-        if not isinstance(x, torch.fx.Proxy) and len(x) != 2 * self.scales:
+        if not isinstance(x, torch.fx.Proxy) and len(x) != 2 * self.num_scales:
             raise ValueError(
-                f"{type(self).__name__}: expected scores and features of {self.scales} scales "
+                f"{type(self).__name__}: expected scores and features of {self.num_scales} scales "
                 f"({self.axes.input}), got {len(x)} inputs"
             )

@@ -32,9 +32,9 @@ class Axial(Attention):
 
     Args:
         channels: :math:`C`.
-        heads: Heads of each attention.
+        num_heads: Heads of each attention.
         dims: Axes of space and time: 1, 2 or 3.
-        head_channels: :math:`d`; by default a head's share of the channels.
+        head_dim: :math:`d`; by default a head's share of the channels.
         compose: Take the ``sum`` of what the axes have read, or let them read in a ``chain``, the
             first axis first.
         device: Where to put the parameters.
@@ -81,21 +81,21 @@ class Axial(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
         dims: Literal[1, 2, 3] = 2,
-        head_channels: int | None = None,
+        head_dim: int | None = None,
         compose: Literal["sum", "chain"] = "sum",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels, heads=heads)
+        super().__init__(c=channels, heads=num_heads)
         one_of((1, 2, 3), dims=dims)
         one_of(("sum", "chain"), compose=compose)
-        if head_channels is None:
-            divides(channels=channels, heads=heads)
-            head_channels = channels // heads
-        positive(channels=channels, heads=heads, head_channels=head_channels)
+        if head_dim is None:
+            divides(channels=channels, num_heads=num_heads)
+            head_dim = channels // num_heads
+        positive(channels=channels, num_heads=num_heads, head_dim=head_dim)
         self.chained = compose == "chain"
         axes = GRIDS[dims].split()
         self.axes = replace(
@@ -106,7 +106,7 @@ class Axial(Attention):
         )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.along = nn.ModuleList(
-            _Along(1 + i, channels, heads, head_channels, **factory) for i in range(dims)
+            _Along(1 + i, channels, num_heads, head_dim, **factory) for i in range(dims)
         )
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ class PositionSensitiveAxial(Attention):
 
     Args:
         channels: Channels of the input.
-        heads: Heads; queries and keys of a head have half as many channels as its values.
-        size: Length of the axis.
+        num_heads: Heads; queries and keys of a head have half as many channels as its values.
+        axis_size: Length of the axis.
         axis: Read along the height, ``h``, or the width, ``w``.
         out_channels: Channels of the output; by default those of the input.
         stride: Average windows of that side, side by side, of what was read.
@@ -163,7 +163,7 @@ class PositionSensitiveAxial(Attention):
         ValueError: a size is not positive, twice the heads do not divide the channels of the
             output, or the axis is unknown.
 
-    >>> PositionSensitiveAxial(64, size=9)(torch.randn(2, 64, 9, 7)).shape
+    >>> PositionSensitiveAxial(64, axis_size=9)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
     """
 
@@ -196,9 +196,9 @@ class PositionSensitiveAxial(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
-        size: int = 56,
+        axis_size: int = 56,
         axis: Literal["h", "w"] = "h",
         out_channels: int | None = None,
         stride: int = 1,
@@ -206,11 +206,11 @@ class PositionSensitiveAxial(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         one_of(("h", "w"), axis=axis)
-        super().__init__(c=channels, heads=heads, **{axis: size})
+        super().__init__(c=channels, heads=num_heads, **{axis: axis_size})
         out_channels = channels if out_channels is None else out_channels
-        positive(channels=channels, heads=heads, size=size, stride=stride)
-        divides(out_channels=out_channels, twice_the_heads=2 * heads)
-        self.heads, self.size, self.axis, self.stride = heads, size, axis, stride
+        positive(channels=channels, num_heads=num_heads, axis_size=axis_size, stride=stride)
+        divides(out_channels=out_channels, twice_the_heads=2 * num_heads)
+        self.num_heads, self.axis_size, self.axis, self.stride = num_heads, axis_size, axis, stride
         self.axes = replace(
             self.axes,
             map=_axes_of_the_map(["h", "w"], axis).partition(": ")[2],
@@ -218,13 +218,13 @@ class PositionSensitiveAxial(Attention):
                 ("b", "c" if out_channels == channels else "o", "h w" if stride == 1 else "y x")
             ),
         )
-        width = out_channels // heads
+        width = out_channels // num_heads
         self.widths = [width // 2, width // 2, width]
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.qkv = nn.Conv2d(channels, 2 * out_channels, 1, bias=False, **factory)
         self.norm_qkv = nn.BatchNorm2d(2 * out_channels, **factory)
-        self.positions = nn.Parameter(torch.empty(2 * width, 2 * size - 1, **factory))
-        self.norm_scores = nn.BatchNorm2d(3 * heads, **factory)
+        self.positions = nn.Parameter(torch.empty(2 * width, 2 * axis_size - 1, **factory))
+        self.norm_scores = nn.BatchNorm2d(3 * num_heads, **factory)
         self.norm_sums = nn.BatchNorm2d(2 * out_channels, **factory)
         self.reset_parameters()
 
@@ -235,7 +235,7 @@ class PositionSensitiveAxial(Attention):
         nn.init.normal_(self.positions, std=self.widths[2] ** -0.5)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1))  # b heads 2d h w
+        x = self.norm_qkv(self.qkv(x)).unflatten(1, (self.num_heads, -1))  # b heads 2d h w
         x = x.permute(0, 4, 1, 3, 2) if self.axis == "h" else x.permute(0, 3, 1, 4, 2)
         q, k, v = x.split(self.widths, 4)
         return q, k, v  # b p heads n d
@@ -249,7 +249,7 @@ class PositionSensitiveAxial(Attention):
             torch.einsum("bphjd,dji->bphij", k, to_k),
         ]
         scores = self.norm_scores(torch.cat(products, 2).flatten(0, 1))  # (b p) (3 heads) n n
-        a = precision.softmax(scores.unflatten(1, (3, self.heads)).sum(1), -1)
+        a = precision.softmax(scores.unflatten(1, (3, self.num_heads)).sum(1), -1)
         return a.unflatten(0, (q.shape[0], -1))
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -262,8 +262,8 @@ class PositionSensitiveAxial(Attention):
 
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
         """For each two places on the axis those of queries, of keys and of values, ``d n n``."""
-        i = torch.arange(self.size, device=self.positions.device)
-        q, k, v = self.positions[:, i[:, None] - i + self.size - 1].split(self.widths)
+        i = torch.arange(self.axis_size, device=self.positions.device)
+        q, k, v = self.positions[:, i[:, None] - i + self.axis_size - 1].split(self.widths)
         return q, k, v
 
 
@@ -281,9 +281,9 @@ class AxialTransformer(Mechanism):
     Args:
         channels: :math:`C`.
         depth: How often there are two attentions and two stacks.
-        heads: Heads of each attention.
-        head_channels: Channels of a head; by default its share.
-        size: Height and width, to give each row and each column a learnt embedding.
+        num_heads: Heads of each attention.
+        head_dim: Channels of a head; by default its share.
+        input_size: Height and width, to give each row and each column a learnt embedding.
         reversible: Keep two streams; if not, f and g are added to a single one in turn.
         device: Where to put the parameters.
         dtype: Their type.
@@ -316,21 +316,23 @@ class AxialTransformer(Mechanism):
         self,
         channels: int,
         depth: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
-        head_channels: int | None = None,
-        size: tuple[int, int] | None = None,
+        head_dim: int | None = None,
+        input_size: tuple[int, int] | None = None,
         reversible: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        sizes = {} if size is None else dict(zip("hw", per_axis(2, 1, size=size), strict=True))
+        sizes = {}
+        if input_size is not None:
+            sizes = dict(zip("hw", per_axis(2, 1, input_size=input_size), strict=True))
         super().__init__(c=channels, **sizes)
         positive(channels=channels, depth=depth)
         self.reversible = reversible
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.rows = self.columns = None
-        if size is not None:
+        if input_size is not None:
             self.rows = nn.Parameter(torch.empty(channels, sizes["h"], 1, **factory))
             self.columns = nn.Parameter(torch.empty(channels, 1, sizes["w"], **factory))
 
@@ -344,7 +346,7 @@ class AxialTransformer(Mechanism):
 
         self.layers = nn.ModuleList()
         for _ in range(depth):
-            attend = [_Attend(a, channels, heads, head_channels, **factory) for a in (2, 3)]
+            attend = [_Attend(a, channels, num_heads, head_dim, **factory) for a in (2, 3)]
             self.layers.extend([*attend, convolve(), convolve()])
         self.reset_parameters()
 
@@ -372,16 +374,18 @@ class AxialTransformer(Mechanism):
 class _Along(nn.Module):
     """Multi-head attention along one axis of ``b * c``."""
 
-    def __init__(self, axis: int, channels: int, heads: int, width: int, **factory: Any) -> None:
+    def __init__(
+        self, axis: int, channels: int, num_heads: int, width: int, **factory: Any
+    ) -> None:
         super().__init__()
-        self.axis, self.heads = axis, heads
+        self.axis, self.num_heads = axis, num_heads
         self.scale = width**-0.5
-        self.qkv = nn.Linear(channels, 3 * heads * width, bias=False, **factory)
-        self.out = nn.Linear(heads * width, channels, **factory)
+        self.qkv = nn.Linear(channels, 3 * num_heads * width, bias=False, **factory)
+        self.out = nn.Linear(num_heads * width, channels, **factory)
 
     def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``b … heads n d`` each."""
-        x = self.qkv(x.transpose(self.axis, -2)).unflatten(-1, (3, self.heads, -1))
+        x = self.qkv(x.transpose(self.axis, -2)).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = x.transpose(-4, -2).unbind(-3)
         return q, k, v
 
@@ -401,12 +405,12 @@ class _Attend(nn.Module):
     """`Axial` along one axis of an image, behind a norm."""
 
     def __init__(
-        self, axis: int, channels: int, heads: int, width: int | None, **factory: Any
+        self, axis: int, channels: int, num_heads: int, width: int | None, **factory: Any
     ) -> None:
         super().__init__()
         self.axis = axis
         self.norm = nn.LayerNorm(channels, **factory)
-        self.axial = Axial(channels, heads, dims=1, head_channels=width, **factory)
+        self.axial = Axial(channels, num_heads, dims=1, head_dim=width, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.norm(x.permute(0, 2, 3, 1) if self.axis == 3 else x.permute(0, 3, 2, 1))

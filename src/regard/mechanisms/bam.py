@@ -30,8 +30,8 @@ class BAM(Attention):
         dilation: Dilation of the :math:`3 \times 3` convolutions.
         fusion: How the branches meet: their ``product``, as in the authors' code, or their ``sum``,
             as in the paper.
-        norm: Where the batch norms stand: behind the ``hidden`` layers, as in the authors' code, or
-            ``last`` in each branch, as in the paper (and behind the dilated convolutions).
+        norm_position: Where the batch norms stand: after the ``hidden`` layers, as in the authors'
+            code, or ``last`` in each branch, as in the paper (and after the dilated convolutions).
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -80,7 +80,7 @@ class BAM(Attention):
         *,
         dilation: int = 4,
         fusion: Literal["product", "sum"] = "product",
-        norm: Literal["hidden", "last"] = "hidden",
+        norm_position: Literal["hidden", "last"] = "hidden",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -88,9 +88,9 @@ class BAM(Attention):
         hidden = reduced(channels, reduction)
         positive(dilation=dilation)
         one_of(("product", "sum"), fusion=fusion)
-        one_of(("hidden", "last"), norm=norm)
+        one_of(("hidden", "last"), norm_position=norm_position)
         self.fusion = fusion
-        early = norm == "hidden"
+        early = norm_position == "hidden"
         factory = {"device": device, "dtype": dtype}
 
         def look() -> list[nn.Module]:

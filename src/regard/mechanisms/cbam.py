@@ -41,7 +41,7 @@ class CBAM(Attention):
         kernel_size: Side of the spatial kernel, odd.
         pools: What the channel gate sees: some of ``mean``, ``max``, ``l2`` (square root of the sum
             of squares) and ``logsumexp``.
-        hidden: The hidden channels themselves, instead of ``reduction``.
+        hidden_dim: The hidden channels themselves, instead of ``reduction``.
         bias: Give the channel gate's layers biases.
         spatial_bias: Give the spatial kernel a bias.
         norm: Normalise the spatial scores by a batch norm.
@@ -96,7 +96,7 @@ class CBAM(Attention):
         *,
         kernel_size: int = 7,
         pools: Sequence[str] = ("mean", "max"),
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         bias: bool = True,
         spatial_bias: bool = False,
         norm: bool = True,
@@ -120,9 +120,9 @@ class CBAM(Attention):
         if gates != "spatial":
             if channels is None:
                 raise ValueError(f"channels must be given for gates={gates!r}")
-            hidden = reduced(channels, reduction, hidden)
-            self.squeeze = nn.Linear(channels, hidden, bias, **factory)
-            self.excite = nn.Linear(hidden, channels, bias, **factory)
+            hidden_dim = reduced(channels, reduction, hidden_dim)
+            self.squeeze = nn.Linear(channels, hidden_dim, bias, **factory)
+            self.excite = nn.Linear(hidden_dim, channels, bias, **factory)
             self.tap_channel = Tap()
         if gates != "channel":
             how = {"padding": kernel_size // 2, "bias": spatial_bias}

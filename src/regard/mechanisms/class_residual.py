@@ -17,15 +17,15 @@ from ..core.card import Card
 from ..core.check import above_zero, positive
 
 
-def usual_temperatures(heads: int) -> tuple[float | str, ...]:
+def usual_temperatures(num_heads: int) -> tuple[float | str, ...]:
     """The temperatures that the authors give to so many heads.
 
     >>> usual_temperatures(1), usual_temperatures(2), usual_temperatures(4)
     ((1,), (1, 'max'), (1, 2, 4, 'max'))
     """
-    if heads == 4:
+    if num_heads == 4:
         return (1, 2, 4, "max")
-    return (*range(1, heads), "max") if heads > 1 else (1,)
+    return (*range(1, num_heads), "max") if num_heads > 1 else (1,)
 
 
 def look(s: Tensor, temperature: float | str) -> Tensor:
@@ -48,9 +48,9 @@ class ClassResidual(Attention):
 
     Args:
         channels: Channels of x.
-        classes: Classes to score.
-        heads: Classifiers whose scores are added.
-        residual: :math:`\lambda`.
+        num_classes: Classes to score.
+        num_heads: Classifiers whose scores are added.
+        residual_weight: :math:`\lambda`.
         temperatures: :math:`T` of each head, a number or ``max``; by default the authors': 1 for
             one head, 1 and ``max`` for two, and so on.
         normalize: Divide by the norm of :math:`w`, as the authors' code does.
@@ -64,7 +64,7 @@ class ClassResidual(Attention):
         ValueError: a size is not positive, or a temperature is not above zero, or there is not one
             for each head.
 
-    >>> ClassResidual(64, classes=10, heads=2)(torch.randn(2, 64, 9, 7)).shape
+    >>> ClassResidual(64, num_classes=10, num_heads=2)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 10])
     """
 
@@ -96,23 +96,23 @@ class ClassResidual(Attention):
     def __init__(
         self,
         channels: int,
-        classes: int,
-        heads: int = 1,
+        num_classes: int,
+        num_heads: int = 1,
         *,
-        residual: float = 0.1,
+        residual_weight: float = 0.1,
         temperatures: Sequence[float | str] | None = None,
         normalize: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, classes=classes, heads=heads)
-        self.heads = heads
-        self.residual = residual
+        positive(channels=channels, num_classes=num_classes, num_heads=num_heads)
+        self.num_heads = num_heads
+        self.residual_weight = residual_weight
         self.normalize = normalize
-        chosen = usual_temperatures(heads) if temperatures is None else tuple(temperatures)
-        if len(chosen) != heads:
-            raise ValueError(f"temperatures must be {heads}, one for each head, got {chosen!r}")
+        chosen = usual_temperatures(num_heads) if temperatures is None else tuple(temperatures)
+        if len(chosen) != num_heads:
+            raise ValueError(f"temperatures must be {num_heads}, one for each head, got {chosen!r}")
         for temperature in chosen:
             if isinstance(temperature, str) and temperature != "max":
                 raise ValueError(f"temperatures must be numbers or 'max', got {temperature!r}")
@@ -122,27 +122,27 @@ class ClassResidual(Attention):
         only_max = set(chosen) == {"max"}
         self.axes = replace(
             self.axes,
-            map="b heads k n" if heads > 1 else "b 1 k n",
+            map="b heads k n" if num_heads > 1 else "b 1 k n",
             range="unit" if only_max else "softmax",
         )
-        self.classify = nn.Linear(channels, heads * classes, False, device, dtype)
+        self.classify = nn.Linear(channels, num_heads * num_classes, False, device, dtype)
 
     def prepare(self, x: Tensor) -> Tensor:
         w = self.classify.weight
         w = normalize(w, dim=1) if self.normalize else w
         s = conv2d(x, w[:, :, None, None])  # faster than a product with a matrix for each image
-        return s.flatten(2).unflatten(1, (self.heads, -1))  # b heads k n
+        return s.flatten(2).unflatten(1, (self.num_heads, -1))  # b heads k n
 
     def by_head(self, x: Tensor) -> Any:
         # One head is a view; unbind would copy the whole of it on the way back.
-        return (x.squeeze(1),) if self.heads == 1 else x.unbind(1)
+        return (x.squeeze(1),) if self.num_heads == 1 else x.unbind(1)
 
     def attention(self, x: Tensor) -> Tensor:
         s = self.by_head(x)
         return torch.stack([look(s[h], t) for h, t in enumerate(self.temperatures)], 1)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return (x.mean(3) + self.residual * (a * x).sum(3)).sum(1)
+        return (x.mean(3) + self.residual_weight * (a * x).sum(3)).sum(1)
 
     def fused(self, x: Tensor) -> Tensor:
         s = self.by_head(x)
@@ -150,4 +150,4 @@ class ClassResidual(Attention):
             grid.amax(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
             for h, t in enumerate(self.temperatures)
         ]
-        return x.mean(3).sum(1) + self.residual * torch.stack(peaks).sum(0)
+        return x.mean(3).sum(1) + self.residual_weight * torch.stack(peaks).sum(0)

@@ -31,7 +31,7 @@ class CondConv(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the kernels, or one for each axis.
-        experts: Kernels to mix.
+        num_experts: Kernels to mix.
         stride: Stride, or one for each axis.
         padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
             it by the stride and rounds up, as TensorFlow does; ``valid`` adds none. By default the
@@ -87,7 +87,7 @@ class CondConv(Attention):
         out_channels: int | None = None,
         kernel_size: int | Sequence[int] = 3,
         *,
-        experts: int = 8,
+        num_experts: int = 8,
         stride: int | Sequence[int] = 1,
         padding: Padding = None,
         dilation: int | Sequence[int] = 1,
@@ -100,16 +100,16 @@ class CondConv(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=in_channels)
-        positive(in_channels=in_channels, experts=experts)
+        positive(in_channels=in_channels, num_experts=num_experts)
         probability(dropout=dropout)
         factory = {"device": device, "dtype": dtype}
         self.drop = nn.Dropout(dropout)
-        self.route = nn.Linear(in_channels, experts, route_bias, **factory)
+        self.route = nn.Linear(in_channels, num_experts, route_bias, **factory)
         self.mixture = MixedConv(
             in_channels,
             out_channels,
             kernel_size,
-            experts,
+            num_experts,
             stride=stride,
             padding=padding,
             dilation=dilation,
@@ -141,7 +141,7 @@ class CondConvBlock(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the depthwise kernels, odd.
-        experts: Kernels to mix in each convolution.
+        num_experts: Kernels to mix in each convolution.
         stride: Stride of the depthwise convolution.
         expansion: How many times wider the block is inside.
         device: Where to put the parameters.
@@ -166,7 +166,7 @@ class CondConvBlock(Attention):
         out_channels: int | None = None,
         kernel_size: int = 3,
         *,
-        experts: int = 8,
+        num_experts: int = 8,
         stride: int = 1,
         expansion: int = 6,
         device: torch.device | str | None = None,
@@ -174,20 +174,20 @@ class CondConvBlock(Attention):
     ) -> None:
         super().__init__(c=in_channels)
         out_channels = in_channels if out_channels is None else out_channels
-        positive(in_channels=in_channels, out_channels=out_channels, experts=experts)
+        positive(in_channels=in_channels, out_channels=out_channels, num_experts=num_experts)
         positive(stride=stride, expansion=expansion)
         odd(kernel_size=kernel_size)
         factory = {"device": device, "dtype": dtype}
         wide = expansion * in_channels
         self.adds = stride == 1 and in_channels == out_channels
-        self.route = nn.Linear(in_channels, experts, **factory)
-        self.widen = MixedConv(in_channels, wide, 1, experts, **factory)
+        self.route = nn.Linear(in_channels, num_experts, **factory)
+        self.widen = MixedConv(in_channels, wide, 1, num_experts, **factory)
         self.widen_norm = nn.BatchNorm2d(wide, **factory)
         self.depthwise = MixedConv(
-            wide, wide, kernel_size, experts, stride=stride, groups=wide, **factory
+            wide, wide, kernel_size, num_experts, stride=stride, groups=wide, **factory
         )
         self.depthwise_norm = nn.BatchNorm2d(wide, **factory)
-        self.narrow = MixedConv(wide, out_channels, 1, experts, **factory)
+        self.narrow = MixedConv(wide, out_channels, 1, num_experts, **factory)
         self.narrow_norm = nn.BatchNorm2d(out_channels, **factory)
 
     def attention(self, x: Tensor) -> Tensor:

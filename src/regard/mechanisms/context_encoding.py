@@ -30,9 +30,9 @@ class ContextEncoding(Attention):
 
     Args:
         channels: :math:`C`.
-        codewords: :math:`K`.
-        classes: Give the scores of so many classes, too.
-        pool: Take the ``mean`` over the codewords, as the authors' code does, or the ``sum``, as
+        num_codewords: :math:`K`.
+        num_classes: Give the scores of so many classes, too.
+        pooling: Take the ``mean`` over the codewords, as the authors' code does, or the ``sum``, as
             the paper does.
         residual: Add x and end with ReLU, as the authors' code does; if not, :math:`y = a \odot x`
             as in the paper.
@@ -40,8 +40,8 @@ class ContextEncoding(Attention):
         dtype: Their type.
 
     Shape:
-        x ``b c *`` (one to three axes of space and time), map ``b c 1*``, y as x; with ``classes``
-        y and the scores ``b k``.
+        x ``b c *`` (one to three axes of space and time), map ``b c 1*``, y as x; with
+        ``num_classes`` y and the scores ``b k``.
 
     Raises:
         ValueError: a size is not positive, or the pool is unknown.
@@ -89,42 +89,42 @@ class ContextEncoding(Attention):
     def __init__(
         self,
         channels: int,
-        codewords: int = 32,
+        num_codewords: int = 32,
         *,
-        classes: int | None = None,
-        pool: Literal["mean", "sum"] = "mean",
+        num_classes: int | None = None,
+        pooling: Literal["mean", "sum"] = "mean",
         residual: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, codewords=codewords)
-        one_of(("mean", "sum"), pool=pool)
-        self.pool = pool
+        positive(channels=channels, num_codewords=num_codewords)
+        one_of(("mean", "sum"), pooling=pooling)
+        self.pooling = pooling
         self.residual = residual
-        self.classes = classes
+        self.num_classes = num_classes
         factory = {"device": device, "dtype": dtype}
         self.project = nn.Conv1d(channels, channels, 1, bias=False, **factory)
         self.norm = nn.BatchNorm1d(channels, **factory)
-        self.encoding = CodewordEncoding(channels, codewords, **factory)
-        self.norm_codewords = nn.BatchNorm1d(codewords, **factory)
+        self.encoding = CodewordEncoding(channels, num_codewords, **factory)
+        self.norm_codewords = nn.BatchNorm1d(num_codewords, **factory)
         self.gate = nn.Linear(channels, channels, **factory)
-        if classes is not None:
-            positive(classes=classes)
+        if num_classes is not None:
+            positive(num_classes=num_classes)
             self.axes = replace(self.axes, output="b c *, b k")
-            self.classify = nn.Linear(channels, classes, **factory)
+            self.classify = nn.Linear(channels, num_classes, **factory)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.norm(self.project(x.flatten(2))).relu()
         e = self.norm_codewords(self.encoding(z)).relu()  # b k c
-        return x, e.mean(1) if self.pool == "mean" else e.sum(1)
+        return x, e.mean(1) if self.pooling == "mean" else e.sum(1)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
         return grid.broadcast_gate(self.gate(x[1]).sigmoid(), x[0])
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         y = ((1 + a) * x[0]).relu() if self.residual else a * x[0]
-        return y if self.classes is None else (y, self.classify(x[1]))
+        return y if self.num_classes is None else (y, self.classify(x[1]))
 
 
 class CodewordEncoding(Attention):
@@ -139,7 +139,7 @@ class CodewordEncoding(Attention):
 
     Args:
         channels: :math:`C`.
-        codewords: :math:`K`.
+        num_codewords: :math:`K`.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -169,15 +169,17 @@ class CodewordEncoding(Attention):
     def __init__(
         self,
         channels: int,
-        codewords: int = 32,
+        num_codewords: int = 32,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, codewords=codewords)
-        self.codewords = nn.Parameter(torch.empty(codewords, channels, device=device, dtype=dtype))
-        self.scale = nn.Parameter(torch.empty(codewords, device=device, dtype=dtype))
+        positive(channels=channels, num_codewords=num_codewords)
+        self.codewords = nn.Parameter(
+            torch.empty(num_codewords, channels, device=device, dtype=dtype)
+        )
+        self.scale = nn.Parameter(torch.empty(num_codewords, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -197,7 +199,7 @@ class SemanticEncodingLoss(nn.Module):
     """How wrong the scores are about which classes are in an image: the paper's SE-loss.
 
     Args:
-        classes: How many classes there are.
+        num_classes: How many classes there are.
 
     Shape:
         scores ``b k``, labels ``b *``, whole numbers, of which those outside of 0 to k - 1 are
@@ -207,17 +209,17 @@ class SemanticEncodingLoss(nn.Module):
     tensor(0.6931)
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        positive(classes=classes)
-        self.classes = classes
+        positive(num_classes=num_classes)
+        self.num_classes = num_classes
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Compare the scores with what the labels hold."""
         labels = labels.flatten(1)
-        outside = (labels < 0) | (labels >= self.classes)
-        places = labels.masked_fill(outside, self.classes)
-        present = scores.new_zeros(scores.shape[0], self.classes + 1).scatter(1, places, 1.0)
+        outside = (labels < 0) | (labels >= self.num_classes)
+        places = labels.masked_fill(outside, self.num_classes)
+        present = scores.new_zeros(scores.shape[0], self.num_classes + 1).scatter(1, places, 1.0)
         return binary_cross_entropy_with_logits(scores, present[:, :-1])
 
 

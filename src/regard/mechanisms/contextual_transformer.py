@@ -31,9 +31,9 @@ class ContextualTransformer(Attention):
     Args:
         channels: :math:`C`.
         kernel_size: Side of the neighbourhoods, odd.
-        hidden: Rows of :math:`U_1`; by default half of the channels, and 32 at least.
+        hidden_dim: Rows of :math:`U_1`; by default half of the channels, and 32 at least.
         groups: Groups of the convolution by K.
-        share: s, the channels that share a kernel; every :math:`C/s`-th channel has the same.
+        group_width: s, the channels that share a kernel; every :math:`C/s`-th channel has the same.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -79,21 +79,21 @@ class ContextualTransformer(Attention):
         channels: int,
         kernel_size: int = 3,
         *,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         groups: int = 4,
-        share: int = 8,
+        group_width: int = 8,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         odd(kernel_size=kernel_size)
         divides(channels=channels, groups=groups)
-        divides(channels=channels, share=share)
+        divides(channels=channels, group_width=group_width)
         divides(channels=channels, half=2)
-        hidden = max(channels // 2, 32) if hidden is None else hidden
-        positive(hidden=hidden)
-        self.kernel_size, self.groups, self.share = kernel_size, groups, share
-        kernels, half = channels // share, channels // 2
+        hidden_dim = max(channels // 2, 32) if hidden_dim is None else hidden_dim
+        positive(hidden_dim=hidden_dim)
+        self.kernel_size, self.groups, self.group_width = kernel_size, groups, group_width
+        kernels, half = channels // group_width, channels // 2
         area = kernel_size**2
         factory = {"device": device, "dtype": dtype}
         around = {"padding": kernel_size // 2, "groups": groups, "bias": False}
@@ -114,9 +114,9 @@ class ContextualTransformer(Attention):
             nn.BatchNorm2d(channels, **factory),
         )
         self.norm = nn.BatchNorm2d(channels, **factory)
-        self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
-        self.squeeze_norm = nn.BatchNorm2d(hidden, **factory)
-        self.select = nn.Conv2d(hidden, 2 * channels, 1, **factory)
+        self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
+        self.squeeze_norm = nn.BatchNorm2d(hidden_dim, **factory)
+        self.select = nn.Conv2d(hidden_dim, 2 * channels, 1, **factory)
         self.tap_local = Tap()
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class ContextualTransformer(Attention):
 
     def gather(self, w: Tensor, v: Tensor) -> Tensor:
         """Sum over each position's neighbours, in ``v``, as ``w`` (``b g j h w``) weighs them."""
-        v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.share, -1)).transpose(1, 2)
+        v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.group_width, -1)).transpose(1, 2)
         return neighbors.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ class Coordinate(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; the shared layer has :math:`\max(m, \lfloor C/r \rfloor)` channels.
-        floor: :math:`m`, the fewest channels of the shared layer.
+        min_hidden_dim: :math:`m`, the fewest channels of the shared layer.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -69,13 +69,13 @@ class Coordinate(Attention):
         channels: int,
         reduction: int = 32,
         *,
-        floor: int = 8,
+        min_hidden_dim: int = 8,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, reduction=reduction, floor=floor)
-        hidden = max(floor, channels // reduction)
+        positive(channels=channels, reduction=reduction, min_hidden_dim=min_hidden_dim)
+        hidden = max(min_hidden_dim, channels // reduction)
         factory = {"device": device, "dtype": dtype}
         self.shared = nn.Conv1d(channels, hidden, 1, **factory)
         self.norm = nn.BatchNorm1d(hidden, **factory)

@@ -137,7 +137,7 @@ class CrissCrossHead(nn.Module):
     Args:
         in_channels: Channels of the backbone's map; a quarter of them is used inside.
         out_channels: Channels before the classifier.
-        classes: Channels of the output.
+        num_classes: Channels of the output.
         recurrence: How many passes the attention makes.
         dropout: Rate of dropping whole channels before the classifier.
         device: Where to put the parameters.
@@ -146,7 +146,7 @@ class CrissCrossHead(nn.Module):
     Shape:
         x ``b c h w``, the scores ``b k h w``.
 
-    >>> CrissCrossHead(32, 12, classes=5)(torch.randn(2, 32, 9, 7)).shape
+    >>> CrissCrossHead(32, 12, num_classes=5)(torch.randn(2, 32, 9, 7)).shape
     torch.Size([2, 5, 9, 7])
     """
 
@@ -154,7 +154,7 @@ class CrissCrossHead(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        classes: int,
+        num_classes: int,
         *,
         recurrence: int = 2,
         dropout: float = 0.1,
@@ -162,7 +162,7 @@ class CrissCrossHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        positive(out_channels=out_channels, classes=classes)
+        positive(out_channels=out_channels, num_classes=num_classes)
         divides(in_channels=in_channels, quarter=4)
         probability(dropout=dropout)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -180,7 +180,7 @@ class CrissCrossHead(nn.Module):
         self.after = convolve(hidden, hidden)
         self.join = convolve(in_channels + hidden, out_channels)
         self.drop = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(out_channels, classes, 1, **factory)
+        self.classify = nn.Conv2d(out_channels, num_classes, 1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score each class at each position."""

@@ -28,32 +28,32 @@ class DividedSpaceTime(Attention):
     block "T+S" of section 3 and figure 2 of the paper. A position reads :math:`T + P` others, and
     not :math:`TP`.
 
-    Given ``frames``, it reads tokens with a class token before them, as TimeSformer does. That one
-    takes no part in the attention over time; it stands in every frame of the attention over space,
-    and gets the average of what it reads there.
+    Given ``num_frames``, it reads tokens with a class token before them, as TimeSformer does. That
+    one takes no part in the attention over time; it stands in every frame of the attention over
+    space, and gets the average of what it reads there.
 
     Args:
         channels: Channels of a position, or a token.
-        heads: Heads of both attentions.
-        hidden: Channels between the two layers of the MLP; four times ``channels`` by default.
-        frames: :math:`T` of an input of tokens; by default it is a video.
+        num_heads: Heads of both attentions.
+        hidden_dim: Channels between the two layers of the MLP; four times ``channels`` by default.
+        num_frames: :math:`T` of an input of tokens; by default it is a video.
         qkv_bias: Give queries, keys and values biases.
-        time_layer: Put the linear layer :math:`W_t` behind the attention over time.
+        temporal_fc: Put the linear layer :math:`W_t` behind the attention over time.
         eps: Added to the variance in each norm.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         x ``b c t h w``, the maps ``b p heads t t`` over time, for the p positions of a frame, and
-        ``b t heads p p`` over space, y as x. With ``frames``, x is ``b n c``: a class token, then
-        the frames of the first position, those of the second, and so on.
+        ``b t heads p p`` over space, y as x. With ``num_frames``, x is ``b n c``: a class token,
+        then the frames of the first position, those of the second, and so on.
 
     Raises:
         ValueError: a size is not positive, or the heads do not divide the channels.
 
     >>> DividedSpaceTime(64)(torch.randn(2, 64, 4, 9, 7)).shape
     torch.Size([2, 64, 4, 9, 7])
-    >>> DividedSpaceTime(64, frames=4)(torch.randn(2, 1 + 4 * 9 * 7, 64)).shape
+    >>> DividedSpaceTime(64, num_frames=4)(torch.randn(2, 1 + 4 * 9 * 7, 64)).shape
     torch.Size([2, 253, 64])
     """
 
@@ -77,7 +77,7 @@ class DividedSpaceTime(Attention):
             "The paper's equation for the attention over time has the class token among the keys; "
             "the authors' code, and this file, leaves it out.",
             "The paper has no layer behind the projection of the attention over time "
-            "(time_layer=False); the authors' code has one that starts at zero.",
+            "(temporal_fc=False); the authors' code has one that starts at zero.",
             "The authors drop whole branches at random in training; here nothing is dropped.",
             "The authors' block alone adds 1e-5 to a variance, and 1e-6 in their models, as here.",
             "The authors' block is told the number of frames when it is called; here it is an "
@@ -89,24 +89,24 @@ class DividedSpaceTime(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
-        hidden: int | None = None,
-        frames: int | None = None,
+        hidden_dim: int | None = None,
+        num_frames: int | None = None,
         qkv_bias: bool = True,
-        time_layer: bool = True,
+        temporal_fc: bool = True,
         eps: float = 1e-6,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels, heads=heads)
-        divides(channels=channels, heads=heads)
-        hidden = 4 * channels if hidden is None else hidden
-        positive(hidden=hidden)
+        super().__init__(c=channels, heads=num_heads)
+        divides(channels=channels, num_heads=num_heads)
+        hidden_dim = 4 * channels if hidden_dim is None else hidden_dim
+        positive(hidden_dim=hidden_dim)
         above_zero(eps=eps)
-        self.frames = frames
-        if frames is not None:
-            positive(frames=frames)
+        self.num_frames = num_frames
+        if num_frames is not None:
+            positive(num_frames=num_frames)
             self.axes = replace(
                 self.axes,
                 input="b n c",
@@ -114,39 +114,41 @@ class DividedSpaceTime(Attention):
                 output="b n c",
             )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.time = _Heads(channels, heads, qkv_bias, eps, **factory)
-        self.time_layer = nn.Linear(channels, channels, **factory) if time_layer else nn.Identity()
-        self.space = _Heads(channels, heads, qkv_bias, eps, **factory)
+        self.time = _Heads(channels, num_heads, qkv_bias, eps, **factory)
+        self.temporal_fc = (
+            nn.Linear(channels, channels, **factory) if temporal_fc else nn.Identity()
+        )
+        self.space = _Heads(channels, num_heads, qkv_bias, eps, **factory)
         self.norm = nn.LayerNorm(channels, eps, **factory)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden, **factory),
+            nn.Linear(channels, hidden_dim, **factory),
             nn.GELU(),
-            nn.Linear(hidden, channels, **factory),
+            nn.Linear(hidden_dim, channels, **factory),
         )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new parameters; the layer behind the attention over time starts at zero."""
         super().reset_parameters()
-        for parameter in self.time_layer.parameters():
+        for parameter in self.temporal_fc.parameters():
             nn.init.zeros_(parameter)
 
     def check(self, *inputs: Any) -> None:
         """Refuse inputs that cannot be meant, and tokens that are no whole number of frames."""
         super().check(*inputs)
         (x,) = inputs
-        if self.frames is None or isinstance(x, torch.fx.Proxy):
+        if self.num_frames is None or isinstance(x, torch.fx.Proxy):
             return
-        if (x.shape[1] - 1) % self.frames:
+        if (x.shape[1] - 1) % self.num_frames:
             raise ValueError(
-                f"{type(self).__name__}: expected 1 + a multiple of {self.frames} on axis n of "
+                f"{type(self).__name__}: expected 1 + a multiple of {self.num_frames} on axis n of "
                 f"({self.axes.input}), got {x.shape[1]}: {tuple(x.shape)}"
             )
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self.frames is None:
+        if self.num_frames is None:
             return x, x.flatten(3).permute(0, 3, 2, 1), None  # b p t c
-        return x, x[:, 1:].unflatten(1, (-1, self.frames)), x[:, :1]
+        return x, x[:, 1:].unflatten(1, (-1, self.num_frames)), x[:, :1]
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
         _, z, token = x
@@ -167,7 +169,7 @@ class DividedSpaceTime(Attention):
         return self.after_space(self.space.read(self.by_frames(z, token)), x, z, token)
 
     def after_time(self, y: Tensor, z: Tensor) -> Tensor:
-        return z + self.time_layer(self.time.join(y))
+        return z + self.temporal_fc(self.time.join(y))
 
     def by_frames(self, z: Tensor, token: Tensor | None) -> Tensor:
         z = z.transpose(1, 2)  # b t p c
@@ -188,17 +190,19 @@ class DividedSpaceTime(Attention):
 class _Heads(nn.Module):
     """The layers of a multi-head attention along the third of four axes, behind a norm."""
 
-    def __init__(self, channels: int, heads: int, bias: bool, eps: float, **factory: Any) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, bias: bool, eps: float, **factory: Any
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        self.scale = (channels // heads) ** -0.5
+        self.num_heads = num_heads
+        self.scale = (channels // num_heads) ** -0.5
         self.norm = nn.LayerNorm(channels, eps, **factory)
         self.qkv = nn.Linear(channels, 3 * channels, bias, **factory)
         self.out = nn.Linear(channels, channels, **factory)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``b g heads n d`` each, of ``b g n c``."""
-        x = self.qkv(self.norm(x)).unflatten(3, (3, self.heads, -1))
+        x = self.qkv(self.norm(x)).unflatten(3, (3, self.num_heads, -1))
         x = x.permute(3, 0, 1, 4, 2, 5)
         return x[0], x[1], x[2]
 

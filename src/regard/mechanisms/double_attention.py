@@ -28,12 +28,13 @@ class DoubleAttention(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; there are :math:`\lfloor C/r \rfloor` descriptors of as many channels.
-        hidden: m, the channels of a descriptor, instead of ``reduction``.
-        descriptors: The number of descriptors, instead of ``reduction``.
+        hidden_dim: m, the channels of a descriptor, instead of ``reduction``.
+        num_descriptors: The number of descriptors, instead of ``reduction``.
         expand: Give y as many channels as x by :math:`W_e`; if not, y has m.
         residual: Add x.
-        frames: Take so many images one after another as the frames of one video, which share their
-            descriptors; 1 leaves each image, or each video with an axis for its frames, alone.
+        num_frames: Take so many images one after another as the frames of one video, which share
+            their descriptors; 1 leaves each image, or each video with an axis for its frames,
+            alone.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -84,31 +85,36 @@ class DoubleAttention(Attention):
         channels: int,
         reduction: int = 4,
         *,
-        hidden: int | None = None,
-        descriptors: int | None = None,
+        hidden_dim: int | None = None,
+        num_descriptors: int | None = None,
         expand: bool = True,
         residual: bool = True,
-        frames: int = 1,
+        num_frames: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(frames=frames)
-        if hidden is None or descriptors is None:
+        positive(num_frames=num_frames)
+        if hidden_dim is None or num_descriptors is None:
             width = reduced(channels, reduction)
-            hidden = width if hidden is None else hidden
-            descriptors = width if descriptors is None else descriptors
-        positive(channels=channels, reduction=reduction, hidden=hidden, descriptors=descriptors)
-        if residual and not expand and hidden != channels:
+            hidden_dim = width if hidden_dim is None else hidden_dim
+            num_descriptors = width if num_descriptors is None else num_descriptors
+        positive(
+            channels=channels,
+            reduction=reduction,
+            hidden_dim=hidden_dim,
+            num_descriptors=num_descriptors,
+        )
+        if residual and not expand and hidden_dim != channels:
             raise ValueError(
-                f"residual must be False for a y of {hidden} channels, which cannot be added to "
+                f"residual must be False for a y of {hidden_dim} channels, which cannot be "
                 f"x of {channels}, unless expand is True"
             )
-        self.residual, self.frames = residual, frames
+        self.residual, self.num_frames = residual, num_frames
         if not expand:
             self.axes = replace(self.axes, output="b o *")
-        if frames > 1:
-            self.divisors = {"s": frames}
+        if num_frames > 1:
+            self.divisors = {"s": num_frames}
             self.axes = replace(
                 self.axes,
                 input="s c *",
@@ -116,15 +122,15 @@ class DoubleAttention(Attention):
                 output="s c *" if expand else "s o *",
             )
         factory = {"device": device, "dtype": dtype}
-        self.gather = nn.Linear(channels, descriptors, **factory)
-        self.distribute = nn.Linear(channels, descriptors, **factory)
-        self.value = nn.Linear(channels, hidden, **factory)
-        self.expand = nn.Linear(hidden, channels, **factory) if expand else nn.Identity()
+        self.gather = nn.Linear(channels, num_descriptors, **factory)
+        self.distribute = nn.Linear(channels, num_descriptors, **factory)
+        self.value = nn.Linear(channels, hidden_dim, **factory)
+        self.expand = nn.Linear(hidden_dim, channels, **factory) if expand else nn.Identity()
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.frames == 1:
+        if self.num_frames == 1:
             return x, x.flatten(2)
-        return x, x.unflatten(0, (-1, self.frames)).transpose(1, 2).flatten(2)  # b c (t *)
+        return x, x.unflatten(0, (-1, self.num_frames)).transpose(1, 2).flatten(2)  # b c (t *)
 
     def attention(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         z = x[1]
@@ -137,8 +143,8 @@ class DoubleAttention(Attention):
         g = self.expand(self.value(gather @ z.mT))  # b k c
         # Laid out as x is, or, where x does not say how, channels last, as it can be.
         y = g.mT @ distribute.mT if self.residual else (distribute @ g).mT  # b c n
-        if self.frames > 1:
-            y = y.unflatten(2, (self.frames, -1)).transpose(1, 2).flatten(0, 1)
+        if self.num_frames > 1:
+            y = y.unflatten(2, (self.num_frames, -1)).transpose(1, 2).flatten(0, 1)
         y = y.unflatten(2, whole.shape[2:])
         return whole + y if self.residual else y
 

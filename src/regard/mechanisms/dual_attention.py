@@ -236,7 +236,7 @@ class DualAttentionHead(nn.Module):
 
     Args:
         in_channels: Channels of the backbone's map; a quarter of them is used inside.
-        classes: Channels of the outputs.
+        num_classes: Channels of the outputs.
         dropout: Rate of dropping whole channels before each classifier.
         device: Where to put the parameters.
         dtype: Their type.
@@ -251,14 +251,14 @@ class DualAttentionHead(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        classes: int,
+        num_classes: int,
         *,
         dropout: float = 0.1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        positive(classes=classes)
+        positive(num_classes=num_classes)
         divides(in_channels=in_channels, quarter=4)
         probability(dropout=dropout)
         factory = {"device": device, "dtype": dtype}
@@ -276,9 +276,9 @@ class DualAttentionHead(nn.Module):
         self.channel = ChannelAttention(hidden, **factory)
         self.after_position, self.after_channel = convolve(hidden), convolve(hidden)
         self.drop = nn.Dropout2d(dropout)
-        self.classify_position = nn.Conv2d(hidden, classes, 1, **factory)
-        self.classify_channel = nn.Conv2d(hidden, classes, 1, **factory)
-        self.classify = nn.Conv2d(hidden, classes, 1, **factory)
+        self.classify_position = nn.Conv2d(hidden, num_classes, 1, **factory)
+        self.classify_channel = nn.Conv2d(hidden, num_classes, 1, **factory)
+        self.classify = nn.Conv2d(hidden, num_classes, 1, **factory)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give the scores of the sum, of the positions and of the channels."""

@@ -34,10 +34,10 @@ class DynamicConv(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the kernels, or one for each axis.
-        kernels: Kernels to average.
+        num_kernels: Kernels to average.
         dims: Axes of space and time: 1, 2 or 3.
         reduction: The attention has :math:`\lfloor C/r \rfloor` hidden channels.
-        hidden: The hidden channels themselves, instead of ``reduction``.
+        hidden_dim: The hidden channels themselves, instead of ``reduction``.
         temperature: :math:`\tau`.
         stride: Stride, or one for each axis.
         padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
@@ -103,10 +103,10 @@ class DynamicConv(Attention):
         out_channels: int | None = None,
         kernel_size: int | Sequence[int] = 3,
         *,
-        kernels: int = 4,
+        num_kernels: int = 4,
         dims: Literal[1, 2, 3] = 2,
         reduction: int = 4,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         temperature: float = 1.0,
         stride: int | Sequence[int] = 1,
         padding: Padding = None,
@@ -118,20 +118,20 @@ class DynamicConv(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=in_channels)
-        positive(in_channels=in_channels, kernels=kernels)
-        hidden = reduced(in_channels, reduction, hidden)
+        positive(in_channels=in_channels, num_kernels=num_kernels)
+        hidden_dim = reduced(in_channels, reduction, hidden_dim)
         one_of((1, 2, 3), dims=dims)
         above_zero(temperature=temperature)
         self.temperature = temperature
         self.axes = replace(self.axes, input=INPUT[dims], output=OUTPUT[dims])
         factory = {"device": device, "dtype": dtype}
-        self.squeeze = nn.Linear(in_channels, hidden, bias=False, **factory)
-        self.select = nn.Linear(hidden, kernels, bias=score_bias, **factory)
+        self.squeeze = nn.Linear(in_channels, hidden_dim, bias=False, **factory)
+        self.select = nn.Linear(hidden_dim, num_kernels, bias=score_bias, **factory)
         self.mixture = MixedConv(
             in_channels,
             out_channels,
             kernel_size,
-            kernels,
+            num_kernels,
             dims=dims,
             stride=stride,
             padding=padding,

@@ -45,11 +45,11 @@ class EfficientMultiHead(Attention):
 
     Args:
         channels: :math:`C`.
-        heads: :math:`H`.
+        num_heads: :math:`H`.
         reduction: :math:`s`; with 1, keys and values are from the image itself.
-        head_width: :math:`d_k`, channels of a head's queries and keys; ``channels / heads`` if
+        head_dim: :math:`d_k`, channels of a head's queries and keys; ``channels / num_heads`` if
             none.
-        value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
+        value_head_dim: :math:`d_v`, channels of a head's values; ``head_dim`` by default.
         transform: Mix the scores of the heads, and normalise the map after the softmax. A single
             head is never transformed.
         upsample: Add the enlarged values; height and width must be multiples of the reduction.
@@ -98,11 +98,11 @@ class EfficientMultiHead(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 4,
+        num_heads: int = 4,
         reduction: int = 2,
         *,
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         transform: bool = True,
         upsample: bool = False,
         bias: bool = True,
@@ -110,31 +110,31 @@ class EfficientMultiHead(Attention):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        positive(channels=channels, heads=heads, reduction=reduction)
-        super().__init__(c=channels, heads=heads)
+        positive(channels=channels, num_heads=num_heads, reduction=reduction)
+        super().__init__(c=channels, heads=num_heads)
         if upsample and reduction > 1:
             self.divisors = {"h": reduction, "w": reduction}
-        if head_width is None:
-            divides(channels=channels, heads=heads)
-            head_width = channels // heads
-        value_head_width = head_width if value_head_width is None else value_head_width
-        positive(head_width=head_width, value_head_width=value_head_width)
+        if head_dim is None:
+            divides(channels=channels, num_heads=num_heads)
+            head_dim = channels // num_heads
+        value_head_dim = head_dim if value_head_dim is None else value_head_dim
+        positive(head_dim=head_dim, value_head_dim=value_head_dim)
         probability(dropout=dropout)
-        transform = transform and heads > 1
-        self.heads, self.reduction, self.scale = heads, reduction, head_width**-0.5
+        transform = transform and num_heads > 1
+        self.num_heads, self.reduction, self.scale = num_heads, reduction, head_dim**-0.5
         self.axes = replace(self.axes, range="real" if transform else "softmax")
         factory = {"device": device, "dtype": dtype}
-        inner = heads * value_head_width
+        inner = num_heads * value_head_dim
         eps = 1e-6 if upsample else 1e-5
-        self.query = nn.Conv2d(channels, heads * head_width, 1, bias=bias, **factory)
+        self.query = nn.Conv2d(channels, num_heads * head_dim, 1, bias=bias, **factory)
         self.shrink = self.shrink_norm = None
         if reduction > 1:
             how = {"padding": reduction // 2, "groups": channels, **factory}
             self.shrink = nn.Conv2d(channels, channels, reduction + 1, reduction, **how)
             self.shrink_norm = nn.LayerNorm(channels, eps, **factory)
-        self.key = nn.Linear(channels, heads * head_width, bias, **factory)
+        self.key = nn.Linear(channels, num_heads * head_dim, bias, **factory)
         self.value = nn.Linear(channels, inner, bias, **factory)
-        self.mix = nn.Conv2d(heads, heads, 1, **factory) if transform else None
+        self.mix = nn.Conv2d(num_heads, num_heads, 1, **factory) if transform else None
         self.drop = nn.Dropout(dropout)
         self.grow = self.grow_norm = None
         if upsample:
@@ -152,7 +152,7 @@ class EfficientMultiHead(Attention):
         return x, *map(self.divide, (q, self.key(source), self.value(source)))
 
     def divide(self, x: Tensor) -> Tensor:
-        return pairwise.split_heads(x, self.heads)
+        return pairwise.split_heads(x, self.num_heads)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         _, q, k, _ = x

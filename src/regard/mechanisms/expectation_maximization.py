@@ -37,16 +37,16 @@ class ExpectationMaximization(Attention):
 
     Args:
         channels: :math:`C`.
-        bases: :math:`K`.
-        steps: :math:`T`.
+        num_bases: :math:`K`.
+        num_steps: :math:`T`.
         momentum: :math:`\alpha`, the part of the kept bases that a training step keeps; with 1 they
             never move.
-        give_bases: Give the image's bases, too.
+        return_bases: Give the image's bases, too.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b n k`` for the n positions, y as x; with ``give_bases`` y and the
+        x ``b c h w``, map ``b n k`` for the n positions, y as x; with ``return_bases`` y and the
         bases ``b c k``.
 
     Raises:
@@ -92,24 +92,24 @@ class ExpectationMaximization(Attention):
     def __init__(
         self,
         channels: int,
-        bases: int = 64,
+        num_bases: int = 64,
         *,
-        steps: int = 3,
+        num_steps: int = 3,
         momentum: float = 0.9,
-        give_bases: bool = False,
+        return_bases: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, bases=bases, steps=steps)
+        positive(channels=channels, num_bases=num_bases, num_steps=num_steps)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be between 0 and 1, got {momentum!r}")
-        self.steps, self.momentum, self.give_bases = steps, momentum, give_bases
-        if give_bases:
+        self.num_steps, self.momentum, self.return_bases = num_steps, momentum, return_bases
+        if return_bases:
             self.axes = replace(self.axes, output="b c h w, b c k")
         factory = {"device": device, "dtype": dtype}
         self.before = nn.Conv2d(channels, channels, 1, **factory)
-        self.register_buffer("bases", torch.empty(channels, bases, **factory))
+        self.register_buffer("bases", torch.empty(channels, num_bases, **factory))
         self.after = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False, **factory),
             nn.BatchNorm2d(channels, momentum=3e-4, **factory),
@@ -132,7 +132,7 @@ class ExpectationMaximization(Attention):
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
         z = x[1]
         a = _share(z, self.bases)
-        for _ in range(self.steps - 1):
+        for _ in range(self.num_steps - 1):
             a = _share(z, _fit(z, a))
         return a
 
@@ -144,7 +144,7 @@ class ExpectationMaximization(Attention):
             self.bases.lerp_(mean, 1 - self.momentum)
         y = (bases @ a.mT).relu().unflatten(2, whole.shape[2:])
         y = (whole + self.after(y)).relu()
-        return (y, bases) if self.give_bases else y
+        return (y, bases) if self.return_bases else y
 
 
 def _share(z: Tensor, bases: Tensor) -> Tensor:

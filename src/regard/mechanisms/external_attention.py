@@ -12,7 +12,7 @@ from ..core import pairwise, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import divides, one_of, positive
+from ..core.check import one_of, positive
 
 
 class ExternalAttention(Attention):
@@ -28,10 +28,10 @@ class ExternalAttention(Attention):
     many heads.
 
     Args:
-        width: Channels of a token, or of the map in the ``block`` form.
-        slots: :math:`S`.
+        embed_dim: Channels of a token, or of the map in the ``block`` form.
+        num_slots: :math:`S`.
         form: ``tokens``, ``block`` or ``heads``.
-        heads: Heads of the ``heads`` form, before it multiplies them by four.
+        num_heads: Heads of the ``heads`` form, which share the tokens after they are widened.
         eps: :math:`\epsilon`.
         device: Where to put the parameters.
         dtype: Their type.
@@ -77,48 +77,51 @@ class ExternalAttention(Attention):
 
     def __init__(
         self,
-        width: int,
-        slots: int = 64,
+        embed_dim: int,
+        num_slots: int = 64,
         *,
         form: Literal["tokens", "block", "heads"] = "tokens",
-        heads: int = 8,
+        num_heads: int = 32,
         eps: float = 1e-9,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=width)
-        positive(width=width, slots=slots, heads=heads)
+        super().__init__(c=embed_dim)
+        positive(embed_dim=embed_dim, num_slots=num_slots, num_heads=num_heads)
         one_of(("tokens", "block", "heads"), form=form)
         if eps < 0:
             raise ValueError(f"eps must not be below zero, got {eps}")
         self.form = form
         self.eps = eps
         factory = {"device": device, "dtype": dtype}
-        inner, bias = width, False
+        inner, bias = embed_dim, False
         if form == "block":
             self.axes = replace(self.axes, input="b c h w", output="b c h w")
-            self.before = nn.Conv2d(width, width, 1, **factory)
+            self.before = nn.Conv2d(embed_dim, embed_dim, 1, **factory)
         elif form == "heads":
-            divides(width=width, heads=heads)
-            self.heads = 4 * heads
+            if 4 * embed_dim % num_heads:
+                raise ValueError(
+                    f"num_heads ({num_heads}) must divide four times embed_dim ({embed_dim})"
+                )
+            self.num_heads = num_heads
             self.axes = replace(self.axes, map="b heads n s")
-            self.before = nn.Linear(width, 4 * width, **factory)
-            inner, bias = width // heads, True
-        self.keys = nn.Linear(inner, slots, bias, **factory)
-        self.values = nn.Linear(slots, inner, bias, **factory)
+            self.before = nn.Linear(embed_dim, 4 * embed_dim, **factory)
+            inner, bias = 4 * embed_dim // num_heads, True
+        self.keys = nn.Linear(inner, num_slots, bias, **factory)
+        self.values = nn.Linear(num_slots, inner, bias, **factory)
         if form == "block":
             self.after = nn.Sequential(
-                nn.Conv2d(width, width, 1, bias=False, **factory),
-                nn.BatchNorm2d(width, momentum=3e-4, **factory),
+                nn.Conv2d(embed_dim, embed_dim, 1, bias=False, **factory),
+                nn.BatchNorm2d(embed_dim, momentum=3e-4, **factory),
             )
         elif form == "heads":
-            self.after = nn.Linear(4 * width, width, **factory)
+            self.after = nn.Linear(4 * embed_dim, embed_dim, **factory)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.form == "block":
             return x, self.before(x).flatten(2).mT  # b n c
         if self.form == "heads":
-            return x, pairwise.split_heads(self.before(x), self.heads)  # b heads n d
+            return x, pairwise.split_heads(self.before(x), self.num_heads)  # b heads n d
         return x, x
 
     def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:

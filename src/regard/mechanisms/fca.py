@@ -40,9 +40,9 @@ class FCA(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
-        frequencies: How many frequencies, up to 32; they divide the channels.
+        num_frequencies: How many frequencies, up to 32; they divide the channels.
         selection: Those that alone do best (``top``) or worst (``bot``), or the lowest (``low``).
-        size: :math:`H` and :math:`W`; a larger grid stretches the frequencies of 7 by a whole
+        grid_size: :math:`H` and :math:`W`; a larger grid stretches the frequencies of 7 by a whole
             number, a smaller one makes averages of them all.
         device: Where to put the parameters.
         dtype: Their type.
@@ -88,24 +88,24 @@ class FCA(Attention):
         channels: int,
         reduction: int = 16,
         *,
-        frequencies: int = 16,
+        num_frequencies: int = 16,
         selection: Literal["top", "low", "bot"] = "top",
-        size: Sequence[int] = (BASE, BASE),
+        grid_size: Sequence[int] = (BASE, BASE),
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         hidden = reduced(channels, reduction)
         one_of(tuple(ORDERS), selection=selection)
-        divides(channels=channels, frequencies=frequencies)
-        if frequencies > len(ORDERS["top"][0]):
-            raise ValueError(f"frequencies must be 32 at most, got {frequencies}")
-        if len(size) != 2:
-            raise ValueError(f"size must be a height and a width, got {size!r}")
-        self.size = h, w = size[0], size[1]
-        for side in size:
-            positive(size=side)
-        self.frequencies = frequencies
+        divides(channels=channels, num_frequencies=num_frequencies)
+        if num_frequencies > len(ORDERS["top"][0]):
+            raise ValueError(f"num_frequencies must be 32 at most, got {num_frequencies}")
+        if len(grid_size) != 2:
+            raise ValueError(f"grid_size must be a height and a width, got {grid_size!r}")
+        self.grid_size = h, w = grid_size[0], grid_size[1]
+        for side in grid_size:
+            positive(grid_size=side)
+        self.num_frequencies = num_frequencies
         self.selection = selection
         factory = {"device": device, "dtype": dtype}
         self.register_buffer("basis", torch.empty(channels, h, w, **factory))
@@ -115,11 +115,11 @@ class FCA(Attention):
 
     def draw_waves(self) -> None:
         waves = [
-            _waves(order[: self.frequencies], n)
-            for order, n in zip(ORDERS[self.selection], self.size, strict=True)
+            _waves(order[: self.num_frequencies], n)
+            for order, n in zip(ORDERS[self.selection], self.grid_size, strict=True)
         ]
         plane = waves[0][:, :, None] * waves[1][:, None]  # f h w
-        self.basis.copy_(plane.repeat_interleave(len(self.basis) // self.frequencies, 0))
+        self.basis.copy_(plane.repeat_interleave(len(self.basis) // self.num_frequencies, 0))
 
     def reset_parameters(self) -> None:
         """Draw new layers; the frequencies are no parameters, and are made again."""
@@ -127,7 +127,7 @@ class FCA(Attention):
         self.draw_waves()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = (grid.adaptive_avg_pool2d(x, self.size) * self.basis).sum((2, 3))  # b c
+        z = (grid.adaptive_avg_pool2d(x, self.grid_size) * self.basis).sum((2, 3))  # b c
         return grid.broadcast_gate(self.excite(self.squeeze(z).relu()).sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -32,11 +32,12 @@ class GALA(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; both paths have :math:`\lfloor C/r \rfloor` hidden channels.
-        kernels: Sides of the convolutions K of the local path, odd; as many as one likes, or none.
+        kernel_sizes: Sides of the convolutions K of the local path, odd; as many as one likes, or
+            none.
         interaction: How the scores meet: ``both`` weighs their sum by :math:`\alpha` and their
             product by :math:`\beta`; ``additive`` is the sum, ``multiplicative`` the product.
-        squash: :math:`\zeta`: ``sigmoid`` or ``tanh``.
-        rectify: End the global path with a ReLU.
+        gate_activation: :math:`\zeta`: ``sigmoid`` or ``tanh``.
+        activation: Of the end of the global path: ``relu``, or None.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -45,7 +46,7 @@ class GALA(Attention):
 
     Raises:
         ValueError: a size is not positive, a kernel is even, the reduction leaves no hidden
-            channel, or an interaction or a squash is unknown.
+            channel, or an interaction or an activation is unknown.
 
     >>> GALA(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -69,7 +70,7 @@ class GALA(Attention):
         differs=(
             "The authors' code, and the default here, squashes by a sigmoid, ends the global path "
             "with a ReLU and has a 5x5 convolution in the local path; the paper's equations have "
-            "none of it (squash='tanh', rectify=False, kernels=()).",
+            "none of it (gate_activation='tanh', activation=None, kernel_sizes=()).",
         ),
     )
     axes = Axes("b c h w", "b c h w", range="unit")
@@ -79,27 +80,29 @@ class GALA(Attention):
         channels: int,
         reduction: int = 4,
         *,
-        kernels: Sequence[int] = (5,),
+        kernel_sizes: Sequence[int] = (5,),
         interaction: Literal["both", "additive", "multiplicative"] = "both",
-        squash: Literal["sigmoid", "tanh"] = "sigmoid",
-        rectify: bool = True,
+        gate_activation: Literal["sigmoid", "tanh"] = "sigmoid",
+        activation: Literal["relu"] | None = "relu",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         hidden = reduced(channels, reduction)
         one_of(("both", "additive", "multiplicative"), interaction=interaction)
-        one_of(("sigmoid", "tanh"), squash=squash)
-        for kernel in kernels:
-            odd(kernels=kernel)
-        self.kernels = tuple(kernels)
-        self.interaction, self.squash, self.rectify = interaction, squash, rectify
-        self.axes = replace(self.axes, range="unit" if squash == "sigmoid" else "real")
+        one_of(("sigmoid", "tanh"), gate_activation=gate_activation)
+        one_of(("relu", None), activation=activation)
+        for kernel in kernel_sizes:
+            odd(kernel_sizes=kernel)
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.interaction, self.activation = interaction, activation
+        self.gate_activation = gate_activation
+        self.axes = replace(self.axes, range="unit" if gate_activation == "sigmoid" else "real")
         factory = {"device": device, "dtype": dtype}
         self.squeeze = nn.Linear(channels, hidden, **factory)
         self.excite = nn.Linear(hidden, channels, **factory)
         self.look = nn.Sequential(nn.Conv2d(channels, hidden, 1, **factory), nn.ReLU())
-        for kernel in kernels:
+        for kernel in kernel_sizes:
             self.look.append(nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, **factory))
             self.look.append(nn.ReLU())
         self.look.append(nn.Conv2d(hidden, 1, 1, **factory))
@@ -116,7 +119,7 @@ class GALA(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         g = self.excite(self.squeeze(grid.mean(x)).relu())  # b c
-        g = grid.broadcast_gate(g.relu() if self.rectify else g, x)
+        g = grid.broadcast_gate(g.relu() if self.activation else g, x)
         here = self.look(x)  # b 1 h w
         if self.interaction == "additive":
             s = g + here
@@ -124,7 +127,7 @@ class GALA(Attention):
             s = g * here
         else:  # gathered so that all but two operations are on one number for each channel
             s = self.alpha * g + (self.alpha + self.beta * g) * here
-        return s.sigmoid_() if self.squash == "sigmoid" else s.tanh_()
+        return s.sigmoid_() if self.gate_activation == "sigmoid" else s.tanh_()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

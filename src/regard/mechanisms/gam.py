@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import divides, odd, reduced
+from ..core.check import divides, odd, one_of, reduced
 
 
 class GAM(Attention):
@@ -30,7 +31,7 @@ class GAM(Attention):
         reduction: :math:`r`; between the layers of either gate are :math:`\lfloor C/r \rfloor`
             channels.
         kernel_size: Side of the kernels, odd.
-        sigmoid: Squash the first gate, as figure 2 of the paper does.
+        channel_activation: Of the first gate: ``sigmoid``, as in figure 2 of the paper, or None.
         groups: Groups of both kernels, whose channels take turns in between.
         device: Where to put the parameters.
         dtype: Their type.
@@ -67,7 +68,8 @@ class GAM(Attention):
         ),
         differs=(
             "The code in circulation, and the default here, multiplies by the first gate as the "
-            "layers give it; the paper's figure has a sigmoid there (sigmoid=True).",
+            "layers give it; the paper's figure has a sigmoid there "
+            "(channel_activation='sigmoid').",
             "The kernels have most of the parameters; in its larger network the paper groups them "
             "and shuffles the channels, but does not say where: here it is between the two.",
         ),
@@ -80,7 +82,7 @@ class GAM(Attention):
         reduction: int = 4,
         *,
         kernel_size: int = 7,
-        sigmoid: bool = False,
+        channel_activation: Literal["sigmoid"] | None = None,
         groups: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -90,8 +92,9 @@ class GAM(Attention):
         odd(kernel_size=kernel_size)
         divides(channels=channels, groups=groups)
         divides(hidden=hidden, groups=groups)
-        self.sigmoid, self.groups = sigmoid, groups
-        self.axes = replace(self.axes, range="unit" if sigmoid else "real")
+        one_of(("sigmoid", None), channel_activation=channel_activation)
+        self.channel_activation, self.groups = channel_activation, groups
+        self.axes = replace(self.axes, range="unit" if channel_activation else "real")
         factory = {"device": device, "dtype": dtype}
         how = {"padding": kernel_size // 2, "groups": groups, **factory}
         self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
@@ -105,7 +108,7 @@ class GAM(Attention):
 
     def channel_gate(self, x: Tensor) -> Tensor:
         a = self.excite(self.squeeze(x).relu())
-        return self.tap_channel(a.sigmoid() if self.sigmoid else a)
+        return self.tap_channel(a.sigmoid() if self.channel_activation else a)
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         z = self.narrow_norm(self.narrow(x)).relu()

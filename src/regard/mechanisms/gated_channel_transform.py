@@ -28,8 +28,8 @@ class GatedChannelTransform(Attention):
 
     Args:
         channels: :math:`C`.
-        norm: Measure channels by their ``l2`` or ``l1`` norm.
-        after_relu: Skip the absolute value of the ``l1`` norm, because x has no negative numbers.
+        p: Order of the norm that measures the channels: 2 or 1.
+        after_relu: Skip the absolute value of the 1-norm, because x has no negative numbers.
         eps: :math:`\epsilon`.
         device: Where to put the parameters.
         dtype: Their type.
@@ -38,7 +38,7 @@ class GatedChannelTransform(Attention):
         x ``b c *`` (one to three axes of space and time), map ``b c 1*`` (from 0 to 2), y as x.
 
     Raises:
-        ValueError: a size is not positive, ``eps`` is not above zero, or the norm is unknown.
+        ValueError: a size is not positive, ``eps`` is not above zero, or the order is unknown.
 
     >>> GatedChannelTransform(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -73,7 +73,7 @@ class GatedChannelTransform(Attention):
         self,
         channels: int,
         *,
-        norm: Literal["l2", "l1"] = "l2",
+        p: Literal[2, 1] = 2,
         after_relu: bool = False,
         eps: float = 1e-5,
         device: torch.device | str | None = None,
@@ -81,9 +81,9 @@ class GatedChannelTransform(Attention):
     ) -> None:
         super().__init__(c=channels)
         positive(channels=channels)
-        one_of(("l2", "l1"), norm=norm)
+        one_of((2, 1), p=p)
         above_zero(eps=eps)
-        self.norm = norm
+        self.p = p
         self.after_relu = after_relu
         self.eps = eps
         self.alpha = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
@@ -98,7 +98,7 @@ class GatedChannelTransform(Attention):
         nn.init.zeros_(self.beta)
 
     def attention(self, x: Tensor) -> Tensor:
-        if self.norm == "l2":
+        if self.p == 2:
             s = self.alpha * (_norm(x, 2).square() + self.eps).sqrt()  # b c
             scale = (s.square().mean(1, keepdim=True) + self.eps).sqrt()
         else:

@@ -38,7 +38,7 @@ class GatherExcite(Attention):
         extent: e, a power of two where it is convolved; None gathers over the whole map.
         form: Gather by ``pool`` (:math:`\theta^-`), by ``conv`` (:math:`\theta`), or by ``conv``
             followed by the two layers (``mlp``, :math:`\theta^+`).
-        size: Height and width of x, where one convolution is as large as the whole map.
+        input_size: Height and width of x, where one convolution is as large as the whole map.
         reduction: The two layers have :math:`\lfloor C/r \rfloor` hidden channels.
         device: Where to put the parameters.
         dtype: Their type.
@@ -49,7 +49,8 @@ class GatherExcite(Attention):
 
     Raises:
         ValueError: a size is not positive, the extent is 1 or cannot be halved, the reduction
-            leaves no hidden channel, the form is unknown, or ``size`` is missing or has no use.
+            leaves no hidden channel, the form is unknown, or ``input_size`` is missing or has no
+            use.
 
     >>> GatherExcite(64, 4)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -90,7 +91,7 @@ class GatherExcite(Attention):
         extent: int | None = None,
         *,
         form: Literal["pool", "conv", "mlp"] = "pool",
-        size: Sequence[int] | None = None,
+        input_size: Sequence[int] | None = None,
         reduction: int = 16,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -103,22 +104,22 @@ class GatherExcite(Attention):
                 wanted = "above one" if form == "pool" else "2, 4, 8, …"
                 raise ValueError(f"extent must be {wanted}, got {extent}")
         whole = form != "pool" and extent is None
-        if whole != (size is not None):
+        if whole != (input_size is not None):
             use = "must be given" if whole else "has no use"
-            raise ValueError(f"size {use} with form={form!r}, extent={extent}, got {size}")
-        if size is not None and len(size) != 2:
-            raise ValueError(f"size must be a height and a width, got {size!r}")
-        for side in size or ():
-            positive(size=side)
-        super().__init__(c=channels, **dict(zip("hw", size or (), strict=False)))
+            raise ValueError(f"size {use} with form={form!r}, extent={extent}, got {input_size}")
+        if input_size is not None and len(input_size) != 2:
+            raise ValueError(f"input_size must be a height and a width, got {input_size!r}")
+        for side in input_size or ():
+            positive(input_size=side)
+        super().__init__(c=channels, **dict(zip("hw", input_size or (), strict=False)))
         self.extent = extent
         self.form = form
         if form == "pool":
             return
         factory = {"device": device, "dtype": dtype}
         depthwise = {"groups": channels, "bias": False, **factory}
-        if size is not None:
-            kernels = [nn.Conv2d(channels, channels, (size[0], size[1]), **depthwise)]
+        if input_size is not None:
+            kernels = [nn.Conv2d(channels, channels, (input_size[0], input_size[1]), **depthwise)]
         else:
             kernels = [
                 nn.Conv2d(channels, channels, 3, 2, 1, **depthwise)

@@ -29,8 +29,8 @@ class GlobalContext(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
-        hidden: The hidden width itself, instead of ``reduction``.
-        pool: How the context is gathered: with weights that the positions score themselves
+        hidden_dim: The hidden width itself, instead of ``reduction``.
+        pooling: How the context is gathered: with weights that the positions score themselves
             (``attention``) or with equal ones (``mean``).
         fusion: Add the transformed context to x (``add``), multiply x by its sigmoid (``mul``), or
             multiply and then add, each with layers of its own (``both``).
@@ -79,31 +79,31 @@ class GlobalContext(Attention):
         channels: int,
         reduction: int = 16,
         *,
-        hidden: int | None = None,
-        pool: Literal["attention", "mean"] = "attention",
+        hidden_dim: int | None = None,
+        pooling: Literal["attention", "mean"] = "attention",
         fusion: Literal["add", "mul", "both"] = "add",
         eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction, hidden)
-        one_of(("attention", "mean"), pool=pool)
+        hidden_dim = reduced(channels, reduction, hidden_dim)
+        one_of(("attention", "mean"), pooling=pooling)
         one_of(("add", "mul", "both"), fusion=fusion)
         above_zero(eps=eps)
-        self.pool = pool
+        self.pooling = pooling
         self.fusion = fusion
-        uniform = pool == "mean"
+        uniform = pooling == "mean"
         self.axes = replace(self.axes, range="unit" if uniform else "softmax")
         self.identity_at_init = fusion == "add"
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def transform() -> nn.Sequential:
             return nn.Sequential(
-                nn.Linear(channels, hidden, **factory),
-                nn.LayerNorm(hidden, eps, **factory),
+                nn.Linear(channels, hidden_dim, **factory),
+                nn.LayerNorm(hidden_dim, eps, **factory),
                 nn.ReLU(),
-                nn.Linear(hidden, channels, **factory),
+                nn.Linear(hidden_dim, channels, **factory),
             )
 
         if not uniform:
@@ -117,7 +117,7 @@ class GlobalContext(Attention):
     def reset_parameters(self) -> None:
         """Draw new parameters; the last layers start at zero, so that the added context does."""
         super().reset_parameters()
-        if self.pool == "attention":
+        if self.pooling == "attention":
             nn.init.kaiming_normal_(self.score.weight, nonlinearity="relu")
             nn.init.zeros_(self.score.bias)
         for name in ("mul", "add"):
@@ -128,7 +128,7 @@ class GlobalContext(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         rows = x.flatten(2)  # b c n
-        if self.pool == "mean":
+        if self.pooling == "mean":
             return torch.ones_like(rows[:, :1]) / rows.shape[2]
         scores = self.score.weight[None] @ rows + self.score.bias  # b 1 n
         return precision.softmax(scores, -1)
@@ -137,7 +137,7 @@ class GlobalContext(Attention):
         return self.fuse((x.flatten(2) @ a.mT).squeeze(2), x)
 
     def fused(self, x: Tensor) -> Tensor | None:
-        return self.fuse(grid.mean(x), x) if self.pool == "mean" else None
+        return self.fuse(grid.mean(x), x) if self.pooling == "mean" else None
 
     def fuse(self, z: Tensor, x: Tensor) -> Tensor:
         y = x

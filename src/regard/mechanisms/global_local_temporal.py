@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +26,17 @@ class GlobalLocalTemporal(Attention):
         f = [x; D_1 * x; D_2 * x; D_3 * x]
 
     where :math:`D_r` convolves over time with dilation r; section 3 of the paper, whose form is
-    ``dilations=(1, 2, 4), keep=False, rectify=True, norm=False``. A new module adds nothing to f.
+    ``dilations=(1, 2, 4), include_frames=False, activation='relu', norm=False``. A new module adds
+    nothing to f.
 
     Args:
         channels: Numbers of each frame.
         reduction: :math:`\theta`, :math:`\phi` and :math:`g` are so many times narrower than f.
         kernel_size: Frames that each :math:`D_r` sees, odd.
         dilations: The steps r.
-        keep: Have the frames themselves in f.
-        rectify: Put a batch norm and a ReLU behind :math:`\theta` and :math:`\phi`.
+        include_frames: Have the frames themselves in f.
+        activation: ``relu``: a batch norm and a ReLU after :math:`\theta` and :math:`\phi`; or
+            None.
         norm: Put a batch norm behind W.
         device: Where to put the parameters.
         dtype: Their type.
@@ -70,7 +73,7 @@ class GlobalLocalTemporal(Attention):
             "and dilates by 1, 2, 3; the paper has the convolutions alone, dilated by 1, 2, 4 "
             "(keep=False, dilations=(1, 2, 4)).",
             "In the paper a batch norm and a ReLU follow both layers that are compared "
-            "(rectify=True); the authors' code has neither.",
+            "(activation='relu'); the authors' code has neither.",
             "In the authors' code a batch norm that starts at zero follows the last layer; in the "
             "paper the layer itself starts at zero (norm=False).",
         ),
@@ -84,8 +87,8 @@ class GlobalLocalTemporal(Attention):
         *,
         kernel_size: int = 3,
         dilations: Sequence[int] = (1, 2, 3),
-        keep: bool = True,
-        rectify: bool = False,
+        include_frames: bool = True,
+        activation: Literal["relu"] | None = None,
         norm: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -97,10 +100,10 @@ class GlobalLocalTemporal(Attention):
             raise ValueError("dilations must have one step at least, got none")
         for step in dilations:
             positive(dilations=step)
-        width = channels * (len(dilations) + keep)
+        width = channels * (len(dilations) + include_frames)
         hidden = reduced(width, reduction)
         factory = {"device": device, "dtype": dtype}
-        self.keep = keep
+        self.include_frames = include_frames
         self.near = nn.ModuleList(
             nn.Conv1d(
                 channels,
@@ -116,7 +119,7 @@ class GlobalLocalTemporal(Attention):
 
         def compared() -> nn.Module:
             layer = nn.Conv1d(width, hidden, 1, **factory)
-            if not rectify:
+            if activation is None:
                 return layer
             return nn.Sequential(layer, nn.BatchNorm1d(hidden, **factory), nn.ReLU())
 
@@ -135,7 +138,9 @@ class GlobalLocalTemporal(Attention):
 
     def prepare(self, x: Tensor) -> Parts:
         x = x.mT
-        f = torch.cat([*([x] if self.keep else []), *(near(x) for near in self.near)], 1)  # b k n
+        f = torch.cat(
+            [*([x] if self.include_frames else []), *(near(x) for near in self.near)], 1
+        )  # b k n
         return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT  # the others b n d
 
     def attention(self, x: Parts) -> Tensor:

@@ -33,11 +33,11 @@ class GSoP(Attention):
 
     Args:
         channels: :math:`C`.
-        hidden: d.
+        hidden_dim: d.
         form: Weigh each ``channel`` or each ``position``.
         stride: Of W, in the ``channel`` form; 2 up to 256 channels and 1 beyond, as in the authors'
             networks, if not given.
-        size: Height and width of the grid, in the ``position`` form.
+        grid_size: Height and width of the grid, in the ``position`` form.
         divisor: What the ``position`` form divides its sums over the d channels by: the number of
             ``places``, as the authors' code does, or of ``channels``, as in a covariance.
         device: Where to put the parameters.
@@ -84,37 +84,37 @@ class GSoP(Attention):
     def __init__(
         self,
         channels: int,
-        hidden: int = 128,
+        hidden_dim: int = 128,
         *,
         form: Literal["channel", "position"] = "channel",
         stride: int | None = None,
-        size: Sequence[int] = (8, 8),
+        grid_size: Sequence[int] = (8, 8),
         divisor: Literal["places", "channels"] = "places",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, hidden=hidden)
+        positive(channels=channels, hidden_dim=hidden_dim)
         one_of(("channel", "position"), form=form)
         one_of(("places", "channels"), divisor=divisor)
         if stride is None or form == "position":
             stride = 2 if form == "channel" and channels <= WIDE else 1
         positive(stride=stride)
-        if len(size) != 2:
-            raise ValueError(f"size must be a height and a width, got {size!r}")
-        for side in size:
-            positive(size=side)
+        if len(grid_size) != 2:
+            raise ValueError(f"grid_size must be a height and a width, got {grid_size!r}")
+        for side in grid_size:
+            positive(grid_size=side)
         self.form = form
-        self.size = h, w = size[0], size[1]
+        self.grid_size = h, w = grid_size[0], grid_size[1]
         self.divisor = divisor
-        compared, gates = (hidden, channels) if form == "channel" else (h * w, h * w)
+        compared, gates = (hidden_dim, channels) if form == "channel" else (h * w, h * w)
         if form == "position":
             parts = {"spatial": "b 1 h w"}
             self.axes = replace(self.axes, map="b m", parts=parts)
             self.tap_spatial = Tap()
         factory = {"device": device, "dtype": dtype}
-        self.reduce = nn.Conv2d(channels, hidden, 1, stride, **factory)
-        self.norm = nn.BatchNorm2d(hidden, **factory)
+        self.reduce = nn.Conv2d(channels, hidden_dim, 1, stride, **factory)
+        self.norm = nn.BatchNorm2d(hidden_dim, **factory)
         self.norm_rows = nn.BatchNorm1d(compared, **factory)
         self.read_rows = nn.Conv1d(compared, 4 * compared, compared, groups=compared, **factory)
         self.expand = nn.Linear(4 * compared, gates, **factory)
@@ -126,7 +126,7 @@ class GSoP(Attention):
             u = u - u.mean(2, keepdim=True)
             rows = self.read(u @ u.mT / u.shape[2])
             return self.expand(rows).sigmoid()[..., None, None]
-        u = grid.adaptive_avg_pool2d(u, self.size).flatten(2)  # b d m
+        u = grid.adaptive_avg_pool2d(u, self.grid_size).flatten(2)  # b d m
         d = u.shape[1] if self.divisor == "channels" else u.shape[2]
         mean = u.sum(1, keepdim=True) / d  # b 1 m
         rows = self.read(u.mT @ u / d - mean.mT @ mean)
@@ -138,5 +138,5 @@ class GSoP(Attention):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         if self.form == "channel":
             return x * a
-        a = grid.adaptive_avg_pool2d(a.unflatten(1, (1, *self.size)), x.shape[2:])
+        a = grid.adaptive_avg_pool2d(a.unflatten(1, (1, *self.grid_size)), x.shape[2:])
         return (self.tap_spatial(a) * x).relu()

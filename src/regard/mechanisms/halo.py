@@ -30,22 +30,22 @@ class Halo(Attention):
 
     Args:
         channels: :math:`C`.
-        heads: Heads, which share the embeddings.
+        num_heads: Heads, which share the embeddings.
         block_size: :math:`s`, the side of a block; height and width are multiples of it.
         halo_size: :math:`h`, by how many positions a window is larger than its block on each side.
-        key_channels: :math:`d`, channels of the queries and keys of a head; by default its share.
-        value_channels: Channels of the values of a head; by default its share.
+        head_dim: :math:`d`, channels of the queries and keys of a head; by default its share.
+        value_head_dim: Channels of the values of a head; by default its share.
         stride: Ask only for every so many-th row and column: the paper's way to halve an image.
         bias: Give queries, keys and values biases.
         scale_positions: Multiply the scores of the positions by :math:`d^{-1/2}` too.
-        mask: Leave the zeros around the image out of the softmax.
-        project: Put a linear layer with a bias, of ``channels``, behind the heads.
+        mask_padding: Leave the zeros around the image out of the softmax.
+        out_proj: Put a linear layer with a bias, of ``channels``, behind the heads.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         x ``b c h w``, map ``b g heads q k`` for g blocks row by row, q positions in a block and k
-        in its window, y as x; with a stride, y is smaller by it. Without ``project``, y has the
+        in its window, y as x; with a stride, y is smaller by it. Without ``out_proj``, y has the
         channels of all values.
 
     Raises:
@@ -95,44 +95,46 @@ class Halo(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
         block_size: int = 8,
         halo_size: int = 3,
-        key_channels: int | None = None,
-        value_channels: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         stride: int = 1,
         bias: bool = False,
         scale_positions: bool = False,
-        mask: bool = False,
-        project: bool = False,
+        mask_padding: bool = False,
+        out_proj: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels, heads=heads)
-        positive(channels=channels, heads=heads, halo_size=halo_size)
+        super().__init__(c=channels, heads=num_heads)
+        positive(channels=channels, num_heads=num_heads, halo_size=halo_size)
         divides(block_size=block_size, stride=stride)
-        if key_channels is None or value_channels is None:
-            divides(channels=channels, heads=heads)
-        keys = channels // heads if key_channels is None else key_channels
-        values = channels // heads if value_channels is None else value_channels
-        positive(key_channels=keys)
-        positive(value_channels=values)
+        if head_dim is None or value_head_dim is None:
+            divides(channels=channels, num_heads=num_heads)
+        keys = channels // num_heads if head_dim is None else head_dim
+        values = channels // num_heads if value_head_dim is None else value_head_dim
+        positive(head_dim=keys)
+        positive(value_head_dim=values)
         self.divisors = {"h": block_size, "w": block_size}
-        self.heads, self.stride = heads, stride
+        self.num_heads, self.stride = num_heads, stride
         self.block_size, self.halo_size = block_size, halo_size
         self.scale = keys**-0.5
-        self.scale_positions, self.mask = scale_positions, mask
-        self.widths = [heads * keys, heads * values]
-        width = "c" if project or heads * values == channels else "o"
+        self.scale_positions, self.mask_padding = scale_positions, mask_padding
+        self.widths = [num_heads * keys, num_heads * values]
+        width = "c" if out_proj or num_heads * values == channels else "o"
         self.axes = replace(self.axes, output=f"b {width} h w" if stride == 1 else f"b {width} y x")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, heads * keys, 1, stride, bias=bias, **factory)
+        self.query = nn.Conv2d(channels, num_heads * keys, 1, stride, bias=bias, **factory)
         self.key_value = nn.Conv2d(channels, sum(self.widths), 1, bias=bias, **factory)
         distances = 2 * (block_size + 2 * halo_size) - 1
         self.rows = nn.Parameter(torch.empty(distances, keys, **factory))
         self.columns = nn.Parameter(torch.empty(distances, keys, **factory))
-        self.out = nn.Conv2d(heads * values, channels, 1, **factory) if project else nn.Identity()
+        self.out = (
+            nn.Conv2d(num_heads * values, channels, 1, **factory) if out_proj else nn.Identity()
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -153,7 +155,7 @@ class Halo(Attention):
 
     def by_head(self, x: Tensor) -> Tensor:
         """The channels of each head in each window: ``b y x i j c`` to ``(b g) heads q d``."""
-        x = x.unflatten(5, (self.heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
+        x = x.unflatten(5, (self.num_heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
         return x.flatten(4, 5).flatten(0, 2)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -180,7 +182,7 @@ class Halo(Attention):
         down = torch.einsum("ghijd,iud->ghiju", q, self.rows[apart])
         right = torch.einsum("ghijd,jvd->ghijv", q, self.columns[apart])
         scores = (down.unsqueeze(5) + right.unsqueeze(4)).flatten(4).flatten(2, 3)
-        if not self.mask:
+        if not self.mask_padding:
             return scores
         return _within(scores, x, window - self.halo_size, self.block_size)
 

@@ -33,13 +33,14 @@ class MobileViT(Mechanism):
 
     Args:
         channels: :math:`C`.
-        width: Channels of a token; one and a half times ``channels`` by default, in whole heads.
-        heads: Heads of the attention.
-        layers: :math:`L`.
-        hidden: Channels between the two layers of the MLP; twice ``width`` by default.
-        head_width: Channels of a head; ``width / heads`` by default.
-        patch: Height and width of a patch, or one number for both. An image that they do not divide
-            is enlarged between the convolutions, and what was read is shrunk again.
+        embed_dim: Channels of a token; one and a half times ``channels`` by default, in whole
+            heads.
+        num_heads: Heads of the attention.
+        num_layers: :math:`L`.
+        hidden_dim: Channels between the two layers of the MLP; twice ``embed_dim`` by default.
+        head_dim: Channels of a head; ``embed_dim / heads`` by default.
+        patch_size: Height and width of a patch, or one number for both. An image that they do not
+            divide is enlarged between the convolutions, and what was read is shrunk again.
         kernel_size: Side of the kernels of K and F, odd.
         dilation: Steps between the taps of K.
         norm: Normalise behind the convolutions, with SiLU, and behind the last layer; if not, there
@@ -87,7 +88,7 @@ class MobileViT(Mechanism):
             "in the authors' code.",
             "A well-known re-implementation has no norm and no SiLU anywhere but in its layers, no "
             "biases of queries, keys and values, and heads of any width (norm=False, "
-            "qkv_bias=False, head_width=64); it needs sides that the patch divides.",
+            "qkv_bias=False, head_dim=64); it needs sides that the patch divides.",
         ),
     )
     axes = Axes("b c h w", "b heads n m", range="softmax")
@@ -95,13 +96,13 @@ class MobileViT(Mechanism):
     def __init__(
         self,
         channels: int,
-        width: int | None = None,
-        heads: int = 4,
+        embed_dim: int | None = None,
+        num_heads: int = 4,
         *,
-        layers: int = 2,
-        hidden: int | None = None,
-        head_width: int | None = None,
-        patch: int | Sequence[int] = 2,
+        num_layers: int = 2,
+        hidden_dim: int | None = None,
+        head_dim: int | None = None,
+        patch_size: int | Sequence[int] = 2,
         kernel_size: int = 3,
         dilation: int = 1,
         norm: bool = True,
@@ -114,16 +115,16 @@ class MobileViT(Mechanism):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, heads=heads, layers=layers, dilation=dilation)
+        positive(channels=channels, num_heads=num_heads, num_layers=num_layers, dilation=dilation)
         odd(kernel_size=kernel_size)
-        if width is None:
-            width = heads * max(3 * channels // (2 * heads), 1)
-        if head_width is None:
-            divides(width=width, heads=heads)
-        hidden = 2 * width if hidden is None else hidden
-        positive(width=width, hidden=hidden)
+        if embed_dim is None:
+            embed_dim = num_heads * max(3 * channels // (2 * num_heads), 1)
+        if head_dim is None:
+            divides(embed_dim=embed_dim, num_heads=num_heads)
+        hidden_dim = 2 * embed_dim if hidden_dim is None else hidden_dim
+        positive(embed_dim=embed_dim, hidden_dim=hidden_dim)
         probability(dropout=dropout, hidden_dropout=hidden_dropout)
-        self.patch = per_axis(2, 1, patch=patch)
+        self.patch_size = per_axis(2, 1, patch_size=patch_size)
         self.fuse = fuse
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
@@ -135,30 +136,32 @@ class MobileViT(Mechanism):
 
         def layer() -> _patches.Layer:
             attention = MultiHead(
-                width,
-                heads,
-                head_width=head_width,
+                embed_dim,
+                num_heads,
+                head_dim=head_dim,
                 bias=qkv_bias,
                 out_bias=True,
                 dropout=attention_dropout,
                 **factory,
             )
-            norms = nn.LayerNorm(width, **factory), nn.LayerNorm(width, **factory)
+            norms = nn.LayerNorm(embed_dim, **factory), nn.LayerNorm(embed_dim, **factory)
             rates = dropout, hidden_dropout
-            return _patches.Layer(attention, norms, width, hidden, *rates, **factory)
+            return _patches.Layer(attention, norms, embed_dim, hidden_dim, *rates, **factory)
 
         self.local = convolve(channels, channels, kernel_size, dilation)
-        self.widen = nn.Conv2d(channels, width, 1, bias=not norm, **factory)
-        self.layers = nn.Sequential(*(layer() for _ in range(layers)))
-        self.norm = nn.LayerNorm(width, **factory) if norm else nn.Identity()
-        self.project = convolve(width, channels, 1)
+        self.widen = nn.Conv2d(channels, embed_dim, 1, bias=not norm, **factory)
+        self.layers = nn.Sequential(*(layer() for _ in range(num_layers)))
+        self.norm = nn.LayerNorm(embed_dim, **factory) if norm else nn.Identity()
+        self.project = convolve(embed_dim, channels, 1)
         self.fusion = convolve(2 * channels, channels, kernel_size) if fuse else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
         y = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
-        z = _patches.stretch(y, self.patch)
-        z = _patches.fold(self.norm(self.layers(_patches.unfold(z, self.patch))), z, self.patch)
+        z = _patches.stretch(y, self.patch_size)
+        z = _patches.fold(
+            self.norm(self.layers(_patches.unfold(z, self.patch_size))), z, self.patch_size
+        )
         y = self.project(grid.upsample_like(z, y, align_corners=False))
         return self.fusion(torch.cat([x, y], 1)) if self.fuse else y

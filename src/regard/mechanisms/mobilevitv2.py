@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ..core import grid, pairwise
 from ..core.attention import Mechanism, SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import odd, per_axis, positive, probability
+from ..core.check import odd, one_of, per_axis, positive, probability
 from ..core.tracing import leaf
 from . import _patches
 
@@ -31,8 +31,8 @@ class MobileViTv2(SequenceAttention):
     the values in the sum. `MobileViTv2Block` is the block of the paper's networks, for images.
 
     Args:
-        width: Channels of queries, keys, values and output.
-        relu: Let no gate be negative.
+        embed_dim: Channels of queries, keys, values and output.
+        activation: Of the gates: ``relu``, or None.
         dropout: Rate of dropping weights of the map in training.
         device: Where to put the parameters.
         dtype: Their type.
@@ -70,7 +70,7 @@ class MobileViTv2(SequenceAttention):
             "The authors' code stacks the three projections in one layer, and reads images of "
             "tokens, places in a patch by patches, of which each place is a sequence; here a "
             "sequence is a sequence, and MobileViTv2Block takes images apart.",
-            "A well-known re-implementation leaves out the ReLU (relu=False).",
+            "A well-known re-implementation leaves out the ReLU (activation=None).",
             "The authors round the hidden channels of their block down to a multiple of 16; here "
             "they are twice the width, or what is given.",
         ),
@@ -81,28 +81,29 @@ class MobileViTv2(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
+        embed_dim: int,
         *,
-        relu: bool = True,
+        activation: Literal["relu"] | None = "relu",
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width)
-        positive(width=width)
+        super().__init__(d=embed_dim)
+        positive(embed_dim=embed_dim)
         probability(dropout=dropout)
-        self.relu = relu
+        one_of(("relu", None), activation=activation)
+        self.activation = activation
         factory = {"device": device, "dtype": dtype}
-        self.score = nn.Linear(width, 1, **factory)
-        self.key = nn.Linear(width, width, **factory)  # the paper's W_K: of what is summed
-        self.value = nn.Linear(width, width, **factory)  # its W_V: of what gates the sum
+        self.score = nn.Linear(embed_dim, 1, **factory)
+        self.key = nn.Linear(embed_dim, embed_dim, **factory)  # the paper's W_K: of what is summed
+        self.value = nn.Linear(embed_dim, embed_dim, **factory)  # its W_V: of what gates the sum
         self.drop = nn.Dropout(dropout)
-        self.out = nn.Linear(width, width, **factory)
+        self.out = nn.Linear(embed_dim, embed_dim, **factory)
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gate = self.value(query)
         scores = self.score(key).unsqueeze(1)  # b 1 m 1
-        return gate.relu() if self.relu else gate, scores, self.key(value).unsqueeze(1)
+        return gate.relu() if self.activation else gate, scores, self.key(value).unsqueeze(1)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         scores = x[1]
@@ -129,11 +130,11 @@ class MobileViTv2Block(Mechanism):
 
     Args:
         channels: :math:`C`.
-        width: Channels of a token; half of ``channels`` by default.
-        layers: :math:`L`.
-        hidden: Channels between the two layers of the MLP; twice ``width`` by default.
-        patch: Height and width of a patch, or one number for both. An image that they do not divide
-            is enlarged first.
+        embed_dim: Channels of a token; half of ``channels`` by default.
+        num_layers: :math:`L`.
+        hidden_dim: Channels between the two layers of the MLP; twice ``embed_dim`` by default.
+        patch_size: Height and width of a patch, or one number for both. An image that they do not
+            divide is enlarged first.
         kernel_size: Side of the kernels of K, odd.
         dilation: Steps between the taps of K.
         dropout: Rate of dropping what attention and MLP add, in training.
@@ -167,11 +168,11 @@ class MobileViTv2Block(Mechanism):
     def __init__(
         self,
         channels: int,
-        width: int | None = None,
+        embed_dim: int | None = None,
         *,
-        layers: int = 2,
-        hidden: int | None = None,
-        patch: int | Sequence[int] = 2,
+        num_layers: int = 2,
+        hidden_dim: int | None = None,
+        patch_size: int | Sequence[int] = 2,
         kernel_size: int = 3,
         dilation: int = 1,
         dropout: float = 0.0,
@@ -181,14 +182,14 @@ class MobileViTv2Block(Mechanism):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(channels=channels, layers=layers, dilation=dilation)
+        positive(channels=channels, num_layers=num_layers, dilation=dilation)
         odd(kernel_size=kernel_size)
-        width = max(channels // 2, 1) if width is None else width
-        hidden = 2 * width if hidden is None else hidden
-        positive(width=width, hidden=hidden)
+        embed_dim = max(channels // 2, 1) if embed_dim is None else embed_dim
+        hidden_dim = 2 * embed_dim if hidden_dim is None else hidden_dim
+        positive(embed_dim=embed_dim, hidden_dim=hidden_dim)
         probability(dropout=dropout, hidden_dropout=hidden_dropout)
-        self.patch = per_axis(2, 1, patch=patch)
-        places = self.patch[0] * self.patch[1]
+        self.patch_size = per_axis(2, 1, patch_size=patch_size)
+        places = self.patch_size[0] * self.patch_size[1]
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         how = {"padding": dilation * (kernel_size // 2), "dilation": dilation, "bias": False}
         self.local = nn.Sequential(
@@ -196,35 +197,35 @@ class MobileViTv2Block(Mechanism):
             nn.BatchNorm2d(channels, **factory),
             nn.SiLU(),
         )
-        self.widen = nn.Conv2d(channels, width, 1, bias=False, **factory)
+        self.widen = nn.Conv2d(channels, embed_dim, 1, bias=False, **factory)
 
         def layer() -> _patches.Layer:
-            attention = MobileViTv2(width, dropout=attention_dropout, **factory)
-            norms = _Norm(width, places, **factory), _Norm(width, places, **factory)
+            attention = MobileViTv2(embed_dim, dropout=attention_dropout, **factory)
+            norms = _Norm(embed_dim, places, **factory), _Norm(embed_dim, places, **factory)
             rates = dropout, hidden_dropout
-            return _patches.Layer(attention, norms, width, hidden, *rates, **factory)
+            return _patches.Layer(attention, norms, embed_dim, hidden_dim, *rates, **factory)
 
-        self.layers = nn.Sequential(*(layer() for _ in range(layers)))
-        self.norm = _Norm(width, places, **factory)
+        self.layers = nn.Sequential(*(layer() for _ in range(num_layers)))
+        self.norm = _Norm(embed_dim, places, **factory)
         self.project = nn.Sequential(
-            nn.Conv2d(width, channels, 1, bias=False, **factory),
+            nn.Conv2d(embed_dim, channels, 1, bias=False, **factory),
             nn.BatchNorm2d(channels, **factory),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
-        x = _patches.stretch(x, self.patch, align_corners=True)
+        x = _patches.stretch(x, self.patch_size, align_corners=True)
         x = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
-        z = self.norm(self.layers(_patches.unfold(x, self.patch)))
-        return self.project(_patches.fold(z, x, self.patch))
+        z = self.norm(self.layers(_patches.unfold(x, self.patch_size)))
+        return self.project(_patches.fold(z, x, self.patch_size))
 
 
 class _Norm(nn.GroupNorm):
     """Over all channels of all tokens of an image, whose sequences follow one another."""
 
-    def __init__(self, width: int, places: int, **factory: Any) -> None:
-        super().__init__(1, width, **factory)
+    def __init__(self, embed_dim: int, places: int, **factory: Any) -> None:
+        super().__init__(1, embed_dim, **factory)
         self.places = places
 
     def forward(self, x: Tensor) -> Tensor:

@@ -35,17 +35,17 @@ class MultiHead(SequenceAttention):
     with :math:`Q_h = W_h^q x` and so on, and M from the mask; section 3.2 of the paper.
 
     Args:
-        width: Channels of the queries and of the output.
-        heads: :math:`H`.
-        key_width: Channels of the keys; as the queries by default.
-        value_width: Channels of the values; as the queries by default.
-        head_width: :math:`d_k`, channels of a head's queries and keys; ``width / heads`` if none.
-        value_head_width: :math:`d_v`, channels of a head's values; ``head_width`` by default.
+        embed_dim: Channels of the queries and of the output.
+        num_heads: :math:`H`.
+        kdim: Channels of the keys; as the queries by default.
+        vdim: Channels of the values; as the queries by default.
+        head_dim: :math:`d_k`, channels of a head's queries and keys; ``embed_dim / heads`` if none.
+        value_head_dim: :math:`d_v`, channels of a head's values; ``head_dim`` by default.
         bias: Give the projections biases.
         out_bias: Give the last projection, :math:`W_o`, a bias; as ``bias`` by default.
         dropout: Rate of dropping weights of the map in training.
-        bias_kv: Append a learnt key and value to all others.
-        zero_kv: Append a key and a value of zeros.
+        add_bias_kv: Append a learnt key and value to all others.
+        add_zero_attn: Append a key and a value of zeros.
         causal: Let no query read a key behind its own place; the last query has that of the last
             key.
         device: Where to put the parameters.
@@ -59,7 +59,7 @@ class MultiHead(SequenceAttention):
         ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
             a rate, or keys are appended behind causal ones.
 
-    >>> attention = MultiHead(64, heads=4)
+    >>> attention = MultiHead(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
     torch.Size([2, 9, 64])
     """
@@ -100,51 +100,51 @@ class MultiHead(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
-        key_width: int | None = None,
-        value_width: int | None = None,
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         bias: bool = True,
         out_bias: bool | None = None,
         dropout: float = 0.0,
-        bias_kv: bool = False,
-        zero_kv: bool = False,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
         causal: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        key_width = width if key_width is None else key_width
-        value_width = width if value_width is None else value_width
-        super().__init__(d=width, e=key_width, f=value_width, heads=heads)
-        positive(width=width, heads=heads, key_width=key_width, value_width=value_width)
-        if head_width is None:
-            divides(width=width, heads=heads)
-            head_width = width // heads
-        value_head_width = head_width if value_head_width is None else value_head_width
-        positive(head_width=head_width, value_head_width=value_head_width)
+        kdim = embed_dim if kdim is None else kdim
+        vdim = embed_dim if vdim is None else vdim
+        super().__init__(d=embed_dim, e=kdim, f=vdim, heads=num_heads)
+        positive(embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim)
+        if head_dim is None:
+            divides(embed_dim=embed_dim, num_heads=num_heads)
+            head_dim = embed_dim // num_heads
+        value_head_dim = head_dim if value_head_dim is None else value_head_dim
+        positive(head_dim=head_dim, value_head_dim=value_head_dim)
         probability(dropout=dropout)
-        self.extra = bias_kv + zero_kv
+        self.extra = add_bias_kv + add_zero_attn
         if causal and self.extra:
             raise ValueError("causal must be False with bias_kv or zero_kv: they stand at the end")
         if self.extra:  # they have no bias, which keeps that of the other keys from cancelling
             self.axes = replace(self.axes, map="b heads n k")
-        self.heads, self.causal = heads, causal
-        self.scale = head_width**-0.5
-        self.zero_kv = zero_kv
+        self.num_heads, self.causal = num_heads, causal
+        self.scale = head_dim**-0.5
+        self.add_zero_attn = add_zero_attn
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Linear(width, heads * head_width, bias, **factory)
-        self.key = nn.Linear(key_width, heads * head_width, bias, **factory)
-        self.value = nn.Linear(value_width, heads * value_head_width, bias, **factory)
+        self.query = nn.Linear(embed_dim, num_heads * head_dim, bias, **factory)
+        self.key = nn.Linear(kdim, num_heads * head_dim, bias, **factory)
+        self.value = nn.Linear(vdim, num_heads * value_head_dim, bias, **factory)
         self.extra_key = self.extra_value = None
-        if bias_kv:
-            self.extra_key = nn.Parameter(torch.empty(heads * head_width, **factory))
-            self.extra_value = nn.Parameter(torch.empty(heads * value_head_width, **factory))
+        if add_bias_kv:
+            self.extra_key = nn.Parameter(torch.empty(num_heads * head_dim, **factory))
+            self.extra_value = nn.Parameter(torch.empty(num_heads * value_head_dim, **factory))
         self.drop = nn.Dropout(dropout)
         out_bias = bias if out_bias is None else out_bias
-        self.out = nn.Linear(heads * value_head_width, width, out_bias, **factory)
+        self.out = nn.Linear(num_heads * value_head_dim, embed_dim, out_bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -162,12 +162,12 @@ class MultiHead(SequenceAttention):
         if self.extra_key is not None and self.extra_value is not None:
             k = torch.cat([k, self.extra_key.expand(k.shape[0], 1, -1)], 1)
             v = torch.cat([v, self.extra_value.expand(v.shape[0], 1, -1)], 1)
-        if self.zero_kv:
+        if self.add_zero_attn:
             k, v = pad(k, (0, 0, 0, 1)), pad(v, (0, 0, 0, 1))
         return self.divide(self.query(query)), self.divide(k), self.divide(v)
 
     def divide(self, x: Tensor) -> Tensor:
-        return pairwise.split_heads(x, self.heads)
+        return pairwise.split_heads(x, self.num_heads)
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
         q, k, _ = x

@@ -40,14 +40,14 @@ class MUSE(SequenceAttention):
     pointwise. `MUSELayer` is the whole layer, with its feed-forward branch.
 
     Args:
-        width: Channels of queries, keys, values and output.
-        heads: Heads of the attention; the channels of a head share a dynamic filter.
-        kernels: The widths k.
+        embed_dim: Channels of queries, keys, values and output.
+        num_heads: Heads of the attention; the channels of a head share a dynamic filter.
+        kernel_sizes: The widths k.
         filters: Predict the filters from the values, as the authors do, or learn them once for all
             positions, as a well-known re-implementation does, where a width of 1 has none.
         padding: Centre the filters, or let them look back only; then a causal mask goes with it.
-        head_width: :math:`d_k`, channels of a head's queries and keys; ``width / heads`` if none.
-        value_head_width: Channels of a head's values; ``head_width`` by default.
+        head_dim: :math:`d_k`, channels of a head's queries and keys; ``embed_dim / heads`` if none.
+        value_head_dim: Channels of a head's values; ``head_dim`` by default.
         mask_values: The convolutions, too, read zeros at the keys that no query looks at.
         dropout: Rate of dropping weights of the map and of the dynamic filters in training.
         device: Where to put the parameters.
@@ -62,7 +62,7 @@ class MUSE(SequenceAttention):
         ValueError: a size is not positive, the heads do not divide the width, a centred kernel is
             even, a choice is unknown, or the dropout is not a rate.
 
-    >>> MUSE(64, heads=4)(torch.randn(2, 9, 64)).shape
+    >>> MUSE(64, num_heads=4)(torch.randn(2, 9, 64)).shape
     torch.Size([2, 9, 64])
     """
 
@@ -100,57 +100,62 @@ class MUSE(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
-        kernels: Sequence[int] = (3, 15),
+        kernel_sizes: Sequence[int] = (3, 15),
         filters: Literal["dynamic", "static"] = "dynamic",
         padding: Literal["same", "causal"] = "same",
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         mask_values: bool = False,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width, heads=heads)
+        super().__init__(d=embed_dim, heads=num_heads)
         one_of(("dynamic", "static"), filters=filters)
         one_of(("same", "causal"), padding=padding)
-        if head_width is None:
-            divides(width=width, heads=heads)
-            head_width = width // heads
-        value_head_width = head_width if value_head_width is None else value_head_width
-        positive(width=width, heads=heads, head_width=head_width, value_head_width=value_head_width)
+        if head_dim is None:
+            divides(embed_dim=embed_dim, num_heads=num_heads)
+            head_dim = embed_dim // num_heads
+        value_head_dim = head_dim if value_head_dim is None else value_head_dim
+        positive(
+            embed_dim=embed_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            value_head_dim=value_head_dim,
+        )
         probability(dropout=dropout)
-        if not kernels:
+        if not kernel_sizes:
             raise ValueError("kernels must hold at least one width, got ()")
-        for k in kernels:
+        for k in kernel_sizes:
             (positive if padding == "causal" else odd)(kernels=k)
-        self.heads, self.scale = heads, head_width**-0.5
-        self.kernels, self.padding = tuple(kernels), padding
+        self.num_heads, self.scale = num_heads, head_dim**-0.5
+        self.kernel_sizes, self.padding = tuple(kernel_sizes), padding
         self.dynamic, self.mask_values = filters == "dynamic", mask_values
-        self.back = tuple(k - 1 if padding == "causal" else k // 2 for k in kernels)
+        self.back = tuple(k - 1 if padding == "causal" else k // 2 for k in kernel_sizes)
         if not self.dynamic:
             self.axes = replace(self.axes, parts={})
         factory = {"device": device, "dtype": dtype}
-        inner = heads * value_head_width
-        self.query = nn.Linear(width, heads * head_width, **factory)
-        self.key = nn.Linear(width, heads * head_width, **factory)
-        self.value = nn.Linear(width, inner, **factory)
-        self.gate = nn.Parameter(torch.zeros(len(kernels), **factory))
+        inner = num_heads * value_head_dim
+        self.query = nn.Linear(embed_dim, num_heads * head_dim, **factory)
+        self.key = nn.Linear(embed_dim, num_heads * head_dim, **factory)
+        self.value = nn.Linear(embed_dim, inner, **factory)
+        self.gate = nn.Parameter(torch.zeros(len(kernel_sizes), **factory))
         if self.dynamic:
             self.predict = nn.ModuleList(
-                nn.Linear(inner, heads * k, bias=False, **factory) for k in kernels
+                nn.Linear(inner, num_heads * k, bias=False, **factory) for k in kernel_sizes
             )
             self.tap_filters = Tap()
         else:
             self.depth = nn.ModuleList(
                 nn.Conv1d(inner, inner, k, groups=inner, **factory) if k > 1 else nn.Identity()
-                for k in kernels
+                for k in kernel_sizes
             )
-            self.point = nn.ModuleList(nn.Linear(inner, width, **factory) for _ in kernels)
+            self.point = nn.ModuleList(nn.Linear(inner, embed_dim, **factory) for _ in kernel_sizes)
         self.drop = nn.Dropout(dropout)
-        self.out = nn.Linear(2 * inner if self.dynamic else inner, width, **factory)
+        self.out = nn.Linear(2 * inner if self.dynamic else inner, embed_dim, **factory)
 
     def reset_parameters(self) -> None:
         """Draw new layers; all kernels start with the same weight."""
@@ -159,7 +164,7 @@ class MUSE(SequenceAttention):
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.query(query), self.key(key), self.value(value)
-        q, k, v = (x.unflatten(2, (self.heads, -1)) for x in (q, k, v))
+        q, k, v = (x.unflatten(2, (self.num_heads, -1)) for x in (q, k, v))
         return q.transpose(1, 2), k.transpose(1, 2), v  # b heads n d twice, b n heads d
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
@@ -189,7 +194,7 @@ class MUSE(SequenceAttention):
             return self.out(torch.cat([y, self.slide(self.predicted(v, g), v).flatten(2)], 2))
         y, v = self.out(y), v.flatten(2)
         for i, (depth, point) in enumerate(zip(self.depth, self.point, strict=True)):
-            k, back = self.kernels[i], self.back[i]
+            k, back = self.kernel_sizes[i], self.back[i]
             z = depth(pad(v.mT, (back, k - 1 - back))).mT if k > 1 else v
             y = y + point(z) * g[i]
         return y
@@ -199,8 +204,8 @@ class MUSE(SequenceAttention):
         total, flat = None, v.flatten(2)
         most, front = max(self.back), self.ahead
         for i, predict in enumerate(self.predict):
-            k, back = self.kernels[i], self.back[i]
-            f = precision.softmax(predict(flat).unflatten(2, (self.heads, k)), -1) * g[i]
+            k, back = self.kernel_sizes[i], self.back[i]
+            f = precision.softmax(predict(flat).unflatten(2, (self.num_heads, k)), -1) * g[i]
             f = pad(f, (most - back, front - (k - 1 - back)))
             total = f if total is None else total + f
         return self.tap_filters(total)
@@ -208,7 +213,7 @@ class MUSE(SequenceAttention):
     @property
     def ahead(self) -> int:
         """How far the widest filter looks forward."""
-        return max(k - 1 - back for k, back in zip(self.kernels, self.back, strict=True))
+        return max(k - 1 - back for k, back in zip(self.kernel_sizes, self.back, strict=True))
 
     def slide(self, f: Tensor, v: Tensor) -> Tensor:
         """The filter of each position over the values around it, without copies of them."""
@@ -231,10 +236,10 @@ class MUSELayer(SequenceAttention):
     :math:`z = \operatorname{LN}(x)`, where :math:`\delta` = ReLU; equation 2 of the paper.
 
     Args:
-        width: Channels of queries, keys, values and output.
-        heads: Heads of the attention.
-        hidden: Units of the feed-forward branch; four times the width if none.
-        kernels: Widths of the filters.
+        embed_dim: Channels of queries, keys, values and output.
+        num_heads: Heads of the attention.
+        hidden_dim: Units of the feed-forward branch; four times the width if none.
+        kernel_sizes: Widths of the filters.
         filters: Filters that are predicted from the values, or learnt, as in `MUSE`.
         padding: Centre the filters, or let them look back only.
         mask_values: The convolutions, too, read zeros at the keys that no query looks at.
@@ -250,7 +255,7 @@ class MUSELayer(SequenceAttention):
     Raises:
         ValueError: as `MUSE`.
 
-    >>> MUSELayer(64, heads=4)(torch.randn(2, 9, 64)).shape
+    >>> MUSELayer(64, num_heads=4)(torch.randn(2, 9, 64)).shape
     torch.Size([2, 9, 64])
     """
 
@@ -261,11 +266,11 @@ class MUSELayer(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
-        hidden: int | None = None,
+        embed_dim: int,
+        num_heads: int = 8,
+        hidden_dim: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 15),
+        kernel_sizes: Sequence[int] = (3, 15),
         filters: Literal["dynamic", "static"] = "dynamic",
         padding: Literal["same", "causal"] = "same",
         mask_values: bool = False,
@@ -274,24 +279,24 @@ class MUSELayer(SequenceAttention):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width, heads=heads)
-        hidden = 4 * width if hidden is None else hidden
+        super().__init__(d=embed_dim, heads=num_heads)
+        hidden_dim = 4 * embed_dim if hidden_dim is None else hidden_dim
         factory = {"device": device, "dtype": dtype}
         self.branches = MUSE(
-            width,
-            heads,
-            kernels=kernels,
+            embed_dim,
+            num_heads,
+            kernel_sizes=kernel_sizes,
             filters=filters,
             padding=padding,
             mask_values=mask_values,
             dropout=dropout,
             **factory,
         )
-        positive(hidden=hidden)
+        positive(hidden_dim=hidden_dim)
         self.norm_first = norm_first
-        self.norm = nn.LayerNorm(width, **factory)
-        self.expand = nn.Linear(width, hidden, **factory)
-        self.contract = nn.Linear(hidden, width, **factory)
+        self.norm = nn.LayerNorm(embed_dim, **factory)
+        self.expand = nn.Linear(embed_dim, hidden_dim, **factory)
+        self.contract = nn.Linear(hidden_dim, embed_dim, **factory)
         self.drop = nn.Dropout(dropout)
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Any]:

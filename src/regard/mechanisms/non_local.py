@@ -34,14 +34,14 @@ class NonLocal(Attention):
 
     Args:
         channels: :math:`C`.
-        hidden: :math:`d`, the channels of :math:`\theta`, :math:`\phi` and :math:`g`; by default
-            half of ``channels``.
+        hidden_dim: :math:`d`, the channels of :math:`\theta`, :math:`\phi` and :math:`g`; by
+            default half of ``channels``.
         form: How two positions are compared.
         dims: Axes of space and time: 1, 2 or 3.
-        pool: Halve the keys by a maximum pool, in height and width and never in time: that of the
-            ``input`` as the authors do, of the ``projections`` as the best-known re-implementation
-            does, or none.
-        scale: Divide the scores of the embedded form by :math:`\sqrt d`.
+        subsample: Halve the keys by a maximum pool, in height and width and never in time: that of
+            the ``input`` as the authors do, of the ``projections`` as the best-known
+            re-implementation does, or none.
+        scaled: Divide the scores of the embedded form by :math:`\sqrt d`.
         norm: Normalise the sum by a batch norm before it is added.
         device: Where to put the parameters.
         dtype: Their type.
@@ -86,12 +86,12 @@ class NonLocal(Attention):
     def __init__(
         self,
         channels: int,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         *,
         form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded",
         dims: Literal[1, 2, 3] = 2,
-        pool: Literal["input", "projections"] | None = "input",
-        scale: bool = True,
+        subsample: Literal["input", "projections"] | None = "input",
+        scaled: bool = True,
         norm: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -100,11 +100,11 @@ class NonLocal(Attention):
         positive(channels=channels)
         one_of(FORMS, form=form)
         one_of((1, 2, 3), dims=dims)
-        one_of(("input", "projections", None), pool=pool)
-        hidden = max(channels // 2, 1) if hidden is None else hidden
-        positive(hidden=hidden)
-        self.form, self.dims, self.pool = form, dims, pool
-        self.scale = hidden**-0.5 if scale and form == "embedded" else 1.0
+        one_of(("input", "projections", None), subsample=subsample)
+        hidden_dim = max(channels // 2, 1) if hidden_dim is None else hidden_dim
+        positive(hidden_dim=hidden_dim)
+        self.form, self.dims, self.subsample = form, dims, subsample
+        self.scaled = hidden_dim**-0.5 if scaled and form == "embedded" else 1.0
         self.axes = replace(
             self.axes,
             input=expand(self.axes.input, 2 + dims),
@@ -113,12 +113,12 @@ class NonLocal(Attention):
         )
         factory = {"device": device, "dtype": dtype}
         if form != "gaussian":
-            self.theta = CONV[dims](channels, hidden, 1, **factory)
-            self.phi = CONV[dims](channels, hidden, 1, **factory)
+            self.theta = CONV[dims](channels, hidden_dim, 1, **factory)
+            self.phi = CONV[dims](channels, hidden_dim, 1, **factory)
         if form == "concat":
-            self.compare = nn.Linear(2 * hidden, 1, bias=False, **factory)
-        self.g = CONV[dims](channels, hidden, 1, **factory)
-        self.out = CONV[dims](hidden, channels, 1, **factory)
+            self.compare = nn.Linear(2 * hidden_dim, 1, bias=False, **factory)
+        self.g = CONV[dims](channels, hidden_dim, 1, **factory)
+        self.out = CONV[dims](hidden_dim, channels, 1, **factory)
         self.norm = NORM[dims](channels, **factory) if norm else nn.Identity()
         self.reset_parameters()
 
@@ -130,11 +130,11 @@ class NonLocal(Attention):
         nn.init.zeros_(last.bias)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        source = grid.max_pool(x) if self.pool == "input" else x
+        source = grid.max_pool(x) if self.subsample == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
-        if self.pool == "projections":
+        if self.subsample == "projections":
             k, v = grid.max_pool(k), grid.max_pool(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
 
@@ -145,7 +145,7 @@ class NonLocal(Attention):
         if self.form == "concat":
             w_q, w_k = self.compare.weight.mT.chunk(2)  # w [q; k] = w_q q + w_k k
             return (q @ w_q + (k @ w_k).mT).relu() / k.shape[1]
-        return pairwise.attention_weights(q, k, scale=self.scale)
+        return pairwise.attention_weights(q, k, scale=self.scaled)
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.add(a @ x[3], x[0])
@@ -159,4 +159,4 @@ class NonLocal(Attention):
             return None
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
             return self.add(q @ (k.mT @ v / k.shape[1]), x)
-        return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scale), x)
+        return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scaled), x)

@@ -258,7 +258,7 @@ class AtrousObjectContext(Mechanism):
 
     Args:
         in_channels: Channels of x.
-        hidden: :math:`H`, the channels of each branch; the output has twice as many.
+        hidden_dim: :math:`H`, the channels of each branch; the output has twice as many.
         dilations: The dilation of each convolution.
         scale: Side of the pool before the object context, which is enlarged after it.
         dropout: Rate of dropping whole channels of the output.
@@ -281,7 +281,7 @@ class AtrousObjectContext(Mechanism):
     def __init__(
         self,
         in_channels: int,
-        hidden: int = 512,
+        hidden_dim: int = 512,
         *,
         dilations: Sequence[int] = (12, 24, 36),
         scale: int = 2,
@@ -290,20 +290,20 @@ class AtrousObjectContext(Mechanism):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=in_channels)
-        positive(in_channels=in_channels, hidden=hidden, scale=scale)
+        positive(in_channels=in_channels, hidden_dim=hidden_dim, scale=scale)
         dilations = _several(dilations, "dilations")
         probability(dropout=dropout)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.before = _layer(in_channels, hidden, 3, **factory)
+        self.before = _layer(in_channels, hidden_dim, 3, **factory)
         self.context = ObjectContext(
-            hidden, None, hidden, scales=(scale,), concat=False, dropout=0.0, **factory
+            hidden_dim, None, hidden_dim, scales=(scale,), concat=False, dropout=0.0, **factory
         )
         sides = [(1, 1), *((3, dilation) for dilation in dilations)]
         self.branches = nn.ModuleList(
-            _layer(in_channels, hidden, *side, bias=False, **factory) for side in sides
+            _layer(in_channels, hidden_dim, *side, bias=False, **factory) for side in sides
         )
-        width = hidden * (1 + len(sides))
-        self.merge = _layer(width, 2 * hidden, bias=False, **factory)
+        width = hidden_dim * (1 + len(sides))
+        self.merge = _layer(width, 2 * hidden_dim, bias=False, **factory)
         self.drop = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

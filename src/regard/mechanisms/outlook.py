@@ -28,10 +28,10 @@ def overlay(a: Tensor, side: int, stride: int, x: Tensor) -> Tensor:
     Returns:
         Weights ``b heads d h w`` of the (2 side - 1)² neighbours, row by row.
     """
-    b, heads, _, _, rows, columns = a.shape
+    b, num_heads, _, _, rows, columns = a.shape
     h, w = x.shape[2:]
     reach, across = side // 2, 2 * side - 1
-    total = a.new_zeros(b, heads, across, across, h + 2 * reach, w + 2 * reach)
+    total = a.new_zeros(b, num_heads, across, across, h + 2 * reach, w + 2 * reach)
     for i in range(side**2):  # the place in the windows that is written to
         top, left = divmod(i, side)
         total[
@@ -60,11 +60,11 @@ class Outlook(Attention):
 
     Args:
         channels: :math:`C`.
-        heads: Heads, which have a map each.
+        num_heads: Heads, which have a map each.
         kernel_size: :math:`K`, odd.
         stride: Steps between the windows.
         bias: Give the values a bias.
-        scale: Divide the scores by :math:`\sqrt d`.
+        scaled: Divide the scores by :math:`\sqrt d`.
         dropout: Rate of dropping weights of the map in training.
         out_dropout: Rate of dropping numbers of the output in training.
         device: Where to put the parameters.
@@ -111,34 +111,34 @@ class Outlook(Attention):
     def __init__(
         self,
         channels: int,
-        heads: int = 8,
+        num_heads: int = 8,
         *,
         kernel_size: int = 3,
         stride: int = 1,
         bias: bool = False,
-        scale: bool = True,
+        scaled: bool = True,
         dropout: float = 0.0,
         out_dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        divides(channels=channels, heads=heads)
-        super().__init__(c=channels, heads=heads)
+        divides(channels=channels, num_heads=num_heads)
+        super().__init__(c=channels, heads=num_heads)
         odd(kernel_size=kernel_size)
         positive(stride=stride)
         probability(dropout=dropout, out_dropout=out_dropout)
-        self.heads, self.kernel_size, self.stride = heads, kernel_size, stride
-        self.scale = (channels // heads) ** -0.5 if scale else 1.0
+        self.num_heads, self.kernel_size, self.stride = num_heads, kernel_size, stride
+        self.scaled = (channels // num_heads) ** -0.5 if scaled else 1.0
         factory = {"device": device, "dtype": dtype}
-        self.score = nn.Conv2d(channels, heads * kernel_size**4, 1, **factory)
+        self.score = nn.Conv2d(channels, num_heads * kernel_size**4, 1, **factory)
         self.value = nn.Conv2d(channels, channels, 1, bias=bias, **factory)
         self.drop = nn.Dropout(dropout)
         self.out = nn.Conv2d(channels, channels, 1, **factory)
         self.drop_out = nn.Dropout(out_dropout)
 
     def attention(self, x: Tensor) -> Tensor:
-        scores = self.score(neighbors.avg_pool(x, self.stride)) * self.scale
-        size = (self.heads, self.kernel_size**2, self.kernel_size**2)
+        scores = self.score(neighbors.avg_pool(x, self.stride)) * self.scaled
+        size = (self.num_heads, self.kernel_size**2, self.kernel_size**2)
         return precision.softmax(scores.unflatten(1, size), 3)  # b heads k j y x
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -36,14 +36,14 @@ class PointwiseSpatial(Attention):
     Args:
         channels: :math:`C`.
         reduction: u, v and f have :math:`\lfloor C/r \rfloor` channels.
-        hidden: Their number itself, instead of ``reduction``.
+        hidden_dim: Their number itself, instead of ``reduction``.
         mask_size: Height and width of the mask, or one for both: :math:`(2h-1) \times (2w-1)` sees
-            all of a map of :math:`h \times w`. With ``compact``, height and width of the map.
+            all of a map of :math:`h \times w`. With ``absolute``, height and width of the map.
         mode: ``collect``, ``distribute`` or ``both``.
-        compact: Give w a vector for each place instead of each offset; it is interpolated for a map
-            of another size than the mask's.
-        shrink: Attend on a grid this many times coarser, by bilinear interpolation to it and back.
-        normalise: Take the softmax over what is read; if not, the scores are the weights.
+        absolute: Give w a vector for each place instead of each offset; it is interpolated for a
+            map of another size than the mask's.
+        stride: Attend on a grid this many times coarser, by bilinear interpolation to it and back.
+        normalize: Take the softmax over what is read; if not, the scores are the weights.
         divisor: What the sums are divided by; None stands for the number of positions.
         concat: Put x before the result, which makes :math:`2C` channels.
         device: Where to put the parameters.
@@ -87,12 +87,12 @@ class PointwiseSpatial(Attention):
         aliases=("psanet", "psa", "pointwise_spatial_attention"),
         differs=(
             "In the paper the scores are the weights and the sums are divided by the number of "
-            "positions (normalise=False, divisor=None); the authors' code, and the default here, "
+            "positions (normalize=False, divisor=None); the authors' code, and the default here, "
             "takes a softmax over what is read, in both directions, and divides by 1.",
             "The authors' code has one more convolution before the scores than the paper's figure.",
             "With a coarser grid the authors' code wants sides of a multiple of shrink plus one; "
             "here the result is brought to the size of x, whatever that is.",
-            "The compact form of the authors' code wants maps of the mask's size; here its "
+            "The absolute form of the authors' code wants maps of the mask's size; here its "
             "weights are interpolated.",
         ),
     )
@@ -105,46 +105,46 @@ class PointwiseSpatial(Attention):
         channels: int,
         reduction: int = 4,
         *,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         mask_size: int | Sequence[int] = 59,
         mode: Literal["collect", "distribute", "both"] = "both",
-        compact: bool = False,
-        shrink: int = 2,
-        normalise: bool = True,
+        absolute: bool = False,
+        stride: int = 2,
+        normalize: bool = True,
         divisor: float | None = 1.0,
         concat: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction, hidden)
+        hidden_dim = reduced(channels, reduction, hidden_dim)
         mask = per_axis(2, 1, mask_size=mask_size)
         one_of((*DIRECTIONS, "both"), mode=mode)
-        positive(shrink=shrink)
+        positive(stride=stride)
         if divisor is not None:
             above_zero(divisor=divisor)
-        self.shrink, self.divisor, self.concat = shrink, divisor, concat
+        self.stride, self.divisor, self.concat = stride, divisor, concat
         self.axes = replace(
             self.axes,
             map=self.axes.map if mode == "both" else "b y x m",
             output="b o h w" if concat else "b c h w",
-            range="softmax" if normalise else "real",
+            range="softmax" if normalize else "real",
         )
         factory = {"device": device, "dtype": dtype}
         chosen = DIRECTIONS if mode == "both" else (mode,)
-        how = {"compact": compact, "normalise": normalise, **factory}
+        how = {"absolute": absolute, "normalize": normalize, **factory}
         self.branches = nn.ModuleDict(
             {
-                name: _Branch(channels, hidden, mask, collect=name == "collect", **how)
+                name: _Branch(channels, hidden_dim, mask, collect=name == "collect", **how)
                 for name in chosen
             }
         )
-        self.project = nn.Conv2d(len(chosen) * hidden, channels, 1, bias=False, **factory)
+        self.project = nn.Conv2d(len(chosen) * hidden_dim, channels, 1, bias=False, **factory)
         self.norm = nn.BatchNorm2d(channels, **factory)
 
     def prepare(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         # Coarsened behind the convolution, as in the authors' code.
-        return x, [coarsen(branch.value(x), self.shrink) for branch in self.branches.values()]
+        return x, [coarsen(branch.value(x), self.stride) for branch in self.branches.values()]
 
     def attention(self, x: tuple[Tensor, list[Tensor]]) -> Any:
         maps = [branch.attention(v) for branch, v in zip(self.branches.values(), x[1], strict=True)]
@@ -164,7 +164,7 @@ class PointwiseSpatial(Attention):
         if self.divisor != 1.0:
             y = y / (y.shape[2] * y.shape[3] if self.divisor is None else self.divisor)
         y = self.norm(self.project(y)).relu()
-        if self.shrink > 1:
+        if self.stride > 1:
             y = grid.upsample_like(y, x)
         return torch.cat([x, y], 1) if self.concat else y
 
@@ -175,30 +175,30 @@ class _Branch(nn.Module):
     def __init__(
         self,
         channels: int,
-        hidden: int,
+        hidden_dim: int,
         mask: tuple[int, ...],
         *,
         collect: bool,
-        compact: bool,
-        normalise: bool,
+        absolute: bool,
+        normalize: bool,
         **factory: Any,
     ) -> None:
         super().__init__()
         self.mask, self.collect = mask, collect
-        self.compact, self.normalise = compact, normalise
+        self.absolute, self.normalize = absolute, normalize
 
         def convolve(width: int) -> nn.Sequential:
             return nn.Sequential(
-                nn.Conv2d(width, hidden, 1, bias=False, **factory),
-                nn.BatchNorm2d(hidden, **factory),
+                nn.Conv2d(width, hidden_dim, 1, bias=False, **factory),
+                nn.BatchNorm2d(hidden_dim, **factory),
                 nn.ReLU(),
             )
 
-        self.value, self.look = convolve(channels), convolve(hidden)
-        self.score = nn.Linear(hidden, mask[0] * mask[1], False, **factory)
+        self.value, self.look = convolve(channels), convolve(hidden_dim)
+        self.score = nn.Linear(hidden_dim, mask[0] * mask[1], False, **factory)
 
     def pairs(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys of the compact form, one of which are the places' own."""
+        """Queries and keys of the absolute form, one of which are the places' own."""
         z = (
             self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
             .flatten(2)
@@ -208,23 +208,23 @@ class _Branch(nn.Module):
         return (z, own) if self.collect else (own, z)  # b n d
 
     def attention(self, v: Tensor) -> Tensor:
-        if self.compact:
+        if self.absolute:
             q, k = self.pairs(v)
-            a = pairwise.attention_weights(q, k) if self.normalise else q @ k.mT
+            a = pairwise.attention_weights(q, k) if self.normalize else q @ k.mT
         else:
             z = self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
             a = around(z, self.score.weight.unflatten(0, self.mask))  # b i j, i looks at j
-            if self.normalise:
+            if self.normalize:
                 a = precision.softmax(a, 2 if self.collect else 1)
             a = a if self.collect else a.mT
         return a.unflatten(1, v.shape[2:])  # b y x m
 
     def fused(self, v: Tensor) -> Tensor:
-        if not self.compact:
+        if not self.absolute:
             return read(self.attention(v), v)
         q, k = self.pairs(v)
         values = v.flatten(2).mT  # b n d
-        if self.normalise:
+        if self.normalize:
             b = values.shape[0]
             y = pairwise.scaled_dot_product(q.expand(b, -1, -1), k.expand(b, -1, -1), values)
         else:

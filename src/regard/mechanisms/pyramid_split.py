@@ -28,7 +28,7 @@ class PyramidSplit(Attention):
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y, shared equally by the kernels; those of x by default.
-        kernels: Side of each kernel, odd.
+        kernel_sizes: Side of each kernel, odd.
         stride: Stride of all convolutions.
         kernel_groups: Groups of each kernel's convolution.
         reduction: The hidden width is :math:`\lfloor C/Sr \rfloor` for C channels of y.
@@ -79,7 +79,7 @@ class PyramidSplit(Attention):
         in_channels: int,
         out_channels: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 5, 7, 9),
+        kernel_sizes: Sequence[int] = (3, 5, 7, 9),
         stride: int = 1,
         kernel_groups: Sequence[int] = (1, 4, 8, 16),
         reduction: int = 16,
@@ -92,22 +92,23 @@ class PyramidSplit(Attention):
         positive(in_channels=in_channels, out_channels=out_channels)
         positive(stride=stride, reduction=reduction)
         one_of(("last-first", "first-last"), order=order)
-        if isinstance(kernels, int) or len(kernels) < 2:
-            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
-        for kernel in kernels:
-            odd(kernels=kernel)
-        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernels):
+        if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
+            raise ValueError(f"kernel_sizes must be two sizes or more, got {kernel_sizes!r}")
+        for kernel in kernel_sizes:
+            odd(kernel_sizes=kernel)
+        if isinstance(kernel_groups, int) or len(kernel_groups) != len(kernel_sizes):
             raise ValueError(
-                f"kernel_groups must be {len(kernels)}, one for each kernel, got {kernel_groups!r}"
+                f"kernel_groups must be {len(kernel_sizes)}, one for each kernel, "
+                f"got {kernel_groups!r}"
             )
-        divides(out_channels=out_channels, kernels=len(kernels))
-        width = out_channels // len(kernels)
+        divides(out_channels=out_channels, kernel_sizes=len(kernel_sizes))
+        width = out_channels // len(kernel_sizes)
         if reduction > width:
             raise ValueError(
                 f"reduction ({reduction}) must not be larger than the share of each kernel in "
                 f"out_channels ({width}): nothing would be left"
             )
-        self.kernels = tuple(kernels)
+        self.kernel_sizes = tuple(kernel_sizes)
         self.order = order
         factory = {"device": device, "dtype": dtype}
 
@@ -121,7 +122,7 @@ class PyramidSplit(Attention):
             size = (kernel, stride, kernel // 2)
             return nn.Conv2d(in_channels, width, *size, groups=parts, bias=False, **factory)
 
-        self.branches = nn.ModuleList(map(branch, kernels, kernel_groups))
+        self.branches = nn.ModuleList(map(branch, kernel_sizes, kernel_groups))
         self.squeeze = nn.Linear(width, width // reduction, **factory)
         self.excite = nn.Linear(width // reduction, width, **factory)
 

@@ -88,14 +88,15 @@ class RecurrentAttention(Attention):
 
     Args:
         channels: Channels of x.
-        classes: Classes to score.
-        glimpses: :math:`T`.
-        size: Side of the smallest patch of a glimpse; the larger ones are averaged to it.
-        patches: Patches of a glimpse, around one centre.
-        scale: How much larger each is than the one before.
-        what: Width of the path that sees the patches.
-        where: Width of the path that sees the place; the state has the width of both together.
-        std: :math:`\sigma`, in half sides of the image.
+        num_classes: Classes to score.
+        num_glimpses: :math:`T`.
+        patch_size: Side of the smallest patch of a glimpse; the larger ones are averaged to it.
+        num_patches: Patches of a glimpse, around one centre.
+        patch_scale: How much larger each is than the one before.
+        glimpse_dim: Width of the path that sees the patches.
+        location_dim: Width of the path that sees the place; the state has the width of both
+            together.
+        location_std: :math:`\sigma`, in half sides of the image.
         policy: How :math:`\mu` is found: a ``perceptron`` with one hidden layer and a tanh, or a
             ``linear`` layer, as in the paper.
         device: Where to put the parameters.
@@ -108,7 +109,7 @@ class RecurrentAttention(Attention):
         ValueError: a size or the deviation is not positive, the policy is unknown, or the scale
             gives patches that cannot be averaged to the smallest.
 
-    >>> RecurrentAttention(1, classes=10)(torch.randn(2, 1, 28, 40)).shape
+    >>> RecurrentAttention(1, num_classes=10)(torch.randn(2, 1, 28, 40)).shape
     torch.Size([2, 10])
     """
 
@@ -145,27 +146,29 @@ class RecurrentAttention(Attention):
     def __init__(
         self,
         channels: int,
-        classes: int,
+        num_classes: int,
         *,
-        glimpses: int = 6,
-        size: int = 8,
-        patches: int = 1,
-        scale: float = 2,
-        what: int = 128,
-        where: int = 128,
-        std: float = 0.05,
+        num_glimpses: int = 6,
+        patch_size: int = 8,
+        num_patches: int = 1,
+        patch_scale: float = 2,
+        glimpse_dim: int = 128,
+        location_dim: int = 128,
+        location_std: float = 0.05,
         policy: Literal["perceptron", "linear"] = "perceptron",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        positive(classes=classes, glimpses=glimpses)
-        above_zero(std=std)
+        positive(num_classes=num_classes, num_glimpses=num_glimpses)
+        above_zero(location_std=location_std)
         one_of(("perceptron", "linear"), policy=policy)
-        self.glimpses, self.std, self.policy = glimpses, std, policy
+        self.num_glimpses, self.location_std, self.policy = num_glimpses, location_std, policy
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.glimpse = GlimpseNetwork(channels, size, patches, scale, what, where, **factory)
-        self.width = what + where
+        self.glimpse = GlimpseNetwork(
+            channels, patch_size, num_patches, patch_scale, glimpse_dim, location_dim, **factory
+        )
+        self.width = glimpse_dim + location_dim
         self.enter = nn.Linear(self.width, self.width, **factory)
         self.recur = nn.Linear(self.width, self.width, **factory)
         if policy == "linear":
@@ -175,7 +178,7 @@ class RecurrentAttention(Attention):
             layers = nn.Linear(self.width, hidden, **factory), nn.Linear(hidden, 2, **factory)
             self.locate = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.Tanh())
         self.baseline = nn.Linear(self.width, 1, **factory)
-        self.classify = nn.Linear(self.width, classes, **factory)
+        self.classify = nn.Linear(self.width, num_classes, **factory)
 
     def read(self, x: Tensor, place: Tensor, state: Tensor) -> Tensor:
         """The next state, after a glimpse at a place."""
@@ -198,11 +201,11 @@ class RecurrentAttention(Attention):
         if self.training:
             place = place.uniform_(-1, 1)
         states, places = [], []
-        for t in range(self.glimpses):
+        for t in range(self.num_glimpses):
             if t:
                 place = self.locate(state.detach()).detach().to(x)
                 if self.training:
-                    place = place + self.std * torch.randn_like(place)
+                    place = place + self.location_std * torch.randn_like(place)
             state = self.read(x, place.clamp(-1, 1), state)
             states.append(state)
             places.append(place)
@@ -218,7 +221,9 @@ class RecurrentAttention(Attention):
         seen = states[:, :-1].detach()
         # The density is that of the draw, before it is brought back into the image.
         missed = (places[:, 1:] - self.locate(seen)).square().sum(2)
-        log_probs = -missed / (2 * self.std**2) - math.log(2 * math.pi * self.std**2)
+        log_probs = -missed / (2 * self.location_std**2) - math.log(
+            2 * math.pi * self.location_std**2
+        )
         baselines = self.baseline(seen).squeeze(2)
         return Episode(self.score(states[:, -1]), places.clamp(-1, 1), log_probs, baselines)
 
@@ -227,7 +232,7 @@ class RecurrentAttention(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         state = x.new_zeros(x.shape[0], self.width)
-        for t in range(self.glimpses):
+        for t in range(self.num_glimpses):
             state = self.read(x, a[:, t], state)
         return self.score(state)
 
@@ -245,30 +250,30 @@ class Retina(nn.Module):
     Zeros stand for what lies outside of the image. The sensor of section 3.1 of the paper.
 
     Args:
-        size: Side of the smallest patch.
-        patches: How many there are.
-        scale: How much larger each is than the one before.
+        patch_size: Side of the smallest patch.
+        num_patches: How many there are.
+        patch_scale: How much larger each is than the one before.
 
     Shape:
         x ``b c h w``, place ``b 2`` (x and y, from -1 to 1), y ``b`` by patches · c · size · size.
 
-    >>> Retina(8, patches=3)(torch.randn(2, 1, 28, 40), torch.zeros(2, 2)).shape
+    >>> Retina(8, num_patches=3)(torch.randn(2, 1, 28, 40), torch.zeros(2, 2)).shape
     torch.Size([2, 192])
     """
 
-    def __init__(self, size: int = 8, patches: int = 1, scale: float = 2) -> None:
+    def __init__(self, patch_size: int = 8, num_patches: int = 1, patch_scale: float = 2) -> None:
         super().__init__()
-        positive(size=size, patches=patches)
-        if not scale >= 1:
-            raise ValueError(f"scale must be 1 or more, got {scale!r}")
-        self.size = size
-        sides = [size]
-        for _ in range(patches - 1):
-            sides.append(int(scale * sides[-1]))
-        if any(side // (side // size) != size for side in sides):
+        positive(patch_size=patch_size, num_patches=num_patches)
+        if not patch_scale >= 1:
+            raise ValueError(f"patch_scale must be 1 or more, got {patch_scale!r}")
+        self.patch_size = patch_size
+        sides = [patch_size]
+        for _ in range(num_patches - 1):
+            sides.append(int(patch_scale * sides[-1]))
+        if any(side // (side // patch_size) != patch_size for side in sides):
             raise ValueError(
-                f"scale ({scale}) gives patches of sides {sides}, which whole windows cannot all "
-                f"average to {size}"
+                f"patch_scale ({patch_scale}) gives patches of sides {sides}, which whole windows "
+                f"cannot all average to {patch_size}"
             )
         self.sides = tuple(sides)
 
@@ -287,11 +292,11 @@ class GlimpseNetwork(nn.Module):
 
     Args:
         channels: Channels of x.
-        size: Side of the smallest patch.
-        patches: How many there are.
-        scale: How much larger each is than the one before.
-        what: Width of the path that sees the patches.
-        where: Width of the path that sees the place.
+        patch_size: Side of the smallest patch.
+        num_patches: How many there are.
+        patch_scale: How much larger each is than the one before.
+        glimpse_dim: Width of the path that sees the patches.
+        location_dim: Width of the path that sees the place.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -306,35 +311,35 @@ class GlimpseNetwork(nn.Module):
     def __init__(
         self,
         channels: int,
-        size: int = 8,
-        patches: int = 1,
-        scale: float = 2,
-        what: int = 128,
-        where: int = 128,
+        patch_size: int = 8,
+        num_patches: int = 1,
+        patch_scale: float = 2,
+        glimpse_dim: int = 128,
+        location_dim: int = 128,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        positive(channels=channels, what=what, where=where)
+        positive(channels=channels, glimpse_dim=glimpse_dim, location_dim=location_dim)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.retina = Retina(size, patches, scale)
-        self.what = nn.Linear(patches * channels * size**2, what, **factory)
-        self.where = nn.Linear(2, where, **factory)
-        self.mix_what = nn.Linear(what, what + where, **factory)
-        self.mix_where = nn.Linear(where, what + where, **factory)
+        self.retina = Retina(patch_size, num_patches, patch_scale)
+        self.glimpse = nn.Linear(num_patches * channels * patch_size**2, glimpse_dim, **factory)
+        self.location = nn.Linear(2, location_dim, **factory)
+        self.mix_glimpse = nn.Linear(glimpse_dim, glimpse_dim + location_dim, **factory)
+        self.mix_location = nn.Linear(location_dim, glimpse_dim + location_dim, **factory)
 
     def forward(self, x: Tensor, place: Tensor) -> Tensor:
         """Look at a place."""
-        what = self.what(self.retina(x, place)).relu()
-        return (self.mix_what(what) + self.mix_where(self.where(place).relu())).relu()
+        seen = self.glimpse(self.retina(x, place)).relu()
+        return (self.mix_glimpse(seen) + self.mix_location(self.location(place).relu())).relu()
 
 
 @leaf
 def look(x: Tensor, place: Tensor, sides: Sequence[int]) -> Tensor:
     """Read patches of these sides around the pixel at a place, all averaged to the first side."""
     wide = torch.promote_types(place.dtype, torch.float32)  # in half precision pixels are too small
-    size, largest = sides[0], sides[-1]
+    smallest, largest = sides[0], sides[-1]
     reach = torch.arange(largest, device=x.device) - largest // 2
 
     def line(at: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -352,5 +357,5 @@ def look(x: Tensor, place: Tensor, sides: Sequence[int]) -> Tensor:
     for side in sides:
         start = largest // 2 - side // 2
         part = patch[:, :, start : start + side, start : start + side]
-        seen.append(part if side == size else avg_pool2d(part, side // size))
+        seen.append(part if side == smallest else avg_pool2d(part, side // smallest))
     return torch.cat(seen, 1).flatten(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import one_of, positive, reduced
+from ..core.check import positive, reduced
 from ..core.tracing import leaf
 
 
@@ -35,9 +35,9 @@ class ResidualAttentionModule(Attention):
         channels: :math:`C`.
         reduction: The units have :math:`\lfloor C/r \rfloor` channels inside.
         levels: How often the mask is pooled: 3, 2 and 1 in the three stages of the network.
-        pool: Windows that reach over the lower and right edges (``ceil``), or are centred on every
-            other position, with padding all around (``padded``).
-        carry: Add the features of the way down, and at the end those of the trunk, to the enlarged
+        ceil_mode: Let pooling windows reach over the lower and right edges, as in Caffe; otherwise
+            they are centered on every other position, with padding all around.
+        skip: Add the features of the way down, and at the end those of the trunk, to the enlarged
             ones.
         device: Where to put the parameters.
         dtype: Their type.
@@ -46,7 +46,7 @@ class ResidualAttentionModule(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no channel, or the pool is unknown.
+        ValueError: a size is not positive, the reduction leaves no channel.
 
     >>> ResidualAttentionModule(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -80,8 +80,8 @@ class ResidualAttentionModule(Attention):
         differs=(
             "A map of one row or column is pooled to itself; the authors' Caffe layer has no "
             "output for it.",
-            "The re-implementation of tengshaofeng pads its pools (pool='padded'), adds the "
-            "features of the way down and of the trunk to the mask (carry=True); the authors' "
+            "The re-implementation of tengshaofeng pads its pools (ceil_mode=False), adds the "
+            "features of the way down and of the trunk to the mask (skip=True); the authors' "
             "models do neither.",
             "The paper also tries masks normalised over channels or positions (equations 5 and 6) "
             "and finds them worse; only the sigmoid of its networks is here.",
@@ -96,17 +96,16 @@ class ResidualAttentionModule(Attention):
         reduction: int = 4,
         *,
         levels: int = 3,
-        pool: Literal["ceil", "padded"] = "ceil",
-        carry: bool = False,
+        ceil_mode: bool = True,
+        skip: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         hidden = reduced(channels, reduction)
         positive(levels=levels)
-        one_of(("ceil", "padded"), pool=pool)
-        self.pool = pool
-        self.carry = carry
+        self.ceil_mode = ceil_mode
+        self.skip = skip
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def unit() -> _Unit:
@@ -135,15 +134,15 @@ class ResidualAttentionModule(Attention):
         passed = []
         y = z
         for unit in self.down:
-            y = _halve(y, self.pool)
+            y = _halve(y, self.ceil_mode)
             passed.append(y := unit(grid.check_norm_batch(y, type(self).__name__, self.training)))
         y = self.bottom(passed.pop())
         for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
             larger = passed.pop()
             y = grid.upsample_like(y, larger) + beside(larger)
-            y = unit(y + larger if self.carry else y)
+            y = unit(y + larger if self.skip else y)
         y = grid.upsample_like(y, z)
-        return self.score(y + trunk if self.carry else y).sigmoid()
+        return self.score(y + trunk if self.skip else y).sigmoid()
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
         trunk = x[1]
@@ -158,16 +157,17 @@ class ResidualAttentionNetwork(nn.Module):
     Args:
         modules: Attention modules of each stage: (1, 1, 1) is the network of 56 layers, (1, 2, 3)
             the one of 92.
-        classes: Scores of an image.
+        num_classes: Scores of an image.
         in_channels: Channels of an image.
-        width: Channels behind the first convolution; the stages have 4, 8, 16 and 32 times as many.
+        stem_channels: Channels behind the first convolution; the stages have 4, 8, 16 and 32 times
+            as many.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         x ``b c h w``, the scores ``b k``.
 
-    >>> ResidualAttentionNetwork(classes=10, width=8)(torch.randn(2, 3, 65, 48)).shape
+    >>> ResidualAttentionNetwork(num_classes=10, stem_channels=8)(torch.randn(2, 3, 65, 48)).shape
     torch.Size([2, 10])
     >>> sum(p.numel() for p in ResidualAttentionNetwork(device="meta").parameters())
     31810728
@@ -176,28 +176,28 @@ class ResidualAttentionNetwork(nn.Module):
     def __init__(
         self,
         modules: Sequence[int] = (1, 1, 1),
-        classes: int = 1000,
+        num_classes: int = 1000,
         *,
         in_channels: int = 3,
-        width: int = 64,
+        stem_channels: int = 64,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        positive(classes=classes, in_channels=in_channels, width=width)
+        positive(num_classes=num_classes, in_channels=in_channels, stem_channels=stem_channels)
         if isinstance(modules, int) or len(modules) != 3:
             raise ValueError(f"modules must be three numbers, one for each stage, got {modules!r}")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 7, 2, 3, bias=False, **factory),
-            nn.BatchNorm2d(width, **factory),
+            nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False, **factory),
+            nn.BatchNorm2d(stem_channels, **factory),
             nn.ReLU(),
         )
         stages = []
-        before = width
+        before = stem_channels
         for i, number in enumerate(modules):
             positive(modules=number)
-            channels = width * 4 * 2**i
+            channels = stem_channels * 4 * 2**i
             unit = _Unit(before, channels, channels // 4, stride=2 if i else 1, **factory)
             attentions = (
                 ResidualAttentionModule(channels, levels=3 - i, **factory) for _ in range(number)
@@ -213,11 +213,11 @@ class ResidualAttentionNetwork(nn.Module):
             nn.BatchNorm2d(last, **factory),
             nn.ReLU(),
         )
-        self.classify = nn.Linear(last, classes, **factory)
+        self.classify = nn.Linear(last, num_classes, **factory)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The features before they are averaged, a 32nd of the image's height and width."""
-        return self.last(self.stages(_halve(self.stem(x), "ceil")))
+        return self.last(self.stages(_halve(self.stem(x), True)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Score each class."""
@@ -257,8 +257,8 @@ class _Unit(nn.Module):
 
 
 @leaf
-def _halve(x: Tensor, pool: str) -> Tensor:
-    if pool == "padded":
+def _halve(x: Tensor, ceil_mode: bool) -> Tensor:
+    if not ceil_mode:
         return max_pool2d(x, 3, 2, 1)
     h, w = x.shape[2:]
     if h == 1 or w == 1:  # too thin for any window: give it an empty row or column

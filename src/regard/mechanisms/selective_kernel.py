@@ -28,13 +28,14 @@ class SelectiveKernel(Attention):
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; as many by default.
-        kernels: Side of each branch's kernel, odd.
+        kernel_sizes: Side of each branch's kernel, odd.
         stride: Stride of every branch.
         dilation: Dilation of every branch, on top of what ``dilate`` makes of its kernel.
         groups: Groups of every branch's convolution.
         reduction: r; :math:`W` has :math:`\max(L, \lfloor C/r \rfloor)` rows.
-        floor: L, the fewest rows of :math:`W`.
-        hidden: The rows of :math:`W` themselves, instead of ``reduction`` and ``floor``.
+        min_hidden_dim: L, the fewest rows of :math:`W`.
+        hidden_dim: The rows of :math:`W` themselves, instead of ``reduction`` and
+            ``min_hidden_dim``.
         dilate: Make a :math:`5 \times 5` kernel of a :math:`3 \times 3` one of dilation 2, and so
             on, as the authors do.
         norm: Normalise and rectify the hidden layer; without it :math:`z = W s`, and both layers
@@ -78,13 +79,13 @@ class SelectiveKernel(Attention):
         in_channels: int,
         out_channels: int | None = None,
         *,
-        kernels: Sequence[int] = (3, 5),
+        kernel_sizes: Sequence[int] = (3, 5),
         stride: int = 1,
         dilation: int = 1,
         groups: int = 32,
         reduction: int = 16,
-        floor: int = 32,
-        hidden: int | None = None,
+        min_hidden_dim: int = 32,
+        hidden_dim: int | None = None,
         dilate: bool = True,
         norm: bool = True,
         device: torch.device | str | None = None,
@@ -92,18 +93,22 @@ class SelectiveKernel(Attention):
     ) -> None:
         super().__init__(c=in_channels)
         out_channels = in_channels if out_channels is None else out_channels
-        positive(stride=stride, dilation=dilation, reduction=reduction, floor=floor)
+        positive(
+            stride=stride, dilation=dilation, reduction=reduction, min_hidden_dim=min_hidden_dim
+        )
         divides(in_channels=in_channels, groups=groups)
         divides(out_channels=out_channels, groups=groups)
-        if isinstance(kernels, int) or len(kernels) < 2:
-            raise ValueError(f"kernels must be two sizes or more, got {kernels!r}")
-        hidden = max(out_channels // reduction, floor) if hidden is None else hidden
-        positive(hidden=hidden)
-        self.kernels = tuple(kernels)
+        if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
+            raise ValueError(f"kernel_sizes must be two sizes or more, got {kernel_sizes!r}")
+        hidden_dim = (
+            max(out_channels // reduction, min_hidden_dim) if hidden_dim is None else hidden_dim
+        )
+        positive(hidden_dim=hidden_dim)
+        self.kernel_sizes = tuple(kernel_sizes)
         factory = {"device": device, "dtype": dtype}
 
         def branch(kernel: int) -> nn.Sequential:
-            odd(kernels=kernel)
+            odd(kernel_sizes=kernel)
             size, step = (
                 (3, dilation * (kernel // 2)) if dilate and kernel > 3 else (kernel, dilation)
             )
@@ -120,10 +125,12 @@ class SelectiveKernel(Attention):
             )
             return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, **factory), nn.ReLU())
 
-        self.branches = nn.ModuleList(branch(kernel) for kernel in kernels)
-        self.squeeze = nn.Conv2d(out_channels, hidden, 1, bias=not norm, **factory)
-        self.norm = nn.BatchNorm2d(hidden, **factory) if norm else None
-        self.select = nn.Conv2d(hidden, len(kernels) * out_channels, 1, bias=not norm, **factory)
+        self.branches = nn.ModuleList(branch(kernel) for kernel in kernel_sizes)
+        self.squeeze = nn.Conv2d(out_channels, hidden_dim, 1, bias=not norm, **factory)
+        self.norm = nn.BatchNorm2d(hidden_dim, **factory) if norm else None
+        self.select = nn.Conv2d(
+            hidden_dim, len(kernel_sizes) * out_channels, 1, bias=not norm, **factory
+        )
 
     def prepare(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b o h w

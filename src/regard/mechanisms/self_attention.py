@@ -27,7 +27,7 @@ class SelfAttention(Attention):
         value_reduction: The values have :math:`\lfloor C/r_v \rfloor` channels, and :math:`W_v`
             brings their sum back to :math:`C`; if None they have :math:`C`, and there is no
             :math:`W_v`.
-        pool: Halve the keys and the values in height and width, by a maximum pool.
+        subsample: Halve the keys and the values in height and width, by a maximum pool.
         bias: Give the projections biases.
         residual: Add the sum, times :math:`\gamma`, to the input; if not, it is the output.
         device: Where to put the parameters.
@@ -80,7 +80,7 @@ class SelfAttention(Attention):
         reduction: int = 8,
         *,
         value_reduction: int | None = 2,
-        pool: bool = True,
+        subsample: bool = True,
         bias: bool = False,
         residual: bool = True,
         device: torch.device | str | None = None,
@@ -97,7 +97,7 @@ class SelfAttention(Attention):
                     f"({channels}): nothing would be left"
                 )
             width = channels // value_reduction
-        self.pool = pool
+        self.subsample = subsample
         self.residual = residual
         self.identity_at_init = residual
         factory = {"device": device, "dtype": dtype}
@@ -119,7 +119,7 @@ class SelfAttention(Attention):
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = self.query(x), self.key(x), self.value(x)
-        if self.pool:
+        if self.subsample:
             k, v = grid.max_pool(k), grid.max_pool(v)
         return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m e
 

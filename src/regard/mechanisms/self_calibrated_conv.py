@@ -18,9 +18,9 @@ from ..core.tracing import leaf
 
 
 @leaf
-def shrink(x: Tensor, pool: int) -> Tensor:
-    """Average windows of ``pool`` by ``pool``, or the whole side where it is shorter."""
-    return avg_pool2d(x, [pool if n >= pool else n for n in x.shape[2:]])
+def shrink(x: Tensor, pool_size: int) -> Tensor:
+    """Average windows of ``pool_size`` by ``pool_size``, or the whole side where it is shorter."""
+    return avg_pool2d(x, [pool_size if n >= pool_size else n for n in x.shape[2:]])
 
 
 class SelfCalibratedConv(Attention):
@@ -41,9 +41,9 @@ class SelfCalibratedConv(Attention):
         stride: Stride of :math:`K_4` (and :math:`K_1`).
         dilation: Dilation of every kernel.
         groups: Groups of every convolution.
-        pool: :math:`r`, the side and the step of the averaged windows.
-        up: How the pooled map grows again: ``nearest`` as in the authors' code, ``bilinear`` as in
-            the paper.
+        pool_size: :math:`r`, the side and the step of the averaged windows.
+        interpolation: How the pooled map grows again: ``nearest`` as in the authors' code,
+            ``bilinear`` as in the paper.
         norm: Put a batch norm behind each convolution; else they have biases.
         split: Calibrate the first half of the channels and convolve the second, as in the paper;
             the authors' block makes the halves by itself.
@@ -105,8 +105,8 @@ class SelfCalibratedConv(Attention):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        pool: int = 4,
-        up: Literal["nearest", "bilinear"] = "nearest",
+        pool_size: int = 4,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
         norm: bool = True,
         split: bool = False,
         device: torch.device | str | None = None,
@@ -115,16 +115,16 @@ class SelfCalibratedConv(Attention):
         super().__init__(c=in_channels)
         out_channels = in_channels if out_channels is None else out_channels
         positive(in_channels=in_channels, out_channels=out_channels)
-        positive(stride=stride, dilation=dilation, groups=groups, pool=pool)
+        positive(stride=stride, dilation=dilation, groups=groups, pool_size=pool_size)
         odd(kernel_size=kernel_size)
-        one_of(("nearest", "bilinear"), up=up)
+        one_of(("nearest", "bilinear"), interpolation=interpolation)
         halves = 2 if split else 1
         divides(in_channels=in_channels, halves=halves)
         divides(out_channels=out_channels, halves=halves)
         divides(in_channels=in_channels // halves, groups=groups)
         divides(out_channels=out_channels // halves, groups=groups)
         width, wide = in_channels // halves, out_channels // halves
-        self.pool, self.up, self.split = pool, up, split
+        self.pool_size, self.interpolation, self.split = pool_size, interpolation, split
         self.axes = replace(self.axes, map="b d h w" if split else "b c h w")
         factory = {"device": device, "dtype": dtype}
 
@@ -156,8 +156,8 @@ class SelfCalibratedConv(Attention):
 
     def attention(self, x: Any) -> Tensor:
         x = x[0] if self.split else x
-        z = grid.check_norm_batch(shrink(x, self.pool), type(self).__name__, self.training)
-        return (x + interpolate(self.wide(z), x.shape[2:], mode=self.up)).sigmoid()
+        z = grid.check_norm_batch(shrink(x, self.pool_size), type(self).__name__, self.training)
+        return (x + interpolate(self.wide(z), x.shape[2:], mode=self.interpolation)).sigmoid()
 
     def combine(self, a: Tensor, x: Any) -> Tensor:
         if self.split:
@@ -178,15 +178,15 @@ class SelfCalibratedBottleneck(Attention):
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; as many by default.
-        hidden: Channels of each half; by default an eighth of ``out_channels``.
+        hidden_dim: Channels of each half; by default an eighth of ``out_channels``.
         stride: Stride of the block; x goes through a :math:`1 \times 1` convolution of that stride
             where sizes change.
         dilation: Dilation of the kernels.
         groups: Groups of the :math:`3 \times 3` convolutions.
         average: Average windows of three behind the halves, which then take the stride instead of
             the convolutions.
-        pool: Side and step of the windows that are averaged to calibrate.
-        up: How the pooled map grows again: ``nearest`` or ``bilinear``.
+        pool_size: Side and step of the windows that are averaged to calibrate.
+        interpolation: How the pooled map grows again: ``nearest`` or ``bilinear``.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -209,22 +209,22 @@ class SelfCalibratedBottleneck(Attention):
         in_channels: int,
         out_channels: int | None = None,
         *,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
         average: bool = False,
-        pool: int = 4,
-        up: Literal["nearest", "bilinear"] = "nearest",
+        pool_size: int = 4,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=in_channels)
         out_channels = in_channels if out_channels is None else out_channels
         positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
-        hidden = out_channels // 8 if hidden is None else hidden
-        positive(hidden=hidden, dilation=dilation)
-        divides(hidden=hidden, groups=groups)
+        hidden_dim = out_channels // 8 if hidden_dim is None else hidden_dim
+        positive(hidden_dim=hidden_dim, dilation=dilation)
+        divides(hidden_dim=hidden_dim, groups=groups)
         step = 1 if average else stride
         factory = {"device": device, "dtype": dtype}
 
@@ -232,13 +232,15 @@ class SelfCalibratedBottleneck(Attention):
             convolution = nn.Conv2d(c, o, kernel_size, bias=False, **how, **factory)
             return [convolution, nn.BatchNorm2d(o, **factory)]
 
-        self.narrow_plain = nn.Sequential(*convolve(in_channels, hidden), nn.ReLU())
-        self.narrow = nn.Sequential(*convolve(in_channels, hidden), nn.ReLU())
+        self.narrow_plain = nn.Sequential(*convolve(in_channels, hidden_dim), nn.ReLU())
+        self.narrow = nn.Sequential(*convolve(in_channels, hidden_dim), nn.ReLU())
         how = {"stride": step, "dilation": dilation, "groups": groups}
-        self.plain = nn.Sequential(*convolve(hidden, hidden, 3, padding=dilation, **how))
-        self.calibrated = SelfCalibratedConv(hidden, **how, pool=pool, up=up, **factory)
+        self.plain = nn.Sequential(*convolve(hidden_dim, hidden_dim, 3, padding=dilation, **how))
+        self.calibrated = SelfCalibratedConv(
+            hidden_dim, **how, pool_size=pool_size, interpolation=interpolation, **factory
+        )
         self.average = nn.AvgPool2d(3, stride, 1) if average else nn.Identity()
-        self.widen = nn.Sequential(*convolve(2 * hidden, out_channels))
+        self.widen = nn.Sequential(*convolve(2 * hidden_dim, out_channels))
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Sequential(
             *([] if same else convolve(in_channels, out_channels, stride=stride))

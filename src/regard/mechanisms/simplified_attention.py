@@ -24,8 +24,8 @@ class SimplifiedAttention(SequenceAttention):
     left.
 
     Args:
-        width: :math:`d`, channels of queries, keys, values and output.
-        heads: :math:`H`.
+        embed_dim: :math:`d`, channels of queries, keys, values and output.
+        num_heads: :math:`H`.
         dropout: Rate of dropping weights of the map in training.
         device: Where to put the parameters.
         dtype: Their type.
@@ -38,7 +38,7 @@ class SimplifiedAttention(SequenceAttention):
         ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
             a rate.
 
-    >>> attention = SimplifiedAttention(64, heads=4)
+    >>> attention = SimplifiedAttention(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
     torch.Size([2, 9, 64])
     """
@@ -84,23 +84,23 @@ class SimplifiedAttention(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width, heads=heads)
-        divides(width=width, heads=heads)
+        super().__init__(d=embed_dim, heads=num_heads)
+        divides(embed_dim=embed_dim, num_heads=num_heads)
         probability(dropout=dropout)
-        self.heads = heads
-        self.scale = (width // heads) ** -0.5
+        self.num_heads = num_heads
+        self.scale = (embed_dim // num_heads) ** -0.5
         self.drop = nn.Dropout(dropout)
-        self.out = nn.Linear(width, width, device=device, dtype=dtype)
+        self.out = nn.Linear(embed_dim, embed_dim, device=device, dtype=dtype)
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (pairwise.split_heads(x, self.heads) for x in (query, key, value))
+        q, k, v = (pairwise.split_heads(x, self.num_heads) for x in (query, key, value))
         return q, k, v  # b heads n d
 
     def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:

@@ -51,11 +51,11 @@ class SpatialTransformer(Attention):
 
     Args:
         channels: Channels of x.
-        size: Height and width (or one number) that the localisation network sees; x is resized to
-            it for that purpose only.
+        input_size: Height and width (or one number) that the localisation network sees; x is
+            resized to it for that purpose only.
         kernel_sizes: Sides of its two convolutions' kernels.
-        widths: Channels of its two convolutions.
-        hidden: Width of its fully connected layer.
+        hidden_channels: Channels of its two convolutions.
+        hidden_dim: Width of its fully connected layer.
         align_corners: Let -1 and 1 be the centres of the outermost pixels, and not their edges.
         device: Where to put the parameters.
         dtype: Their type.
@@ -64,7 +64,8 @@ class SpatialTransformer(Attention):
         x ``b c h w``, map ``b h w 2`` (the x and y at which each output position reads), y as x.
 
     Raises:
-        ValueError: a size is not positive, or ``size`` leaves nothing behind the convolutions.
+        ValueError: a size is not positive, or ``input_size`` leaves nothing behind the
+            convolutions.
 
     >>> SpatialTransformer(1)(torch.randn(2, 1, 28, 28)).shape
     torch.Size([2, 1, 28, 28])
@@ -97,49 +98,51 @@ class SpatialTransformer(Attention):
     def __init__(
         self,
         channels: int,
-        size: int | Sequence[int] = 28,
+        input_size: int | Sequence[int] = 28,
         *,
         kernel_sizes: Sequence[int] = (7, 5),
-        widths: Sequence[int] = (8, 10),
-        hidden: int = 32,
+        hidden_channels: Sequence[int] = (8, 10),
+        hidden_dim: int = 32,
         align_corners: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.input_size = (
+            (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        )
         for name, pair in {
-            "size": self.size,
+            "size": self.input_size,
             "kernel_sizes": kernel_sizes,
-            "widths": widths,
+            "hidden_channels": hidden_channels,
         }.items():
             if len(pair) != 2:
                 raise ValueError(f"{name} must be two numbers, got {pair!r}")
             for number in pair:
                 positive(**{name: number})
-        positive(channels=channels, hidden=hidden)
-        left = self.size
+        positive(channels=channels, hidden_dim=hidden_dim)
+        left = self.input_size
         for kernel in kernel_sizes:
             left = tuple((side - kernel + 1) // 2 for side in left)
         if min(left) < 1:
             raise ValueError(
-                f"size {self.size} is too small for kernel_sizes {tuple(kernel_sizes)}: "
+                f"size {self.input_size} is too small for kernel_sizes {tuple(kernel_sizes)}: "
                 "nothing is left behind the convolutions"
             )
         self.align_corners = align_corners
         factory = {"device": device, "dtype": dtype}
         self.localise = nn.Sequential(
-            nn.Conv2d(channels, widths[0], kernel_sizes[0], **factory),
+            nn.Conv2d(channels, hidden_channels[0], kernel_sizes[0], **factory),
             nn.MaxPool2d(2),
             nn.ReLU(),
-            nn.Conv2d(widths[0], widths[1], kernel_sizes[1], **factory),
+            nn.Conv2d(hidden_channels[0], hidden_channels[1], kernel_sizes[1], **factory),
             nn.MaxPool2d(2),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(widths[1] * left[0] * left[1], hidden, **factory),
+            nn.Linear(hidden_channels[1] * left[0] * left[1], hidden_dim, **factory),
             nn.ReLU(),
         )
-        self.place = nn.Linear(hidden, 6, **factory)
+        self.place = nn.Linear(hidden_dim, 6, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -152,7 +155,7 @@ class SpatialTransformer(Attention):
     def attention(self, x: Tensor) -> Tensor:
         # Resizing to the same size changes nothing, and asking whether it is the same would fix the
         # sizes of an exported model.
-        seen = interpolate(x, self.size, mode="bilinear", align_corners=False)
+        seen = interpolate(x, self.input_size, mode="bilinear", align_corners=False)
         return grid_of(self.place(self.localise(seen)), x, self.align_corners)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class SplitAttention(Attention):
         groups: :math:`K`, the paper's cardinality.
         radix: :math:`R`.
         reduction: The hidden width is :math:`\max(32, \lfloor R\,C/r \rfloor)` for C channels of x.
-        hidden: The hidden width itself, instead of ``reduction``.
+        hidden_dim: The hidden width itself, instead of ``reduction``.
         bias: Give the kernels biases.
         norm: Put batch norms behind the kernels and the first matrix.
         device: Where to put the parameters.
@@ -103,7 +103,7 @@ class SplitAttention(Attention):
         groups: int = 1,
         radix: int = 2,
         reduction: int = 4,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         bias: bool = False,
         norm: bool = True,
         device: torch.device | str | None = None,
@@ -118,10 +118,10 @@ class SplitAttention(Attention):
             odd(kernel_size=side)
         centred = [d * (k // 2) for k, d in zip(kernel, spread, strict=True)]
         around = per_axis(2, 0, padding=centred if padding is None else padding)
-        hidden = max(32, in_channels * radix // reduction) if hidden is None else hidden
+        hidden_dim = max(32, in_channels * radix // reduction) if hidden_dim is None else hidden_dim
         divides(in_channels=in_channels, groups_and_splits=groups * radix)
         divides(out_channels=out_channels, groups=groups)
-        divides(hidden=hidden, groups=groups)
+        divides(hidden_dim=hidden_dim, groups=groups)
         self.radix, self.groups = radix, groups
         self.axes = replace(self.axes, range="softmax r" if radix > 1 else "unit")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -133,9 +133,9 @@ class SplitAttention(Attention):
             nn.ReLU(),
         )
         # Convolutions of one position, because matrices have no groups.
-        self.squeeze = nn.Conv2d(out_channels, hidden, 1, groups=groups, **factory)
-        self.norm = nn.BatchNorm2d(hidden, **factory) if norm else None
-        self.excite = nn.Conv2d(hidden, wide, 1, groups=groups, **factory)
+        self.squeeze = nn.Conv2d(out_channels, hidden_dim, 1, groups=groups, **factory)
+        self.norm = nn.BatchNorm2d(hidden_dim, **factory) if norm else None
+        self.excite = nn.Conv2d(hidden_dim, wide, 1, groups=groups, **factory)
 
     def prepare(self, x: Tensor) -> Tensor:
         """The results of all kernels."""

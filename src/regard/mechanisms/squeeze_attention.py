@@ -18,9 +18,9 @@ from ..core.tracing import leaf
 
 
 @leaf
-def squeeze(x: Tensor, pool: int) -> Tensor:
-    """Average windows of ``pool`` by ``pool``, or the whole side where it is shorter."""
-    return avg_pool2d(x, [pool if n >= pool else n for n in x.shape[2:]])
+def squeeze(x: Tensor, pool_size: int) -> Tensor:
+    """Average windows of ``pool_size`` by ``pool_size``, or the whole side where it is shorter."""
+    return avg_pool2d(x, [pool_size if n >= pool_size else n for n in x.shape[2:]])
 
 
 class SqueezeAttention(Attention):
@@ -38,11 +38,11 @@ class SqueezeAttention(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; as many by default.
         kernel_size: Side of every kernel, odd.
-        pool: p, the side and the step of the averaged windows.
-        gate: What makes the map out of F's last batch norm: ``sigmoid``, ``relu``, or one behind
-            the other (``relu-sigmoid``).
-        up: How the coarse map grows again: ``nearest``, ``bilinear``, or ``aligned``, which is
-            bilinear with the corners kept where they are.
+        pool_size: p, the side and the step of the averaged windows.
+        gate_activation: What makes the map out of F's last batch norm: ``sigmoid``, ``relu``, or
+            one behind the other (``relu-sigmoid``).
+        interpolation: How the coarse map grows again: ``nearest``, ``bilinear``, or ``aligned``,
+            which is bilinear with the corners kept where they are.
         bias: Give the convolutions biases, though batch norms follow them.
         device: Where to put the parameters.
         dtype: Their type.
@@ -100,21 +100,25 @@ class SqueezeAttention(Attention):
         out_channels: int | None = None,
         kernel_size: int = 3,
         *,
-        pool: int = 2,
-        gate: Literal["sigmoid", "relu", "relu-sigmoid"] = "sigmoid",
-        up: Literal["nearest", "bilinear", "aligned"] = "aligned",
+        pool_size: int = 2,
+        gate_activation: Literal["sigmoid", "relu", "relu-sigmoid"] = "sigmoid",
+        interpolation: Literal["nearest", "bilinear", "aligned"] = "aligned",
         bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=in_channels)
         out_channels = in_channels if out_channels is None else out_channels
-        positive(in_channels=in_channels, out_channels=out_channels, pool=pool)
+        positive(in_channels=in_channels, out_channels=out_channels, pool_size=pool_size)
         odd(kernel_size=kernel_size)
-        one_of(("sigmoid", "relu", "relu-sigmoid"), gate=gate)
-        one_of(("nearest", "bilinear", "aligned"), up=up)
-        self.pool, self.gate, self.up = pool, gate, up
-        self.axes = replace(self.axes, range="real" if gate == "relu" else "unit")
+        one_of(("sigmoid", "relu", "relu-sigmoid"), gate_activation=gate_activation)
+        one_of(("nearest", "bilinear", "aligned"), interpolation=interpolation)
+        self.pool_size, self.gate_activation, self.interpolation = (
+            pool_size,
+            gate_activation,
+            interpolation,
+        )
+        self.axes = replace(self.axes, range="real" if gate_activation == "relu" else "unit")
         factory = {"device": device, "dtype": dtype}
 
         def convolve(channels: int) -> list[nn.Module]:
@@ -130,15 +134,17 @@ class SqueezeAttention(Attention):
         self.main, self.look = twice(), twice()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.check_norm_batch(squeeze(x, self.pool), type(self).__name__, self.training)
+        z = grid.check_norm_batch(squeeze(x, self.pool_size), type(self).__name__, self.training)
         a = self.look(z)
-        if self.gate != "sigmoid":
+        if self.gate_activation != "sigmoid":
             a = a.relu()
-        if self.gate != "relu":
+        if self.gate_activation != "relu":
             a = a.sigmoid()
-        if self.up == "nearest":
+        if self.interpolation == "nearest":
             return interpolate(a, x.shape[2:], mode="nearest")
-        return interpolate(a, x.shape[2:], mode="bilinear", align_corners=self.up == "aligned")
+        return interpolate(
+            a, x.shape[2:], mode="bilinear", align_corners=self.interpolation == "aligned"
+        )
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return torch.addcmul(a, a, self.main(x).relu())

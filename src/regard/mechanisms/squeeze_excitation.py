@@ -25,7 +25,7 @@ class SqueezeExcitation(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
-        hidden: The hidden width itself, instead of ``reduction``.
+        hidden_dim: The hidden width itself, instead of ``reduction``.
         bias: Give both layers a bias, as the authors' Caffe models do.
         device: Where to put the parameters.
         dtype: Their type.
@@ -69,15 +69,15 @@ class SqueezeExcitation(Attention):
         channels: int,
         reduction: int = 16,
         *,
-        hidden: int | None = None,
+        hidden_dim: int | None = None,
         bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction, hidden)
-        self.squeeze = nn.Linear(channels, hidden, bias, device, dtype)
-        self.excite = nn.Linear(hidden, channels, bias, device, dtype)
+        hidden_dim = reduced(channels, reduction, hidden_dim)
+        self.squeeze = nn.Linear(channels, hidden_dim, bias, device, dtype)
+        self.excite = nn.Linear(hidden_dim, channels, bias, device, dtype)
 
     def attention(self, x: Tensor) -> Tensor:
         z = grid.mean(x)  # b c

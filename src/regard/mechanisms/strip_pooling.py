@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ..core import grid
 from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import odd, positive, reduced
+from ..core.check import odd, one_of, positive, reduced
 
 
 class StripPooling(Attention):
@@ -32,7 +33,7 @@ class StripPooling(Attention):
         channels: :math:`C`.
         kernel_size: Length of both kernels, odd.
         norm: Put a batch norm behind each of the two.
-        rectify: Put the ReLU before W.
+        activation: Before W: ``relu``, or None.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -65,7 +66,7 @@ class StripPooling(Attention):
         differs=(
             "The authors' code, and the default here, has a batch norm behind each of the two "
             "kernels and a ReLU before the last layer; the paper's equations have neither "
-            "(norm=False, rectify=False).",
+            "(norm=False, activation=None).",
         ),
     )
     axes = Axes("b c h w", "b c h w", range="unit")
@@ -76,14 +77,15 @@ class StripPooling(Attention):
         kernel_size: int = 3,
         *,
         norm: bool = True,
-        rectify: bool = True,
+        activation: Literal["relu"] | None = "relu",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         positive(channels=channels)
         odd(kernel_size=kernel_size)
-        self.rectify = rectify
+        one_of(("relu", None), activation=activation)
+        self.activation = activation
         factory = {"device": device, "dtype": dtype}
 
         def along() -> nn.Sequential:
@@ -102,7 +104,7 @@ class StripPooling(Attention):
         u = self.rows(grid.check_norm_batch(x.mean(3), who, self.training))  # b c h
         v = self.columns(grid.check_norm_batch(x.mean(2), who, self.training))  # b c w
         z = u.unsqueeze(3) + v.unsqueeze(2)
-        return self.out(z.relu() if self.rectify else z).sigmoid()
+        return self.out(z.relu() if self.activation else z).sigmoid()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

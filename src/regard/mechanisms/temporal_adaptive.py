@@ -16,14 +16,14 @@ from ..core.tracing import leaf
 
 
 @leaf
-def band(kernel: Tensor, frames: int) -> Tensor:
+def band(kernel: Tensor, num_frames: int) -> Tensor:
     """The convolution over time with ``b c k`` as a matrix ``b c t t``, zeros beyond the ends."""
     size = kernel.shape[2]
-    t = torch.arange(frames, device=kernel.device)
+    t = torch.arange(num_frames, device=kernel.device)
     tap = t - t[:, None] + size // 2
     inside = (tap >= 0) & (tap < size)
     taps = kernel.index_select(2, tap.clamp(0, size - 1).flatten())
-    return taps.unflatten(2, (frames, frames)) * inside
+    return taps.unflatten(2, (num_frames, num_frames)) * inside
 
 
 @leaf
@@ -49,7 +49,7 @@ class TemporalAdaptive(Attention):
 
     Args:
         channels: :math:`C`.
-        frames: :math:`T`, the number of frames, to which :math:`W_1` is bound.
+        num_frames: :math:`T`, the number of frames, to which :math:`W_1` is bound.
         kernel_size: :math:`K`, odd.
         reduction: The gate has :math:`\lfloor C/r \rfloor` hidden channels.
         expansion: The kernel's layers are so many times wider than :math:`T` between.
@@ -66,9 +66,9 @@ class TemporalAdaptive(Attention):
         ValueError: a size is not positive, the kernel is even, or the reduction leaves no hidden
             channel; in training, there is one frame only.
 
-    >>> TemporalAdaptive(64, frames=4)(torch.randn(2, 64, 4, 9, 7)).shape
+    >>> TemporalAdaptive(64, num_frames=4)(torch.randn(2, 64, 4, 9, 7)).shape
     torch.Size([2, 64, 4, 9, 7])
-    >>> TemporalAdaptive(64, frames=4, folded=True)(torch.randn(8, 64, 9, 7)).shape
+    >>> TemporalAdaptive(64, num_frames=4, folded=True)(torch.randn(8, 64, 9, 7)).shape
     torch.Size([8, 64, 9, 7])
     """
 
@@ -101,7 +101,7 @@ class TemporalAdaptive(Attention):
     def __init__(
         self,
         channels: int,
-        frames: int = 8,
+        num_frames: int = 8,
         *,
         kernel_size: int = 3,
         reduction: int = 4,
@@ -111,16 +111,16 @@ class TemporalAdaptive(Attention):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        positive(frames=frames, expansion=expansion)
+        positive(num_frames=num_frames, expansion=expansion)
         if folded:
             super().__init__(c=channels)
-            self.divisors = {"s": frames}
+            self.divisors = {"s": num_frames}
             self.axes = replace(self.axes, input="s c h w", output="s c h w")
         else:
-            super().__init__(c=channels, t=frames)
+            super().__init__(c=channels, t=num_frames)
         odd(kernel_size=kernel_size)
-        hidden, wide = reduced(channels, reduction), expansion * frames
-        self.frames, self.folded = frames, folded
+        hidden, wide = reduced(channels, reduction), expansion * num_frames
+        self.num_frames, self.folded = num_frames, folded
         factory = {"device": device, "dtype": dtype}
         self.gate = nn.Sequential(
             nn.Conv1d(
@@ -131,7 +131,7 @@ class TemporalAdaptive(Attention):
             nn.Conv1d(hidden, channels, 1, bias=False, **factory),
         )
         self.kernel = nn.Sequential(
-            nn.Linear(frames, wide, bias=False, **factory),
+            nn.Linear(num_frames, wide, bias=False, **factory),
             nn.BatchNorm1d(wide, **factory) if kernel_norm else nn.Identity(),
             nn.ReLU(),
             nn.Linear(wide, kernel_size, bias=False, **factory),
@@ -140,7 +140,7 @@ class TemporalAdaptive(Attention):
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = x.mean((-2, -1))  # b c t, or (b t) c
         if self.folded:
-            z = z.unflatten(0, (-1, self.frames)).mT
+            z = z.unflatten(0, (-1, self.num_frames)).mT
         z = grid.check_norm_batch(z, type(self).__name__, self.training)
         scores = self.kernel(z.flatten(0, 1)).unflatten(0, (-1, z.shape[1]))  # b c k
         return self.gate(z).sigmoid(), precision.softmax(scores, 2)
@@ -149,8 +149,8 @@ class TemporalAdaptive(Attention):
         # As a product with a t x t matrix of each channel: one pass over x, where gating it and
         # convolving it would be two.
         gate, kernel = a
-        mix = band(kernel, self.frames) * gate.unsqueeze(2)  # b c t t
+        mix = band(kernel, self.num_frames) * gate.unsqueeze(2)  # b c t t
         if not self.folded:
             return (mix @ x.flatten(3)).unflatten(3, x.shape[3:])
-        z = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # b c t h w
+        z = x.unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # b c t h w
         return fold((mix @ z.flatten(3)).unflatten(3, x.shape[2:]), x)

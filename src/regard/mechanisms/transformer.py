@@ -32,17 +32,17 @@ class Transformer(Mechanism):
     in turn, in each layer; s is what the encoder gives, and only the decoder reads it. With the
     norm before, :math:`x \leftarrow x + F(\mathrm{LN}(x))`. Section 3.1 and figure 1 of the paper.
     `TransformerEncoder` and `TransformerDecoder` are the two stacks alone, and explain the masks;
-    padding of the source is hidden from the decoder too, unless ``memory_valid`` says otherwise.
+    padding of the source is hidden from the decoder too, unless ``memory_key_mask`` says otherwise.
     Embeddings, positions and scores are the caller's.
 
     Args:
-        width: Channels of both sequences.
-        heads: Heads of each attention.
-        encoder_layers: How many layers read the source.
-        decoder_layers: How many layers read the target.
-        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        embed_dim: Channels of both sequences.
+        num_heads: Heads of each attention.
+        num_encoder_layers: How many layers read the source.
+        num_decoder_layers: How many layers read the target.
+        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm: Normalise after each sum, as in the paper, or before each sublayer.
+        norm_first: Normalise before each sublayer; the paper does after each sum.
         final_norm: Normalise the output of each stack once more.
         causal: Each target position reads itself and those before it, and none behind.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
@@ -59,7 +59,7 @@ class Transformer(Mechanism):
         ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
             rate, or a choice is unknown.
 
-    >>> model = Transformer(64, heads=4, encoder_layers=1, decoder_layers=1)
+    >>> model = Transformer(64, num_heads=4, num_encoder_layers=1, num_decoder_layers=1)
     >>> model(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
     torch.Size([2, 5, 64])
     """
@@ -92,7 +92,7 @@ class Transformer(Mechanism):
         differs=(
             "Each stack ends with a norm, as in torch; the paper's have none (final_norm=False).",
             "Norms come after the sums, as in the paper and in torch; later settings of the "
-            "authors' code have them before each sublayer (norm='before').",
+            "authors' code have them before each sublayer (norm_first=True).",
             "Dropout acts on the maps and the hidden units too, as in torch; in the paper on what "
             "a sublayer adds and on the embeddings.",
             "The attentions' projections have biases, as in torch; the paper's have none.",
@@ -112,14 +112,14 @@ class Transformer(Mechanism):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
-        encoder_layers: int = 6,
-        decoder_layers: int = 6,
-        hidden: int | None = None,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        hidden_dim: int | None = None,
         activation: Literal["relu", "gelu"] = "relu",
-        norm: Literal["after", "before"] = "after",
+        norm_first: bool = False,
         final_norm: bool = True,
         causal: bool = True,
         dropout: float = 0.1,
@@ -128,14 +128,20 @@ class Transformer(Mechanism):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width)
-        positive(encoder_layers=encoder_layers, decoder_layers=decoder_layers)
-        options: dict[str, Any] = dict(hidden=hidden, activation=activation, norm=norm)
+        super().__init__(d=embed_dim)
+        positive(num_encoder_layers=num_encoder_layers, num_decoder_layers=num_decoder_layers)
+        options: dict[str, Any] = dict(
+            hidden_dim=hidden_dim, activation=activation, norm_first=norm_first
+        )
         options |= dict(final_norm=final_norm, dropout=dropout, bias=bias, eps=eps)
         options |= dict(device=device, dtype=dtype)
-        self.encoder = TransformerEncoder(width, heads, layers=encoder_layers, **options)
+        self.encoder = TransformerEncoder(
+            embed_dim, num_heads, num_layers=num_encoder_layers, **options
+        )
         options["causal"] = causal
-        self.decoder = TransformerDecoder(width, heads, layers=decoder_layers, **options)
+        self.decoder = TransformerDecoder(
+            embed_dim, num_heads, num_layers=num_decoder_layers, **options
+        )
 
     def reset_parameters(self) -> None:
         """Draw both stacks anew."""
@@ -148,20 +154,20 @@ class Transformer(Mechanism):
         target: Tensor,
         *,
         source_mask: Tensor | None = None,
-        source_valid: Tensor | None = None,
+        source_key_mask: Tensor | None = None,
         target_mask: Tensor | None = None,
-        target_valid: Tensor | None = None,
+        target_key_mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
-        memory_valid: Tensor | None = None,
+        memory_key_mask: Tensor | None = None,
     ) -> Tensor:
         self.check(source, target)
         return self.decoder(
             target,
-            self.encoder(source, source_mask=source_mask, source_valid=source_valid),
+            self.encoder(source, source_mask=source_mask, source_key_mask=source_key_mask),
             target_mask=target_mask,
-            target_valid=target_valid,
+            target_key_mask=target_key_mask,
             memory_mask=memory_mask,
-            memory_valid=first(memory_valid, source_valid),
+            memory_key_mask=first(memory_key_mask, source_key_mask),
         )
 
 
@@ -173,16 +179,16 @@ class TransformerEncoder(TransformerStack):
         x \leftarrow \mathrm{LN}\big(x + W_2\,\delta(W_1 x)\big)
 
     Section 3.1 of the paper. ``source_mask`` says what each position may read, ``n n`` or broadcast
-    to the maps: True = may, or it is added to the scores. ``source_valid``, ``b n``, is False where
-    there is padding, which nobody reads.
+    to the maps: True = may, or it is added to the scores. ``source_key_mask``, ``b n``, is False at
+    padding, which no position reads (the opposite of torch's ``src_key_padding_mask``).
 
     Args:
-        width: Channels.
-        heads: Heads of each attention.
-        layers: How many layers.
-        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        embed_dim: Channels.
+        num_heads: Heads of each attention.
+        num_layers: How many layers.
+        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm: Normalise after each sum, or before each sublayer.
+        norm_first: Normalise before each sublayer, not after each sum.
         final_norm: Normalise the output once more.
         causal: Each position reads itself and those before it, and none behind; not by default.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
@@ -198,7 +204,7 @@ class TransformerEncoder(TransformerStack):
         ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
             rate, or a choice is unknown.
 
-    >>> TransformerEncoder(64, heads=4, layers=2)(torch.randn(2, 9, 64)).shape
+    >>> TransformerEncoder(64, num_heads=4, num_layers=2)(torch.randn(2, 9, 64)).shape
     torch.Size([2, 9, 64])
     """
 
@@ -210,10 +216,10 @@ class TransformerEncoder(TransformerStack):
         source: Tensor,
         *,
         source_mask: Tensor | None = None,
-        source_valid: Tensor | None = None,
+        source_key_mask: Tensor | None = None,
     ) -> Tensor:
         self.check(source)
-        mask = self.readable("source", source, source, source_mask, source_valid)
+        mask = self.readable("source", source, source, source_mask, source_key_mask)
         x = source
         for layer in self.layers:
             x = layer(x, mask)
@@ -227,27 +233,27 @@ class DecoderCache(NamedTuple):
         memory: Keys and values of the memory, for each layer.
         memory_mask: Which memory positions are no padding, ``b 1 1 m``; all, if None.
         past: Keys and values of the positions so far, for each layer.
-        valid: Which of those are no padding, ``b n``; all, if None.
+        key_mask: Which of those are no padding, ``b n``; all, if None.
     """
 
     memory: tuple[KeysValues, ...]
     memory_mask: Tensor | None
     past: tuple[KeysValues, ...] = ()
-    valid: Tensor | None = None
+    key_mask: Tensor | None = None
 
     @property
     def length(self) -> int:
         """How many positions have been read."""
         return self.past[0][0].shape[2] if self.past else 0
 
-    def extended(self, target: Tensor, valid: Tensor | None) -> Tensor | None:
+    def extended(self, target: Tensor, key_mask: Tensor | None) -> Tensor | None:
         """Which positions are no padding, with the next ones."""
-        if self.valid is None and valid is None:
+        if self.key_mask is None and key_mask is None:
             return None
         b, n, _ = target.shape
         before = target.new_ones(b, self.length, dtype=torch.bool)
         here = target.new_ones(b, n, dtype=torch.bool)
-        return torch.cat([first(self.valid, before), first(valid, here)], 1)
+        return torch.cat([first(self.key_mask, before), first(key_mask, here)], 1)
 
 
 class TransformerDecoder(TransformerStack):
@@ -260,19 +266,19 @@ class TransformerDecoder(TransformerStack):
 
     with s the memory, which no norm of a layer sees. Section 3.1 of the paper. ``target_mask`` and
     ``memory_mask`` say what a position may read, ``n n`` and ``n m`` or broadcast to the maps:
-    True = may, or they are added to the scores. ``target_valid`` and ``memory_valid``, ``b n`` and
-    ``b m``, are False where there is padding, which nobody reads.
+    True = may, or they are added to the scores. ``target_key_mask`` and ``memory_key_mask``,
+    ``b n`` and ``b m``, are False at padding, which no position reads.
 
     `remember` and then `step`, again and again, give what ``forward`` gives for all positions at
     once, and compute each key and value once.
 
     Args:
-        width: Channels of both sequences.
-        heads: Heads of each attention.
-        layers: How many layers.
-        hidden: Width inside the feed-forward layers; four times ``width`` by default.
+        embed_dim: Channels of both sequences.
+        num_heads: Heads of each attention.
+        num_layers: How many layers.
+        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm: Normalise after each sum, or before each sublayer.
+        norm_first: Normalise before each sublayer, not after each sum.
         final_norm: Normalise the output once more.
         causal: Each position reads itself and those before it, and none behind; so by default.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
@@ -289,7 +295,7 @@ class TransformerDecoder(TransformerStack):
         ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
             rate, or a choice is unknown.
 
-    >>> decoder = TransformerDecoder(64, heads=4, layers=2).eval()
+    >>> decoder = TransformerDecoder(64, num_heads=4, num_layers=2).eval()
     >>> target, memory = torch.randn(2, 5, 64), torch.randn(2, 9, 64)
     >>> first, cache = decoder.step(target[:, :4], decoder.remember(memory))
     >>> last, cache = decoder.step(target[:, 4:], cache)
@@ -312,45 +318,45 @@ class TransformerDecoder(TransformerStack):
         memory: Tensor,
         *,
         target_mask: Tensor | None = None,
-        target_valid: Tensor | None = None,
+        target_key_mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
-        memory_valid: Tensor | None = None,
+        memory_key_mask: Tensor | None = None,
     ) -> Tensor:
         self.check(target, memory)
-        mask = self.readable("target", target, target, target_mask, target_valid)
-        memory_mask = self.readable("memory", target, memory, memory_mask, memory_valid)
+        mask = self.readable("target", target, target, target_mask, target_key_mask)
+        memory_mask = self.readable("memory", target, memory, memory_mask, memory_key_mask)
         x = target
         for layer in self.layers:
             x = layer(x, mask, memory, memory_mask)
         return self.final_norm(x)
 
-    def remember(self, memory: Tensor, *, memory_valid: Tensor | None = None) -> DecoderCache:
+    def remember(self, memory: Tensor, *, memory_key_mask: Tensor | None = None) -> DecoderCache:
         """Compute the keys and values of the memory, before the first step."""
         self.check(memory, memory)
-        valid = self.readable("memory", memory, memory, None, memory_valid)
+        key_mask = self.readable("memory", memory, memory, None, memory_key_mask)
         layers: Any = self.layers
-        return DecoderCache(tuple(layer.remember(memory) for layer in layers), valid)
+        return DecoderCache(tuple(layer.remember(memory) for layer in layers), key_mask)
 
     def step(
-        self, target: Tensor, cache: DecoderCache, *, target_valid: Tensor | None = None
+        self, target: Tensor, cache: DecoderCache, *, target_key_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderCache]:
         """Read the next positions, and give their output and the cache for the step after.
 
         Args:
             target: One or several of them, ``b n d``.
             cache: From `remember`, or from the step before; it is left as it is.
-            target_valid: False where there is padding, ``b n``.
+            target_key_mask: False where there is padding, ``b n``.
         """
         if not self.causal:
             raise ValueError("TransformerDecoder: step needs causal=True: none may read what comes")
         self.check(target)
-        self.readable("target", target, target, None, target_valid)
-        valid = cache.extended(target, target_valid)
-        mask = None if valid is None else valid[:, None, None]
+        self.readable("target", target, target, None, target_key_mask)
+        key_mask = cache.extended(target, target_key_mask)
+        mask = None if key_mask is None else key_mask[:, None, None]
         layers: Any = self.layers
         x, kept = target, []
         for i, layer in enumerate(layers):
             past = cache.past[i] if cache.past else None
             x, past = layer.step(x, mask, cache.memory[i], cache.memory_mask, past)
             kept.append(past)
-        return self.final_norm(x), cache._replace(past=tuple(kept), valid=valid)
+        return self.final_norm(x), cache._replace(past=tuple(kept), key_mask=key_mask)

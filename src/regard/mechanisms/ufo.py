@@ -36,10 +36,10 @@ class UFO(SequenceAttention):
     D holds what the norm multiplies each row of :math:`K^\top V` by.
 
     Args:
-        width: Channels of queries, keys, values and output.
-        heads: :math:`H`.
-        head_width: Channels of a head's queries and keys; ``width / heads`` if none.
-        value_head_width: Channels of a head's values; ``head_width`` by default.
+        embed_dim: Channels of queries, keys, values and output.
+        num_heads: :math:`H`.
+        head_dim: Channels of a head's queries and keys; ``embed_dim / heads`` if none.
+        value_head_dim: Channels of a head's values; ``head_dim`` by default.
         bias: Give the projections biases.
         device: Where to put the parameters.
         dtype: Their type.
@@ -52,7 +52,7 @@ class UFO(SequenceAttention):
     Raises:
         ValueError: a size is not positive, or the heads do not divide the width.
 
-    >>> attention = UFO(64, heads=4)
+    >>> attention = UFO(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
     torch.Size([2, 9, 64])
     """
@@ -86,29 +86,29 @@ class UFO(SequenceAttention):
 
     def __init__(
         self,
-        width: int,
-        heads: int = 8,
+        embed_dim: int,
+        num_heads: int = 8,
         *,
-        head_width: int | None = None,
-        value_head_width: int | None = None,
+        head_dim: int | None = None,
+        value_head_dim: int | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d=width, heads=heads)
-        positive(width=width, heads=heads)
-        if head_width is None:
-            divides(width=width, heads=heads)
-            head_width = width // heads
-        value_head_width = head_width if value_head_width is None else value_head_width
-        positive(head_width=head_width, value_head_width=value_head_width)
-        self.heads = heads
+        super().__init__(d=embed_dim, heads=num_heads)
+        positive(embed_dim=embed_dim, num_heads=num_heads)
+        if head_dim is None:
+            divides(embed_dim=embed_dim, num_heads=num_heads)
+            head_dim = embed_dim // num_heads
+        value_head_dim = head_dim if value_head_dim is None else value_head_dim
+        positive(head_dim=head_dim, value_head_dim=value_head_dim)
+        self.num_heads = num_heads
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Linear(width, heads * head_width, bias, **factory)
-        self.key = nn.Linear(width, heads * head_width, bias, **factory)
-        self.value = nn.Linear(width, heads * value_head_width, bias, **factory)
-        self.gamma = nn.Parameter(torch.ones(heads, 1, 1, **factory))
-        self.out = nn.Linear(heads * value_head_width, width, bias, **factory)
+        self.query = nn.Linear(embed_dim, num_heads * head_dim, bias, **factory)
+        self.key = nn.Linear(embed_dim, num_heads * head_dim, bias, **factory)
+        self.value = nn.Linear(embed_dim, num_heads * value_head_dim, bias, **factory)
+        self.gamma = nn.Parameter(torch.ones(num_heads, 1, 1, **factory))
+        self.out = nn.Linear(num_heads * value_head_dim, embed_dim, bias, **factory)
 
     def reset_parameters(self) -> None:
         """Draw new projections; the scales start at one."""
@@ -117,7 +117,7 @@ class UFO(SequenceAttention):
 
     def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         projected = self.query(query), self.key(key), self.value(value)
-        q, k, v = (pairwise.split_heads(x, self.heads) for x in projected)  # b heads n d
+        q, k, v = (pairwise.split_heads(x, self.num_heads) for x in projected)  # b heads n d
         # Both scales at once: a factor for each query is cheaper than one for each number.
         return q * (self.gamma**2 / lengths(q).unsqueeze(-1)), k, v
 

@@ -34,19 +34,20 @@ class VisionTransformer(Mechanism):
     positions are interpolated by cubic splines.
 
     Args:
-        width: Channels of a token.
+        embed_dim: Channels of a token.
         depth: Blocks.
-        heads: Heads of the attention in each block.
+        num_heads: Heads of the attention in each block.
         image_size: Height and width that the learnt positions are for, or one number for both.
         patch_size: Height and width of a patch, or one number for both.
         in_channels: Channels of an image.
-        classes: Scores of an image; None gives the features.
-        mlp_width: Channels between the two layers of the MLP; four times ``width`` by default.
-        head_width: Channels of a head; ``width / heads`` by default.
-        pool: What stands for the image: the ``class`` token, the ``mean`` of the patches, that of
-            ``all`` tokens, or None: every token is given.
+        num_classes: Scores of an image; None gives the features.
+        mlp_dim: Channels between the two layers of the MLP; four times ``embed_dim`` by default.
+        head_dim: Channels of a head; ``embed_dim / heads`` by default.
+        global_pool: What stands for the image: the ``class`` token, the ``mean`` of the patches,
+            that of ``all`` tokens, or None: every token is given.
         class_token: Put a learnt token before the patches.
-        registers: Learnt tokens between the class token and the patches, which the mean leaves out.
+        num_registers: Learnt tokens between the class token and the patches, which the mean leaves
+            out.
         positions: Vectors that are added to the patches: ``learnt``, or ``sincos``, fixed waves of
             the row and the column.
         class_position: Learn positions for the class token and the registers too.
@@ -72,7 +73,9 @@ class VisionTransformer(Mechanism):
         ValueError: a size is not positive, the patch does not divide the image or the heads the
             width, a rate is none, a choice is unknown, or the pool wants a token that is not there.
 
-    >>> model = VisionTransformer(64, depth=2, heads=4, image_size=32, patch_size=8, classes=10)
+    >>> model = VisionTransformer(
+    ...     64, depth=2, num_heads=4, image_size=32, patch_size=8, num_classes=10
+    ... )
     >>> model(torch.randn(2, 3, 32, 32)).shape, model(torch.randn(2, 3, 48, 40)).shape
     (torch.Size([2, 10]), torch.Size([2, 10]))
     >>> model.forward_features(torch.randn(2, 3, 48, 40)).shape
@@ -125,19 +128,19 @@ class VisionTransformer(Mechanism):
 
     def __init__(
         self,
-        width: int,
+        embed_dim: int,
         depth: int = 12,
-        heads: int = 12,
+        num_heads: int = 12,
         *,
         image_size: int | Sequence[int] = 224,
         patch_size: int | Sequence[int] = 16,
         in_channels: int = 3,
-        classes: int | None = 1000,
-        mlp_width: int | None = None,
-        head_width: int | None = None,
-        pool: Literal["class", "mean", "all"] | None = "class",
+        num_classes: int | None = 1000,
+        mlp_dim: int | None = None,
+        head_dim: int | None = None,
+        global_pool: Literal["class", "mean", "all"] | None = "class",
         class_token: bool = True,
-        registers: int | None = None,
+        num_registers: int | None = None,
         positions: Literal["learnt", "sincos"] = "learnt",
         class_position: bool = True,
         patch_norm: bool = False,
@@ -159,53 +162,55 @@ class VisionTransformer(Mechanism):
             divides(image_size=whole, patch_size=part)
         super().__init__(c=in_channels)
         self.divisors = {"h": patch[0], "w": patch[1]}
-        mlp_width = 4 * width if mlp_width is None else mlp_width
+        mlp_dim = 4 * embed_dim if mlp_dim is None else mlp_dim
         embed_dropout = dropout if embed_dropout is None else embed_dropout
-        positive(width=width, depth=depth, in_channels=in_channels, mlp_width=mlp_width)
-        for name, number in (("classes", classes), ("registers", registers)):
+        positive(embed_dim=embed_dim, depth=depth, in_channels=in_channels, mlp_dim=mlp_dim)
+        for name, number in (("num_classes", num_classes), ("num_registers", num_registers)):
             if number is not None:
                 positive(**{name: number})
-        one_of(("class", "mean", "all", None), pool=pool)
+        one_of(("class", "mean", "all", None), global_pool=global_pool)
         one_of(("learnt", "sincos"), positions=positions)
         one_of(("tokens", "pooled", None), last_norm=last_norm)
         above_zero(eps=eps)
         probability(dropout=dropout, embed_dropout=embed_dropout)
-        if pool == "class" and not class_token:
+        if global_pool == "class" and not class_token:
             raise ValueError("pool='class' needs a class token: class_token is False")
         if positions == "sincos":
-            divides(width=width, waves=4)
-        output = "b k" if classes else "b d"
-        self.axes = replace(self.axes, output=output if pool else output.replace("b", "b tokens"))
-        self.pool, self.patch_size, self.layer_scale = pool, patch, layer_scale
+            divides(embed_dim=embed_dim, waves=4)
+        output = "b k" if num_classes else "b d"
+        self.axes = replace(
+            self.axes, output=output if global_pool else output.replace("b", "b tokens")
+        )
+        self.global_pool, self.patch_size, self.layer_scale = global_pool, patch, layer_scale
         self.grid = (size[0] // patch[0], size[1] // patch[1])
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         pixels = in_channels * patch[0] * patch[1]
         self.patch_norm = nn.LayerNorm(pixels, eps, **factory) if patch_norm else nn.Identity()
-        self.patch = nn.Linear(pixels, width, **factory)
-        self.embed_norm = nn.LayerNorm(width, eps, **factory) if patch_norm else nn.Identity()
-        self.before = class_token + (registers or 0)
-        self.class_token = nn.Parameter(torch.empty(width, **factory)) if class_token else None
+        self.patch = nn.Linear(pixels, embed_dim, **factory)
+        self.embed_norm = nn.LayerNorm(embed_dim, eps, **factory) if patch_norm else nn.Identity()
+        self.before = class_token + (num_registers or 0)
+        self.class_token = nn.Parameter(torch.empty(embed_dim, **factory)) if class_token else None
         self.registers = self.position = None
-        if registers:
-            self.registers = nn.Parameter(torch.empty(registers, width, **factory))
+        if num_registers:
+            self.registers = nn.Parameter(torch.empty(num_registers, embed_dim, **factory))
         self.placed = self.before if class_position and positions == "learnt" else 0
         if positions == "learnt":
             count = self.placed + self.grid[0] * self.grid[1]
-            self.position = nn.Parameter(torch.empty(count, width, **factory))
+            self.position = nn.Parameter(torch.empty(count, embed_dim, **factory))
         self.drop = nn.Dropout(embed_dropout)
         blocks = (
             _Block(
                 MultiHead(
-                    width,
-                    heads,
-                    head_width=head_width,
+                    embed_dim,
+                    num_heads,
+                    head_dim=head_dim,
                     bias=qkv_bias,
                     out_bias=out_bias,
                     dropout=attention_dropout,
                     **factory,
                 ),
-                width,
-                mlp_width,
+                embed_dim,
+                mlp_dim,
                 mlp_bias=mlp_bias,
                 scaled=layer_scale is not None,
                 eps=eps,
@@ -217,9 +222,9 @@ class VisionTransformer(Mechanism):
         self.blocks = nn.Sequential(*blocks)
         norm = {name: nn.Identity() for name in ("tokens", "pooled")}
         if last_norm:
-            norm[last_norm] = nn.LayerNorm(width, eps, **factory)
+            norm[last_norm] = nn.LayerNorm(embed_dim, eps, **factory)
         self.norm, self.pooled_norm = norm["tokens"], norm["pooled"]
-        self.head = nn.Linear(width, classes, **factory) if classes else nn.Identity()
+        self.head = nn.Linear(embed_dim, num_classes, **factory) if num_classes else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -267,11 +272,11 @@ class VisionTransformer(Mechanism):
     def forward(self, x: Tensor) -> Tensor:
         """Score each class."""
         x = self.forward_features(x)
-        if self.pool == "class":
+        if self.global_pool == "class":
             x = x[:, 0]
-        elif self.pool == "mean":
+        elif self.global_pool == "mean":
             x = x[:, self.before :].mean(1)
-        elif self.pool == "all":
+        elif self.global_pool == "all":
             x = x.mean(1)
         return self.head(self.pooled_norm(x))
 
@@ -282,8 +287,8 @@ class _Block(nn.Module):
     def __init__(
         self,
         attention: MultiHead,
-        width: int,
-        mlp_width: int,
+        embed_dim: int,
+        mlp_dim: int,
         *,
         mlp_bias: bool,
         scaled: bool,
@@ -292,16 +297,16 @@ class _Block(nn.Module):
         **factory: Any,
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, eps, **factory)
+        self.attention_norm = nn.LayerNorm(embed_dim, eps, **factory)
         self.attention = attention
         self.attention_scale = self.mlp_scale = None
         if scaled:
-            self.attention_scale = nn.Parameter(torch.empty(width, **factory))
-            self.mlp_scale = nn.Parameter(torch.empty(width, **factory))
-        self.mlp_norm = nn.LayerNorm(width, eps, **factory)
-        self.expand = nn.Linear(width, mlp_width, mlp_bias, **factory)
+            self.attention_scale = nn.Parameter(torch.empty(embed_dim, **factory))
+            self.mlp_scale = nn.Parameter(torch.empty(embed_dim, **factory))
+        self.mlp_norm = nn.LayerNorm(embed_dim, eps, **factory)
+        self.expand = nn.Linear(embed_dim, mlp_dim, mlp_bias, **factory)
         self.gelu = nn.GELU()
-        self.contract = nn.Linear(mlp_width, width, mlp_bias, **factory)
+        self.contract = nn.Linear(mlp_dim, embed_dim, mlp_bias, **factory)
         self.drop = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:

@@ -61,14 +61,14 @@ HEADS: dict[str, Recipe] = {
     "encnet": Recipe("context_encoding", gives=("scores", "presence")),
     "fcn": Recipe(""),
     "gcnet": Recipe("global_context", after=2, join=True, options={"reduction": 4}),
-    "nonlocal": Recipe("non_local", after=2, join=True, options={"pool": None}),
+    "nonlocal": Recipe("non_local", after=2, join=True, options={"subsample": None}),
     "ocnet": Recipe("object_context"),
     "ocnet_asp": Recipe(
         "object_context.AtrousObjectContext",
         kernel_size=0,
         enters=8,
         leaves=4,
-        sized={"hidden": 2},
+        sized={"hidden_dim": 2},
     ),
     "ocnet_pyramid": Recipe("object_context.PyramidObjectContext"),
     "psanet": Recipe("pointwise_spatial", kernel_size=0, enters=8, leaves=16, after=2),
@@ -103,7 +103,7 @@ def head(
         ValueError: no head is called so, or a size is refused.
         TypeError: the mechanism has no such option.
 
-    >>> head("emanet", 64, 5, bases=8)(torch.randn(2, 64, 9, 7)).shape
+    >>> head("emanet", 64, 5, num_bases=8)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 5, 9, 7])
     >>> head("danet", 64, 5)(torch.randn(2, 64, 9, 7))[0].shape
     torch.Size([2, 5, 9, 7])
@@ -113,7 +113,7 @@ def head(
         return AttentionHead(in_channels, num_classes, recipe, dropout=dropout, options=options)
     divides(in_channels=in_channels, eighths=8)
     widths = {option: eighths * in_channels // 8 for option, eighths in recipe.sized.items()}
-    given = {"classes": num_classes, "dropout": dropout, **widths, **recipe.options, **options}
+    given = {"num_classes": num_classes, "dropout": dropout, **widths, **recipe.options, **options}
     return _make(recipe.mechanism, in_channels, given)
 
 
@@ -180,7 +180,7 @@ class AttentionHead(nn.Module):
         if recipe.kernel_size:
             self.before = convolve(in_channels, width, recipe.kernel_size)
         given = {option: eighths * eighth for option, eighths in recipe.sized.items()}
-        given |= {"classes": num_classes} if "presence" in recipe.gives else {}
+        given |= {"num_classes": num_classes} if "presence" in recipe.gives else {}
         given |= {**recipe.options, **(options or {})}
         self.attention: nn.Module = nn.Identity()
         if recipe.mechanism:

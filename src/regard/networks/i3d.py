@@ -106,7 +106,7 @@ def _convolve(
 
 def _relate(channels: int, form: Any, **factory: Any) -> NonLocal:
     # As the equations: nothing divides the scores, and projections are pooled.
-    block = NonLocal(channels, form=form, dims=3, pool="projections", scale=False, **factory)
+    block = NonLocal(channels, form=form, dims=3, subsample="projections", scaled=False, **factory)
     block.out.bias = None  # the norm behind it has one
     return block
 

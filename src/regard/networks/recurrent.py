@@ -17,7 +17,7 @@ def recurrent_attention(
         in_chans: Channels of an image.
         options: All other arguments of the class.
 
-    >>> recurrent_attention(5, glimpses=8).classify
+    >>> recurrent_attention(5, num_glimpses=8).classify
     Linear(in_features=256, out_features=5, bias=True)
     """
     return RecurrentAttention(in_chans, num_classes, **options)

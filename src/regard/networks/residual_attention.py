@@ -19,10 +19,10 @@ def residual_attention_network(
         in_chans: Channels of an image.
         options: All other arguments of the class.
 
-    >>> residual_attention_network(10, width=8).classify
+    >>> residual_attention_network(10, stem_channels=8).classify
     Linear(in_features=256, out_features=10, bias=True)
     """
-    model = ResidualAttentionNetwork(classes=num_classes or 1, in_channels=in_chans, **options)
+    model = ResidualAttentionNetwork(num_classes=num_classes or 1, in_channels=in_chans, **options)
     if num_classes == 0:
         model.set_submodule("classify", nn.Identity())
     return model

@@ -23,7 +23,7 @@ class Translator(nn.Module):
 
     Args:
         num_classes: Tokens of the vocabulary, which source and target share.
-        width: :math:`d`, even.
+        embed_dim: :math:`d`, even.
         dropout: Rate of dropping numbers of the embeddings, and those of `Transformer`.
         device: Where to put the parameters.
         dtype: Their type.
@@ -33,9 +33,9 @@ class Translator(nn.Module):
         source ``b n`` and target ``b m`` of whole numbers, the scores ``b m k``.
 
     Raises:
-        ValueError: a size is not positive or the width is odd.
+        ValueError: a size is not positive or ``embed_dim`` is odd.
 
-    >>> model = Translator(50, width=16, heads=2, encoder_layers=1, decoder_layers=1)
+    >>> model = Translator(50, embed_dim=16, num_heads=2, num_encoder_layers=1)
     >>> model(torch.randint(50, (2, 7)), torch.randint(50, (2, 5))).shape
     torch.Size([2, 5, 50])
     """
@@ -43,7 +43,7 @@ class Translator(nn.Module):
     def __init__(
         self,
         num_classes: int = 37000,
-        width: int = 512,
+        embed_dim: int = 512,
         *,
         dropout: float = 0.1,
         device: torch.device | str | None = None,
@@ -52,13 +52,13 @@ class Translator(nn.Module):
     ) -> None:
         super().__init__()
         positive(num_classes=num_classes)
-        divides(width=width, waves=2)
+        divides(embed_dim=embed_dim, waves=2)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
-        self.embedding = nn.Embedding(num_classes, width, **factory)
+        self.embedding = nn.Embedding(num_classes, embed_dim, **factory)
         self.drop = nn.Dropout(dropout)
-        self.transformer = Transformer(width, dropout=dropout, **options, **factory)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.transformer = Transformer(embed_dim, dropout=dropout, **options, **factory)
+        nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The vectors of tokens with their places, ``b n d``."""

@@ -19,5 +19,5 @@ def self_attention(in_chans: int = 512, **options: Any) -> SelfAttention:
     >>> sum(p.numel() for p in self_attention().parameters())
     1048576
     """
-    plain = {"reduction": 1, "value_reduction": 1, "pool": False, "residual": False}
+    plain = {"reduction": 1, "value_reduction": 1, "subsample": False, "residual": False}
     return SelfAttention(in_chans, **{**plain, **options})

@@ -17,7 +17,7 @@ def vision_transformer(
         in_chans: Channels of an image.
         options: All other arguments of the class.
 
-    >>> vision_transformer(10, width=64, depth=1, heads=4).head
+    >>> vision_transformer(10, embed_dim=64, depth=1, num_heads=4).head
     Linear(in_features=64, out_features=10, bias=True)
     """
-    return VisionTransformer(classes=num_classes or None, in_channels=in_chans, **options)
+    return VisionTransformer(num_classes=num_classes or None, in_channels=in_chans, **options)

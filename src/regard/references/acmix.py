@@ -20,8 +20,8 @@ def _arguments(
     return dict(
         in_channels=in_planes,
         out_channels=out_planes,
-        heads=head,
-        window=kernel_att,
+        num_heads=head,
+        window_size=kernel_att,
         stride=stride,
     )
 

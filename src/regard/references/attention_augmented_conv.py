@@ -20,10 +20,10 @@ def _equations(
         in_channels=in_channels,
         out_channels=out_channels,
         kernel_size=kernel_size,
-        heads=Nh,
-        key_width=dk,
-        value_width=dv,
-        size=(height, width) if relative else None,
+        num_heads=Nh,
+        key_channels=dk,
+        value_channels=dv,
+        input_size=(height, width) if relative else None,
     )
 
 

@@ -10,7 +10,7 @@ REFERENCES = (
     Reference(
         "rish-16/aft-pytorch:AFTFull",
         lambda max_seqlen, dim, hidden_dim=64: dict(
-            width=dim, length=max_seqlen, hidden=hidden_dim
+            embed_dim=dim, max_length=max_seqlen, hidden_dim=hidden_dim
         ),
         {**LAYERS, "wbias": "rows"},
         sizes=lambda s: dict(
@@ -19,14 +19,16 @@ REFERENCES = (
     ),
     Reference(
         "rish-16/aft-pytorch:AFTSimple",
-        lambda dim, hidden_dim=64: dict(width=dim, hidden=hidden_dim),
+        lambda dim, hidden_dim=64: dict(embed_dim=dim, hidden_dim=hidden_dim),
         LAYERS,
         ignored=("max_seqlen",),
         sizes=lambda s: dict(dim=s["to_q.weight"][1], hidden_dim=s["to_q.weight"][0]),
     ),
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:AFT_FULL",
-        lambda d_model, n=49, simple=False: dict(width=d_model, length=None if simple else n),
+        lambda d_model, n=49, simple=False: dict(
+            embed_dim=d_model, max_length=None if simple else n
+        ),
         {"fc_q": "query", "fc_k": "key", "fc_v": "value", "position_biases": "rows"},
         sizes=lambda s: dict(d_model=s["fc_q.weight"][1], n=s["position_biases"][0]),
         legacy=Legacy("attention.AFT", "d_model=512, n=49"),

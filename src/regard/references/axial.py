@@ -22,7 +22,7 @@ def _attention(
 ) -> Options:
     compose = "sum" if sum_axial_out else "chain"
     return dict(
-        channels=dim, heads=heads, dims=num_dimensions, head_channels=dim_heads, compose=compose
+        channels=dim, num_heads=heads, dims=num_dimensions, head_dim=dim_heads, compose=compose
     )
 
 
@@ -40,9 +40,9 @@ def _transformer(
     return dict(
         channels=dim,
         depth=depth,
-        heads=heads,
-        head_channels=dim_heads,
-        size=axial_pos_emb_shape,
+        num_heads=heads,
+        head_dim=dim_heads,
+        input_size=axial_pos_emb_shape,
         reversible=reversible,
     )
 
@@ -60,8 +60,8 @@ def _position_sensitive(
         raise ValueError("AxialAttention: bias must be False, as its code asserts")
     return dict(
         channels=in_planes,
-        heads=groups,
-        size=kernel_size,
+        num_heads=groups,
+        axis_size=kernel_size,
         axis="w" if width else "h",
         out_channels=out_planes,
         stride=stride,

@@ -48,7 +48,7 @@ REFERENCES = (
     Reference(
         "changzy00/pytorch-attention:BAM",
         lambda channel, reduction=16: dict(
-            channels=channel, reduction=reduction, fusion="sum", norm="last"
+            channels=channel, reduction=reduction, fusion="sum", norm_position="last"
         ),
         {
             "channel_attn.mlp": "channel",

@@ -43,7 +43,7 @@ def _timm(
 ) -> Options:
     return dict(
         channels=channels,
-        hidden=rd_channels,
+        hidden_dim=rd_channels,
         kernel_size=spatial_kernel_size,
         bias=mlp_bias,
         planes="mean-max",

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def _xmu(channel: int = 512, num_class: int = 1000, la: float = 0.2) -> Options:
     return dict(
-        channels=channel, classes=num_class, residual=la, temperatures=("max",), normalize=False
+        channels=channel,
+        num_classes=num_class,
+        residual_weight=la,
+        temperatures=("max",),
+        normalize=False,
     )
 
 
@@ -35,8 +39,8 @@ REFERENCES = (
         "Kevinz-code/CSRA:CSRA",
         lambda input_dim, num_classes, T, lam: dict(
             channels=input_dim,
-            classes=num_classes,
-            residual=lam,
+            num_classes=num_classes,
+            residual_weight=lam,
             temperatures=("max" if T == 99 else T,),  # 99 is a word for it there
         ),
         {"head": "classify"},
@@ -45,7 +49,7 @@ REFERENCES = (
     Reference(
         "Kevinz-code/CSRA:MHA",
         lambda num_heads, lam, input_dim, num_classes: dict(
-            channels=input_dim, classes=num_classes, heads=num_heads, residual=lam
+            channels=input_dim, num_classes=num_classes, num_heads=num_heads, residual_weight=lam
         ),
         adapt=_heads,
     ),

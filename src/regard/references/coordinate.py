@@ -44,7 +44,7 @@ REFERENCES = (
     Reference(
         "timm:CoordAttn",
         lambda channels, rd_channels: dict(
-            channels=channels, reduction=channels, floor=rd_channels
+            channels=channels, reduction=channels, min_hidden_dim=rd_channels
         ),
         LAYERS,
         fixed=dict(

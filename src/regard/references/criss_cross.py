@@ -21,7 +21,7 @@ REFERENCES = (
         lambda in_channels, out_channels, num_classes, *, recurrence=1: dict(
             in_channels=in_channels,
             out_channels=out_channels,
-            classes=num_classes,
+            num_classes=num_classes,
             recurrence=recurrence,
             dropout=0.0,
         ),

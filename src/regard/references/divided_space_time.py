@@ -11,9 +11,9 @@ def _timesformer(
     """T, the number of frames, is an argument of its call."""
     return dict(
         channels=dim,
-        heads=num_heads,
-        hidden=int(dim * mlp_ratio),
-        frames=T,
+        num_heads=num_heads,
+        hidden_dim=int(dim * mlp_ratio),
+        num_frames=T,
         qkv_bias=qkv_bias,
         eps=1e-5,
     )
@@ -27,7 +27,7 @@ REFERENCES = (
             "temporal_norm1": "time.norm",
             "temporal_attn.qkv": "time.qkv",
             "temporal_attn.proj": "time.out",
-            "temporal_fc": "time_layer",
+            "temporal_fc": "temporal_fc",
             "norm1": "space.norm",
             "attn.qkv": "space.qkv",
             "attn.proj": "space.out",

@@ -8,12 +8,16 @@ from .record import Legacy, Options, Reference
 def _equations(
     c: int, m: int, n: int, dim: int = 2, expand: bool = True, residual: bool = True
 ) -> Options:
-    return dict(channels=c, hidden=m, descriptors=n, expand=expand, residual=residual)
+    return dict(channels=c, hidden_dim=m, num_descriptors=n, expand=expand, residual=residual)
 
 
 def _xmu(in_channels: int, c_m: int, c_n: int, reconstruct: bool = True) -> Options:
     return dict(
-        channels=in_channels, hidden=c_m, descriptors=c_n, expand=reconstruct, residual=False
+        channels=in_channels,
+        hidden_dim=c_m,
+        num_descriptors=c_n,
+        expand=reconstruct,
+        residual=False,
     )
 
 
@@ -28,11 +32,11 @@ REFERENCES = (
         "gjylt/DoubleAttentionNet:DoubleAttentionLayer",
         lambda in_channels, c_m, c_n, k=1: dict(
             channels=in_channels,
-            hidden=c_m,
-            descriptors=c_n,
+            hidden_dim=c_m,
+            num_descriptors=c_n,
             expand=False,
             residual=False,
-            frames=k,
+            num_frames=k,
         ),
         {"convA": "value", "convB": "gather", "convV": "distribute"},
         map="0: b_k n, 1: b_n k",

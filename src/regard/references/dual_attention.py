@@ -24,7 +24,7 @@ REFERENCES = (
     Reference(
         "junfu1115/DANet:DANetHead",
         lambda in_channels, out_channels: dict(
-            in_channels=in_channels, classes=out_channels, dropout=0.0
+            in_channels=in_channels, num_classes=out_channels, dropout=0.0
         ),
         {
             "conv5a": "before_position",

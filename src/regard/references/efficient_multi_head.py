@@ -28,7 +28,7 @@ def _rest(
     """Both versions of the class: the second one has a layer for what the values hold."""
     return dict(
         channels=dim,
-        heads=num_heads,
+        num_heads=num_heads,
         reduction=sr_ratio,
         transform=apply_transform,
         upsample="up_norm.weight" in shapes,
@@ -50,10 +50,10 @@ def _xmu(
 ) -> Options:
     return dict(
         channels=d_model,
-        heads=h,
+        num_heads=h,
         reduction=max(ratio, 1),
-        head_width=d_k,
-        value_head_width=d_v,
+        head_dim=d_k,
+        value_head_dim=d_v,
         transform=apply_transform,
         dropout=dropout,
     )

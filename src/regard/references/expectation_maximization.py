@@ -10,10 +10,10 @@ REFERENCES = (
         # The moving average of the bases is that of the training script.
         lambda c, k, stage_num=3, *, moving_average=True: dict(
             channels=c,
-            bases=k,
-            steps=stage_num,
+            num_bases=k,
+            num_steps=stage_num,
             momentum=0.9 if moving_average else 1.0,
-            give_bases=True,
+            return_bases=True,
         ),
         {"conv1": "before", "mu": "bases", "conv2": "after"},
         sizes=lambda s: dict(c=s["mu"][1], k=s["mu"][2]),

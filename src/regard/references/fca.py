@@ -10,9 +10,9 @@ REFERENCES = (
         lambda channel, dct_h, dct_w, reduction=16, freq_sel_method="top16": dict(
             channels=channel,
             reduction=reduction,
-            frequencies=int(freq_sel_method[3:]),
+            num_frequencies=int(freq_sel_method[3:]),
             selection=freq_sel_method[:3],
-            size=(dct_h, dct_w),
+            grid_size=(dct_h, dct_w),
         ),
         {"dct_layer.weight": "basis", "fc.0": "squeeze", "fc.2": "excite"},
         map="b c",

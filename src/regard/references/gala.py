@@ -26,9 +26,9 @@ def _authors(
     return dict(
         channels=c,
         reduction=r,
-        kernels=[extra_conv_size] * extra_convs,
+        kernel_sizes=[extra_conv_size] * extra_convs,
         interaction=interaction,
-        squash=squash,
+        gate_activation=squash,
     )
 
 
@@ -53,7 +53,9 @@ REFERENCES = (
     ),
     Reference(
         "equations",
-        lambda c, r=4: dict(channels=c, reduction=r, kernels=(), squash="tanh", rectify=False),
+        lambda c, r=4: dict(
+            channels=c, reduction=r, kernel_sizes=(), gate_activation="tanh", activation=None
+        ),
         {
             "W1": "squeeze",
             "W2": "excite",

@@ -6,15 +6,15 @@ from .record import Options, Reference
 
 
 def _arguments(
-    in_channels: int, out_channels: int, rate: int = 4, *, sigmoid: bool = False
+    in_channels: int, out_channels: int, rate: int = 4, *, channel_activation: str | None = None
 ) -> Options:
-    """``sigmoid`` is none of its arguments: the paper's gate, which the weights do not tell."""
+    """The activation is none of its arguments: it is the paper's, which no weight tells."""
     if in_channels != out_channels:
         raise ValueError(
             f"GAM_Attention: out_channels ({out_channels}) must equal in_channels ({in_channels}): "
             "the gates weigh the input"
         )
-    return dict(channels=in_channels, reduction=rate, sigmoid=sigmoid)
+    return dict(channels=in_channels, reduction=rate, channel_activation=channel_activation)
 
 
 REFERENCES = (

@@ -28,7 +28,7 @@ def _equations(
         channels=channels,
         extent=extent or None,
         form=FORMS[variant],
-        size=feat_size if whole else None,
+        input_size=feat_size if whole else None,
         reduction=reduction,
     )
 

@@ -30,8 +30,8 @@ def _authors(
     one_of(tuple(POOLS), pooling_type=pooling_type)
     return dict(
         channels=inplanes,
-        hidden=int(inplanes * ratio),
-        pool=POOLS[pooling_type],
+        hidden_dim=int(inplanes * ratio),
+        pooling=POOLS[pooling_type],
         fusion=_fusion("channel_add" in fusion_types, "channel_mul" in fusion_types),
     )
 
@@ -45,8 +45,8 @@ def _timm(
 ) -> Options:
     return dict(
         channels=channels,
-        hidden=rd_channels,
-        pool="attention" if use_attn else "mean",
+        hidden_dim=rd_channels,
+        pooling="attention" if use_attn else "mean",
         fusion=_fusion(fuse_add, fuse_scale),
         eps=1e-6,
     )

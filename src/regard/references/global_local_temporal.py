@@ -21,8 +21,8 @@ def _equations(shapes: Shapes, d: int, alpha: int = 2) -> Options:
         channels=d,
         reduction=alpha,
         dilations=tuple(2**i for i in range(steps)),
-        keep=False,
-        rectify=True,
+        include_frames=False,
+        activation="relu",
         norm=False,
     )
 

@@ -8,7 +8,7 @@ REFERENCES = (
     Reference(
         "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.chan_att",
         lambda channels, att_dim=128, dr_stride=None: dict(
-            channels=channels, hidden=att_dim, stride=dr_stride
+            channels=channels, hidden_dim=att_dim, stride=dr_stride
         ),
         {
             "conv_for_DR": "reduce",
@@ -22,7 +22,7 @@ REFERENCES = (
     Reference(
         "ZilinGao/Global-Second-order-Pooling-Convolutional-Networks:Bottleneck.pos_att",
         lambda channels, att_dim=128, sp_h=8, sp_w=8: dict(
-            channels=channels, hidden=att_dim, form="position", size=(sp_h, sp_w)
+            channels=channels, hidden_dim=att_dim, form="position", grid_size=(sp_h, sp_w)
         ),
         {
             "conv_for_DR_spatial": "reduce",

@@ -17,14 +17,14 @@ def _lucidrains(
 ) -> Options:
     return dict(
         channels=dim,
-        heads=heads,
+        num_heads=heads,
         block_size=block_size,
         halo_size=halo_size,
-        key_channels=dim_head,
-        value_channels=dim_head,
+        head_dim=dim_head,
+        value_head_dim=dim_head,
         scale_positions=True,
-        mask=True,
-        project=True,
+        mask_padding=True,
+        out_proj=True,
     )
 
 
@@ -52,11 +52,11 @@ def _timm(
     keys = dim_head or max(8, int(width * qk_ratio + 4) // 8 * 8) // num_heads
     return dict(
         channels=dim,
-        heads=num_heads,
+        num_heads=num_heads,
         block_size=block_size,
         halo_size=halo_size,
-        key_channels=keys,
-        value_channels=width // num_heads,
+        head_dim=keys,
+        value_head_dim=width // num_heads,
         stride=stride,
         bias=qkv_bias,
         scale_positions=scale_pos_embed,

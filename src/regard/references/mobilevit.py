@@ -33,11 +33,11 @@ def _authors(
     divides(transformer_dim=transformer_dim, head_dim=head_dim)
     return dict(
         channels=in_channels,
-        width=transformer_dim,
-        heads=transformer_dim // head_dim,
-        layers=n_transformer_blocks,
-        hidden=ffn_dim,
-        patch=(patch_h, patch_w),
+        embed_dim=transformer_dim,
+        num_heads=transformer_dim // head_dim,
+        num_layers=n_transformer_blocks,
+        hidden_dim=ffn_dim,
+        patch_size=(patch_h, patch_w),
         kernel_size=conv_ksize,
         dilation=dilation,
         fuse=not no_fusion,
@@ -61,12 +61,12 @@ def _xmu(
     """The class fixes the sizes of its layers, but for the width; copies have others."""
     return dict(
         channels=in_channel,
-        width=dim,
-        heads=heads,
-        layers=depth,
-        hidden=mlp_dim,
-        head_width=head_dim,
-        patch=patch_size,
+        embed_dim=dim,
+        num_heads=heads,
+        num_layers=depth,
+        hidden_dim=mlp_dim,
+        head_dim=head_dim,
+        patch_size=patch_size,
         kernel_size=kernel_size,
     )
 

@@ -38,10 +38,10 @@ def _block(
         )
     return dict(
         channels=in_channels,
-        width=attn_unit_dim,
-        layers=n_attn_blocks,
-        hidden=widths.pop(),
-        patch=(patch_h, patch_w),
+        embed_dim=attn_unit_dim,
+        num_layers=n_attn_blocks,
+        hidden_dim=widths.pop(),
+        patch_size=(patch_h, patch_w),
         kernel_size=conv_ksize,
         dilation=dilation,
         dropout=dropout,
@@ -68,7 +68,7 @@ def _unstacked(state: dict[str, Tensor], module: nn.Module) -> State:
 REFERENCES = (
     Reference(
         "apple/ml-cvnets:LinearSelfAttention",
-        lambda embed_dim, attn_dropout=0.0: dict(width=embed_dim, dropout=attn_dropout),
+        lambda embed_dim, attn_dropout=0.0: dict(embed_dim=embed_dim, dropout=attn_dropout),
         {"out_proj.block.conv": "out"},
         fixed=dict(bias=True),
         ignored=("opts",),
@@ -97,10 +97,10 @@ REFERENCES = (
     ),
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:MobileViTv2Attention",
-        lambda d_model: dict(width=d_model),
+        lambda d_model: dict(embed_dim=d_model),
         {"fc_i": "score", "fc_k": "key", "fc_v": "value", "fc_o": "out"},
         differs="has no ReLU on its values",
-        before=dict(relu=False),
+        before=dict(activation=None),
         legacy=Legacy("attention.MobileViTv2Attention", "d_model=512"),
     ),
 )

@@ -18,14 +18,14 @@ def _torch(
     vdim: int | None = None,
 ) -> Options:
     return dict(
-        width=embed_dim,
-        heads=num_heads,
-        key_width=kdim,
-        value_width=vdim,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        kdim=kdim,
+        vdim=vdim,
         bias=bias,
         dropout=dropout,
-        bias_kv=add_bias_kv,
-        zero_kv=add_zero_attn,
+        add_bias_kv=add_bias_kv,
+        add_zero_attn=add_zero_attn,
     )
 
 
@@ -50,7 +50,7 @@ REFERENCES = (
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:ScaledDotProductAttention",
         lambda d_model, d_k, d_v, h, dropout=0.1: dict(
-            width=d_model, heads=h, head_width=d_k, value_head_width=d_v, dropout=dropout
+            embed_dim=d_model, num_heads=h, head_dim=d_k, value_head_dim=d_v, dropout=dropout
         ),
         {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"},
         map="b heads n m",

@@ -27,9 +27,9 @@ def _attention(
     if attn_type not in ("es", "ds"):
         raise ValueError(f"MUSE: attn_type must be 'es' or 'ds', got {attn_type!r}")
     return dict(
-        width=embed_dim,
-        heads=num_heads,
-        kernels=tuple(kernels),
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        kernel_sizes=tuple(kernels),
         padding="causal" if attn_type == "ds" else "same",
         mask_values=dynamic_padding,
         dropout=dropout,
@@ -47,17 +47,17 @@ def _layer(
     normalize_before: bool = False,
 ) -> Options:
     inner = _attention(embed_dim, num_heads, attn_type, kernels, dropout, dynamic_padding)
-    return {**inner, "hidden": ffn, "norm_first": normalize_before}
+    return {**inner, "hidden_dim": ffn, "norm_first": normalize_before}
 
 
 def _xmu(d_model: int, d_k: int, d_v: int, h: int, dropout: float = 0.1) -> Options:
     return dict(
-        width=d_model,
-        heads=h,
-        kernels=(1, 3, 5),
+        embed_dim=d_model,
+        num_heads=h,
+        kernel_sizes=(1, 3, 5),
         filters="static",
-        head_width=d_k,
-        value_head_width=d_v,
+        head_dim=d_k,
+        value_head_dim=d_v,
         dropout=dropout,
     )
 

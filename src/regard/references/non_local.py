@@ -40,11 +40,11 @@ def _authors(
 ) -> Options:
     return dict(
         channels=dim,
-        hidden=dim_inner,
+        hidden_dim=dim_inner,
         form="embedded" if use_softmax else "dot",
         dims=len(shapes["g.weight"]) - 2,
-        pool="input" if use_maxpool else None,
-        scale=use_scale,
+        subsample="input" if use_maxpool else None,
+        scaled=use_scale,
         norm=use_bn,
     )
 
@@ -60,11 +60,11 @@ def _alexhex7(source: str, form: str) -> Reference:
     ) -> Options:
         return dict(
             channels=in_channels,
-            hidden=inter_channels,
+            hidden_dim=inter_channels,
             form=form,
             dims=len(shapes["g.0.weight" if sub_sample else "g.weight"]) - 2,
-            pool="projections" if sub_sample else None,
-            scale=False,
+            subsample="projections" if sub_sample else None,
+            scaled=False,
             norm=bn_layer,
         )
 
@@ -87,11 +87,11 @@ def _mmcv(source: str, dims: int) -> Reference:
             raise ValueError(f"its kernels have {axes} axes of space, not {dims}")
         return dict(
             channels=in_channels,
-            hidden=max(in_channels // reduction, 1),
+            hidden_dim=max(in_channels // reduction, 1),
             form=MODES[mode],
             dims=dims,
-            pool="projections" if sub_sample else None,
-            scale=use_scale and mode == "embedded_gaussian",
+            subsample="projections" if sub_sample else None,
+            scaled=use_scale and mode == "embedded_gaussian",
             norm="conv_out.bn.weight" in shapes,
         )
 

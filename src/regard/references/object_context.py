@@ -57,7 +57,9 @@ def _pyramid(
 def _atrous(
     features: int, out_features: int = 512, dilations: Sequence[int] = (12, 24, 36)
 ) -> Options:
-    return dict(in_channels=features, hidden=out_features, dilations=tuple(dilations), dropout=0.0)
+    return dict(
+        in_channels=features, hidden_dim=out_features, dilations=tuple(dilations), dropout=0.0
+    )
 
 
 def _keys_once(state: dict[str, Tensor], module: nn.Module) -> State:

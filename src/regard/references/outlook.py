@@ -21,7 +21,7 @@ def _authors(
         raise ValueError(f"OutlookAttention: padding must be {kernel_size // 2}, got {padding}")
     return dict(
         channels=dim,
-        heads=num_heads,
+        num_heads=num_heads,
         kernel_size=kernel_size,
         stride=stride,
         bias=qkv_bias,

@@ -31,12 +31,12 @@ def _authors(
     divisor = mask_h * mask_w if normalization_factor is None else normalization_factor
     return dict(
         channels=in_channels,
-        hidden=mid_channels,
+        hidden_dim=mid_channels,
         mask_size=(mask_h, mask_w),
         mode=MODES[psa_type],
-        compact=compact,
-        shrink=shrink_factor,
-        normalise=psa_softmax,
+        absolute=compact,
+        stride=shrink_factor,
+        normalize=psa_softmax,
         divisor=float(divisor),
     )
 

@@ -18,7 +18,7 @@ def _authors(
     return dict(
         in_channels=inplans,
         out_channels=planes,
-        kernels=conv_kernels,
+        kernel_sizes=conv_kernels,
         stride=stride,
         kernel_groups=conv_groups,
     )
@@ -28,7 +28,9 @@ def _xmu(channel: int = 512, reduction: int = 4, S: int = 4) -> Options:
     kernels = tuple(2 * i + 3 for i in range(S))
     # The authors' groups, 1 4 8 16, as far as they divide the share of a kernel.
     groups = tuple(gcd(2 ** (i + 1), channel // S) if i else 1 for i in range(S))
-    return dict(in_channels=channel, kernels=kernels, kernel_groups=groups, reduction=reduction)
+    return dict(
+        in_channels=channel, kernel_sizes=kernels, kernel_groups=groups, reduction=reduction
+    )
 
 
 REFERENCES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .record import Options, Reference
 
-LAYERS = {"fc1": "what", "fc2": "where", "fc3": "mix_what", "fc4": "mix_where"}
+LAYERS = {"fc1": "glimpse", "fc2": "location", "fc3": "mix_glimpse", "fc4": "mix_location"}
 
 
 def _model(
@@ -25,13 +25,13 @@ def _model(
         )
     return dict(
         channels=c,
-        classes=num_classes,
-        size=g,
-        patches=k,
-        scale=s,
-        what=h_g,
-        where=h_l,
-        std=std,
+        num_classes=num_classes,
+        patch_size=g,
+        num_patches=k,
+        patch_scale=s,
+        glimpse_dim=h_g,
+        location_dim=h_l,
+        location_std=std,
     )
 
 
@@ -52,14 +52,19 @@ REFERENCES = (
     Reference(
         "kevinzakka/recurrent-visual-attention:GlimpseNetwork",
         lambda h_g, h_l, g, k, s, c: dict(
-            channels=c, size=g, patches=k, scale=s, what=h_g, where=h_l
+            channels=c,
+            patch_size=g,
+            num_patches=k,
+            patch_scale=s,
+            glimpse_dim=h_g,
+            location_dim=h_l,
         ),
         LAYERS,
         builds="GlimpseNetwork",
     ),
     Reference(
         "kevinzakka/recurrent-visual-attention:Retina",
-        lambda g, k, s: dict(size=g, patches=k, scale=s),
+        lambda g, k, s: dict(patch_size=g, num_patches=k, patch_scale=s),
         builds="Retina",
     ),
 )

@@ -38,11 +38,11 @@ def _timm(
     return dict(
         in_channels=in_channels,
         out_channels=out_channels,
-        kernels=[kernels] * 2 if isinstance(kernels, int) else kernels,
+        kernel_sizes=[kernels] * 2 if isinstance(kernels, int) else kernels,
         stride=stride,
         dilation=dilation,
         groups=min(groups, out_channels),
-        hidden=rd_channels,
+        hidden_dim=rd_channels,
         dilate=keep_3x3,
     )
 
@@ -56,10 +56,10 @@ def _xmu(
 ) -> Options:
     return dict(
         in_channels=channel,
-        kernels=tuple(kernels),
+        kernel_sizes=tuple(kernels),
         groups=group,
         reduction=reduction,
-        floor=L,
+        min_hidden_dim=L,
         dilate=False,
     )
 

@@ -22,7 +22,7 @@ REFERENCES = (
     Reference(
         "heykeetae/Self-Attention-GAN:Self_Attn",
         lambda in_dim, activation=None: dict(
-            channels=in_dim, value_reduction=None, pool=False, bias=True
+            channels=in_dim, value_reduction=None, subsample=False, bias=True
         ),
         LAYERS,
         sizes=lambda s: dict(in_dim=s["value_conv.weight"][0]),
@@ -34,7 +34,7 @@ REFERENCES = (
             channels=in_dim,
             reduction=1,
             value_reduction=None,
-            pool=False,
+            subsample=False,
             bias=True,
             residual=False,
         ),

@@ -30,8 +30,8 @@ def _conv(
         stride=stride,
         dilation=dilation,
         groups=groups,
-        pool=pooling_r,
-        up=up,
+        pool_size=pooling_r,
+        interpolation=up,
     )
 
 
@@ -50,12 +50,12 @@ def _bottleneck(
     return dict(
         in_channels=inplanes,
         out_channels=4 * planes,
-        hidden=int(planes * bottleneck_width / 64) * cardinality,
+        hidden_dim=int(planes * bottleneck_width / 64) * cardinality,
         stride=stride,
         dilation=dilation,
         groups=cardinality,
         average=avd and (stride > 1 or is_first),
-        up=up,
+        interpolation=up,
     )
 
 

@@ -7,7 +7,7 @@ from .record import Legacy, LegacyKeras, Reference
 REFERENCES = (
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:SimplifiedScaledDotProductAttention",
-        lambda d_model, h, dropout=0.1: dict(width=d_model, heads=h, dropout=dropout),
+        lambda d_model, h, dropout=0.1: dict(embed_dim=d_model, num_heads=h, dropout=dropout),
         {"fc_o": "out"},
         map="b heads n m",
         legacy=Legacy(

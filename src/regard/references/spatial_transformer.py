@@ -17,10 +17,10 @@ def _tutorial(
 ) -> Options:
     return dict(
         channels=in_channels,
-        size=size,
+        input_size=size,
         kernel_sizes=(k1, k2),
-        widths=(c1, c2),
-        hidden=hidden,
+        hidden_channels=(c1, c2),
+        hidden_dim=hidden,
         align_corners=align_corners,
     )
 

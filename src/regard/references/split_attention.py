@@ -38,7 +38,7 @@ def _authors(
         dilation=dilation,
         groups=groups,
         radix=radix,
-        hidden=shapes["fc1.weight"][0],
+        hidden_dim=shapes["fc1.weight"][0],
         bias=bias,
         norm="bn1.weight" in shapes,
     )

@@ -8,7 +8,9 @@ REFERENCES = (
     Reference(
         "equations:SANet",
         lambda c_in, c_out, align_corners=True: dict(
-            in_channels=c_in, out_channels=c_out, up="aligned" if align_corners else "bilinear"
+            in_channels=c_in,
+            out_channels=c_out,
+            interpolation="aligned" if align_corners else "bilinear",
         ),
         {"res": "main", "attn": "look"},
         map="b o h w",
@@ -18,8 +20,8 @@ REFERENCES = (
         lambda ch_in, ch_out, sigmoid=False: dict(
             in_channels=ch_in,
             out_channels=ch_out,
-            gate="relu-sigmoid" if sigmoid else "relu",
-            up="nearest",
+            gate_activation="relu-sigmoid" if sigmoid else "relu",
+            interpolation="nearest",
             bias=True,
         ),
         {"conv.conv": "main", "conv_atten.conv": "look"},

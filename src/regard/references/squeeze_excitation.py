@@ -29,7 +29,7 @@ REFERENCES = (
     Reference(
         "torchvision:SqueezeExcitation",
         lambda input_channels, squeeze_channels: dict(
-            channels=input_channels, hidden=squeeze_channels, bias=True
+            channels=input_channels, hidden_dim=squeeze_channels, bias=True
         ),
         CONVOLUTIONS,
         fixed=dict(activation="relu", scale_activation="sigmoid"),
@@ -41,7 +41,7 @@ REFERENCES = (
     Reference(
         "timm:SEModule",
         lambda channels, rd_channels=None, bias=True: dict(
-            channels=channels, hidden=rd_channels, bias=bias
+            channels=channels, hidden_dim=rd_channels, bias=bias
         ),
         CONVOLUTIONS,
         fixed=dict(act_layer="relu", gate_layer="sigmoid", norm_layer=None, add_maxpool=False),
@@ -52,7 +52,7 @@ REFERENCES = (
     Reference(
         "timm:SqueezeExcite",
         lambda channels, rd_channels=None, bias=True: dict(
-            channels=channels, hidden=rd_channels, bias=bias
+            channels=channels, hidden_dim=rd_channels, bias=bias
         ),
         CONVOLUTIONS,
         fixed=dict(act_layer="relu", gate_layer="sigmoid", norm_layer=None, add_maxpool=False),

@@ -14,7 +14,7 @@ def _authors(
                 f"TAM: {name} must be {want} for a kernel of {kernel_size}, so that there are as "
                 f"many frames, got {got}"
             )
-    return dict(channels=in_channels, frames=n_segment, kernel_size=kernel_size, folded=True)
+    return dict(channels=in_channels, num_frames=n_segment, kernel_size=kernel_size, folded=True)
 
 
 REFERENCES = (

@@ -64,11 +64,11 @@ def _layer(
     forgets: bool = False,
 ) -> Options:
     return dict(
-        width=d_model,
-        heads=nhead,
-        hidden=dim_feedforward,
+        embed_dim=d_model,
+        num_heads=nhead,
+        hidden_dim=dim_feedforward,
         activation=_activation(activation, forgets),
-        norm="before" if norm_first else "after",
+        norm_first=norm_first,
         dropout=dropout,
         bias=bias,
         eps=layer_norm_eps,
@@ -90,7 +90,7 @@ def _single(
 ) -> Options:
     """A layer by itself is a stack of one."""
     given = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
-    return {**_layer(*given, causal=causal), "layers": 1, "final_norm": False}
+    return {**_layer(*given, causal=causal), "num_layers": 1, "final_norm": False}
 
 
 def _whole(
@@ -110,8 +110,8 @@ def _whole(
     given = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
     return {
         **_layer(*given, causal=causal, forgets=True),
-        "encoder_layers": num_encoder_layers,
-        "decoder_layers": num_decoder_layers,
+        "num_encoder_layers": num_encoder_layers,
+        "num_decoder_layers": num_decoder_layers,
     }
 
 
@@ -142,7 +142,7 @@ def _stack(layer: Any, number: int, norm: Any, causal: bool, forgets: bool) -> O
         raise ValueError(f"norm must be a LayerNorm, got {norm}")
     described = _described(layer)
     options = _layer(**described, causal=causal, forgets=forgets)  # type: ignore[arg-type]
-    return {**options, "layers": number, "final_norm": norm}
+    return {**options, "num_layers": number, "final_norm": norm}
 
 
 def _encoder(

@@ -9,7 +9,7 @@ REFERENCES = (
         "xmu-xiaoma666/External-Attention-pytorch:UFOAttention",
         # Its dropout is never applied.
         lambda d_model, d_k, d_v, h, dropout=0.1: dict(
-            width=d_model, heads=h, head_width=d_k, value_head_width=d_v
+            embed_dim=d_model, num_heads=h, head_dim=d_k, value_head_dim=d_v
         ),
         {"fc_q": "query", "fc_k": "key", "fc_v": "value", "fc_o": "out"},
         legacy=Legacy(

@@ -144,7 +144,8 @@ def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options
     found |= {"padding": old.padding, "bias": old.bias is not None}
     found |= {name: getattr(old, name) for name in plain}
     found = {name: _single(value) for name, value in found.items()}
-    kernels = options.get("kernels", known["kernels"].default if "kernels" in known else ())
+    usual = known["kernel_sizes"].default if "kernel_sizes" in known else ()
+    kernels = options.get("kernel_sizes", usual)
     if "kernel_size" not in known and found["kernel_size"] not in kernels:
         theirs = f"those of {cls.__name__} are {kernels}" if kernels else f"{cls.__name__} has none"
         raise ValueError(f"its kernel is {found['kernel_size']}, and {theirs}")
