@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint bench catalogue
+.PHONY: setup demo test test-all lint bench catalog
 
 setup: .venv/ready
 
@@ -33,8 +33,8 @@ lint: setup
 bench: setup  ## ours against other libraries, as ratios
 	$(BIN)/python benchmarks/speed.py
 
-catalogue: setup  ## rewrite what is made from the cards and the signatures
-	$(BIN)/python docs/catalogue.py
+catalog: setup  ## rewrite what is made from the cards and the signatures
+	$(BIN)/python docs/catalog.py
 	$(BIN)/python docs/migrating.py
 	$(BIN)/python tests/test_public.py
 	$(BIN)/python docs/networks.py

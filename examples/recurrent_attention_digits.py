@@ -2,7 +2,7 @@
 
 Scikit-learn's digits lie anywhere on a canvas, between pieces of other digits. A recurrent model
 takes a few small glimpses, sharp in the middle and blurred around, and learns by REINFORCE where to
-take the next. Beside it, the same network learns with its gaze held at the centre.
+take the next. Beside it, the same network learns with its gaze held at the center.
 
     python examples/recurrent_attention_digits.py --picture glimpses.png
 """
@@ -56,7 +56,7 @@ def throw(images: Tensor, others: Tensor, random: torch.Generator) -> Tensor:
 
 
 def network(*, held: bool) -> RecurrentAttention:
-    """The network; a hook on its tap holds the gaze at the centre, whatever the policy says."""
+    """The network; a hook on its tap holds the gaze at the center, whatever the policy says."""
     model = RecurrentAttention(
         1,
         num_classes=10,
@@ -77,8 +77,8 @@ def train(
 ) -> None:
     """Train on canvases that are never twice the same, and depend on the seed alone."""
     random = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         chosen = torch.randint(len(labels), (BATCH,), generator=random)
         x = throw(images[chosen], images, random)
@@ -86,10 +86,10 @@ def train(
             loss = cross_entropy(model(x), labels[chosen])
         else:
             loss = model.explore(x).loss(labels[chosen])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
         pace.step()
 
 
@@ -154,7 +154,7 @@ def main() -> None:
             model = network(held=held)
             train(model, images[HELD_OUT:], labels[HELD_OUT:], steps=asked.steps, seed=seed)
             reached[held].append(accuracy(model, canvases, answers))
-    for held, name in {True: "gaze held at the centre", False: "gaze that learned"}.items():
+    for held, name in {True: "gaze held at the center", False: "gaze that learned"}.items():
         each = ", ".join(f"{a:.1%}" for a in reached[held])
         mean = sum(reached[held]) / len(asked.seeds)
         print(f"{name:<26}{mean:6.1%} of held-out digits  ({each})")

@@ -138,8 +138,8 @@ def scenes(
 def train(net: Segmenter, images: Tensor, answers: Tensor, *, steps: int, seed: int) -> None:
     """Train on canvases that are never twice the same, and depend on the seed alone."""
     random = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
-    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=max(steps, 2))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=max(steps, 2))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             module.momentum = 0.1  # some heads have 0.0003, for trainings that last for days
@@ -147,9 +147,9 @@ def train(net: Segmenter, images: Tensor, answers: Tensor, *, steps: int, seed: 
     for _ in range(steps):
         canvases, labels = scenes(images, answers, 16, random)
         loss = segmentation_loss(net(canvases), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         pace.step()
 
 
@@ -164,8 +164,8 @@ def mean_iou(net: Segmenter, canvases: Tensor, labels: Tensor) -> float:
     return (both / (confusion.sum(0) + confusion.sum(1) - both).clamp(min=1)).mean().item()
 
 
-def colours(labels: Tensor) -> Tensor:
-    """A colour for each class, ``h w 3``; the background is dark."""
+def colors(labels: Tensor) -> Tensor:
+    """A color for each class, ``h w 3``; the background is dark."""
     from matplotlib import colormaps
 
     palette = torch.tensor([(0.13, 0.13, 0.16), *colormaps["tab10"].colors])
@@ -206,7 +206,7 @@ def middles(labels: Tensor) -> list[tuple[int, int, int]]:
         for left in (0, half):
             quarter = labels[top : top + half, left : left + half]
             places = quarter.nonzero()
-            if len(places) > 30:  # else it is the edge of a neighbour
+            if len(places) > 30:  # else it is the edge of a neighbor
                 away = (places - places.float().mean(0)).square().sum(1)
                 y, x = places[away.argmin()].tolist()
                 found.append((len(places), int(quarter[y, x]) - 1, y + top, x + left))
@@ -232,14 +232,14 @@ def draw(nets: dict[str, Segmenter], canvases: Tensor, labels: Tensor, path: Pat
         top, left = divmod(i, blocks)
         upper, lower = panels[2 * top : 2 * top + 2, across * left : across * (left + 1)]
         upper[0].imshow(canvas[0].numpy(), cmap="gray", vmin=0, vmax=1)
-        lower[0].imshow(colours(truth).numpy())
+        lower[0].imshow(colors(truth).numpy())
         there = middles(truth)
         for digit, y, x in there:
             style = {"color": "white", "weight": "bold", "path_effects": outline}
             lower[0].text(x, y, str(digit), ha="center", va="center", fontsize=8, **style)
         _, y, x = there[0]
         for (name, net), said, seen in zip(nets.items(), upper[1:], lower[1:], strict=True):
-            said.imshow(colours(net.eval()(canvas[None]).argmax(1)[0]).numpy())
+            said.imshow(colors(net.eval()(canvas[None]).argmax(1)[0]).numpy())
             seen.imshow(canvas[0].numpy(), cmap="gray", vmin=0, vmax=1)
             if name == "fcn":  # which has no attention
                 seen.set_visible(False)

@@ -67,14 +67,14 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, seed
     """Train on canvases that are never twice the same, and depend on the seed alone."""
     random = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(labels) / BATCH)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
         for chosen in torch.randperm(len(labels), generator=random).split(BATCH):
             loss = cross_entropy(model(throw(images[chosen], random)), labels[chosen])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             pace.step()
 
 

@@ -103,16 +103,16 @@ def after_start(target: Tensor) -> Tensor:
 def train(model: Reverser, *, steps: int, seed: int) -> None:
     """Train on sequences that are never twice the same, and depend on the seed alone."""
     random = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
-    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps + 1, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps + 1, pct_start=0.1)
     for _ in track(range(steps), "training", transient=True, console=Console(stderr=True)):
         source, target = sequences(BATCH, random, held_out=False)
         scores = model(source, after_start(target))
         loss = cross_entropy(scores.flatten(0, 1), target.flatten())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         pace.step()
 
 

@@ -87,7 +87,7 @@ class Case:
 
     def module(self, dtype: torch.dtype = torch.float64) -> Mechanism:
         """A module whose parameters are all random, so that no layer is silent."""
-        return randomise(self.fresh()).to(dtype)
+        return randomize(self.fresh()).to(dtype)
 
 
 def _chosen(
@@ -195,7 +195,7 @@ def any_grid(case: Case) -> bool:
     return "*" in case.axes.input
 
 
-def randomise(module: nn.Module) -> Any:
+def randomize(module: nn.Module) -> Any:
     """Draw every parameter and buffer anew; a variance stays above zero."""
     with torch.no_grad():
         for name, t in module.state_dict(keep_vars=True).items():

@@ -16,7 +16,7 @@ from regard.core.check import one_of, positive
 
 FACTS: dict[str, Any] = {
     "paper": "A Paper",
-    "authors": ("A Nother",),
+    "authors": "A Nother",
     "venue": "arXiv",
     "year": 2020,
     "url": "https://example.org",

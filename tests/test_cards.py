@@ -33,7 +33,7 @@ TERM = re.compile(r"[a-z](\^\d)?( [a-z](\^\d)?)*( log [a-z])?")
 each = pytest.mark.parametrize("entry", entries().values(), ids=lambda entry: entry.key)
 
 
-def test_the_catalogue_holds_every_file() -> None:
+def test_the_catalog_holds_every_file() -> None:
     files = {path.stem for path in FOLDER.glob("[!_]*.py")}
     assert set(entries()) == files, "a file without a card that can be read"
 
@@ -52,7 +52,7 @@ def test_key_is_the_class_name_in_small_letters(entry: Entry) -> None:
 
 
 @each
-def test_words_are_those_of_the_catalogue(entry: Entry) -> None:
+def test_words_are_those_of_the_catalog(entry: Entry) -> None:
     card = entry.card
     assert card.domain in get_args(cards.Domain)
     assert card.kind in get_args(cards.Kind)
@@ -77,11 +77,11 @@ def test_the_paper_can_be_found(entry: Entry) -> None:
     card = entry.card
     assert 1990 <= card.year <= 2030, card.year
     assert card.title and card.paper and card.venue and card.authors
-    assert all(" " in author for author in card.authors), "first and last name"
+    assert all(" " in author for author in card.authors.split(", ")), "first and last name"
     for url in filter(None, (card.url, card.code)):
         parts = urlparse(url)
         assert parts.scheme == "https" and "." in parts.netloc, url
-    assert bool(card.licence) == bool(card.code), "code has a licence, or 'none stated'"
+    assert bool(card.license) == bool(card.code), "code has a license, or 'none stated'"
     assert card.url and card.url in cite(entry.key)
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import regard
-from cases import randomise
+from cases import randomize
 from closeness import assert_same
 from regard import cli, compat
 from regard.compat.importing import ROOTS, imports
@@ -292,7 +292,7 @@ def test_it_is_the_mechanism(old: LegacyClass) -> None:
 @each_old
 def test_numbers_are_as_before_where_an_option_says_so(old: LegacyClass, double: None) -> None:
     """And the old weights go in under their old names; what cannot be had is refused."""
-    before = randomise(theirs(old).eval())
+    before = randomize(theirs(old).eval())
     state = copy.deepcopy(before.state_dict())  # MUSE changed its own at every call
     if not old.record.loads:
         assert old.differs()
@@ -356,7 +356,7 @@ def test_old_weights_of_what_is_otherwise_now_say_what_to_do() -> None:
 
 def test_new_weights_go_in_as_ever() -> None:
     old = next(old for old in OLD if old.name == "SEAttention")
-    first, second = randomise(ours(old)), ours(old)
+    first, second = randomize(ours(old)), ours(old)
     second.load_state_dict(first.state_dict())
     assert_same(second.squeeze.weight, first.squeeze.weight)
     with pytest.raises(RuntimeError, match=r"Missing key.*excite"):
@@ -406,7 +406,7 @@ def test_classes_can_be_derived_from() -> None:
 def test_kernels_are_annealed() -> None:
     from model.conv.DynamicConv import DynamicConv
 
-    conv, x = randomise(DynamicConv(16, 8, 3, 1, 1, temprature=3)), torch.randn(1, 16, 5, 4)
+    conv, x = randomize(DynamicConv(16, 8, 3, 1, 1, temprature=3)), torch.randn(1, 16, 5, 4)
     seen = [conv(x)]
     for _ in range(3):
         conv.update_temprature()
@@ -457,7 +457,7 @@ def test_tokens_of_an_image_are_checked(call: Any, error: str) -> None:
         ("64, redution=8", 'SEAttention: no argument "redution"; did you mean "reduction"?'),
         ("64, 8, 3", "SEAttention(channel=512, reduction=16): too many positional arguments"),
         ("64, channel=64", "SEAttention(channel=512, reduction=16): multiple values"),
-        ("64, colour=1", 'SEAttention: no argument "colour"; there are channel, reduction'),
+        ("64, color=1", 'SEAttention: no argument "color"; there are channel, reduction'),
     ],
 )
 def test_bad_arguments_are_named(arguments: str, error: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 import regard
-from cases import randomise
+from cases import randomize
 from closeness import assert_same
 from regard import DeformableConv, measurement
 from regard.mechanisms import deformable_conv
@@ -69,7 +69,7 @@ def test_torch_alone_gives_what_torchvision_gives(how, groups, parts, masked, wh
 
 @pytest.mark.parametrize("modulator", ["sigmoid", "doubled", None])
 def test_a_machine_without_torchvision_gives_the_same(modulator, monkeypatch):
-    module = randomise(DeformableConv(6, modulator=modulator, offset_groups=2)).double()
+    module = randomize(DeformableConv(6, modulator=modulator, offset_groups=2)).double()
     x = torch.randn(2, 6, 7, 9, dtype=torch.float64)
     want = module(x)
     monkeypatch.setattr(deformable_conv, "_kernel", lambda: None)
@@ -95,7 +95,7 @@ def test_a_new_one_is_a_plain_convolution_or_half_of_it(modulator, part):
 def test_the_weights_of_torchvision_fit():
     ops = pytest.importorskip("torchvision.ops")
     theirs = ops.DeformConv2d(6, 8, 3, 2, 1, groups=2).double()
-    ours = randomise(DeformableConv(6, 8, stride=2, groups=2)).double()
+    ours = randomize(DeformableConv(6, 8, stride=2, groups=2)).double()
     ours.conv.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 6, 7, 9, dtype=torch.float64)
     offset, modulator = ours.attention(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import regard
-from cases import randomise
+from cases import randomize
 from closeness import assert_same
 
 
@@ -24,7 +24,7 @@ def torchs(heads: Any) -> nn.Module:
 
 
 def test_a_video_is_read_along_time_and_then_along_space() -> None:
-    block = randomise(regard.create("divided_space_time", 12, num_heads=3).double())
+    block = randomize(regard.create("divided_space_time", 12, num_heads=3).double())
     x = torch.randn(2, 12, 3, 5, 4, dtype=torch.float64)
 
     def read(heads: Any, z: Tensor) -> Tensor:

@@ -20,26 +20,26 @@ def script(stem):
 
 
 @pytest.fixture(scope="module")
-def catalogue():
-    return script("catalogue")
+def catalog():
+    return script("catalog")
 
 
-@pytest.mark.parametrize("stem", ["catalogue", "migrating"])
+@pytest.mark.parametrize("stem", ["catalog", "migrating"])
 def test_generated_text_is_fresh(stem):
     for path, text in script(stem).generated().items():
-        assert path.read_text("utf-8") == text, f"{path.name}: `make catalogue`"
+        assert path.read_text("utf-8") == text, f"{path.name}: `make catalog`"
 
 
-def test_every_name_of_the_package_is_in_the_stub(catalogue):
+def test_every_name_of_the_package_is_in_the_stub(catalog):
     import regard
 
-    declared = catalogue.stub()
+    declared = catalog.stub()
     missing = [name for name in dir(regard) if name not in declared]
-    assert not missing, f"{missing}: `make catalogue`"
+    assert not missing, f"{missing}: `make catalog`"
 
 
-def test_a_readme_without_its_markers_is_refused(catalogue, tmp_path):
+def test_a_readme_without_its_markers_is_refused(catalog, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# Nothing\n")
-    with pytest.raises(ValueError, match=r"README\.md: wanted <!-- catalogue -->"):
-        catalogue.readme(readme, catalogue.HEADINGS)
+    with pytest.raises(ValueError, match=r"README\.md: wanted <!-- catalog -->"):
+        catalog.readme(readme, catalog.HEADINGS)

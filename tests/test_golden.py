@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cases import randomise
+from cases import randomize
 from closeness import assert_same, flat
 from regard.catalog import entries
 from regard.factory import load_reference
@@ -127,7 +127,7 @@ def prefixes() -> dict[str, str]:
 
 @cache
 def files() -> dict[str, Path]:
-    """Every case of a mechanism in the catalogue, by its name; those at hand are ``all/…``."""
+    """Every case of a mechanism in the catalog, by its name; those at hand are ``all/…``."""
     found = {}
     for folder, start in ((MORE, "all/"), (FOLDER, "")):
         for path in sorted(folder.glob("*.safetensors")):
@@ -218,7 +218,7 @@ def test_installed_reference_gives_the_same(
     key: str, package: str, module: str, name: str, kwargs: dict[str, Any]
 ) -> None:
     """In a training step, and in evaluation after it, where buffers count."""
-    theirs = randomise(getattr(pytest.importorskip(module), name)(**kwargs).double())
+    theirs = randomize(getattr(pytest.importorskip(module), name)(**kwargs).double())
     ours = load_reference(key, f"{package}:{name}", kwargs, theirs.state_dict())
     for part in (*ours.modules(), *theirs.modules()):
         if isinstance(part, nn.Dropout):
@@ -241,8 +241,8 @@ def test_installed_reference_gives_the_same(
 def test_deformable_op_is_loaded_with_the_layers_around_it(masks: str) -> None:
     ops = pytest.importorskip("torchvision.ops")
     kwargs = dict(in_channels=16, out_channels=12, kernel_size=(3, 2), stride=2, groups=4)
-    op = randomise(ops.DeformConv2d(**kwargs).double())
-    offset, mask = (randomise(nn.Conv2d(16, n, (3, 2), 2).double()) for n in (24, 12))
+    op = randomize(ops.DeformConv2d(**kwargs).double())
+    offset, mask = (randomize(nn.Conv2d(16, n, (3, 2), 2).double()) for n in (24, 12))
     layers = {"offset": offset} | ({"mask": mask} if masks == "apart" else {})
     state = {f"{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
     if masks == "within":

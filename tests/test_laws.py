@@ -316,7 +316,7 @@ def masked(module: Mechanism) -> tuple[tuple[Tensor, ...], Tensor]:
     return inputs, mask
 
 
-# One sequence mechanism is enough until the catalogue has a second.
+# One sequence mechanism is enough until the catalog has a second.
 @law(reads_keys, least=1)
 def test_masked_keys_get_no_weight(case: Case) -> None:
     module = case.module()

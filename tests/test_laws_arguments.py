@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from cases import Case, draw, law, patterns, randomise
+from cases import Case, draw, law, patterns, randomize
 from claims import Claims, Variant
 from closeness import flat, same
 from regard.core.attention import Mechanism, SequenceAttention
@@ -71,7 +71,7 @@ def bites(case: Case, name: str) -> bool:
         return True
     if not all(torch.equal(t, theirs[n]) for n, t in ours.items()):
         return True
-    other.double().load_state_dict(randomise(module.double()).state_dict())
+    other.double().load_state_dict(randomize(module.double()).state_dict())
     inputs = draw(module)
     if patterns(module) != patterns(other) or module.fixed_axes != other.fixed_axes:
         return True

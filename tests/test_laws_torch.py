@@ -17,7 +17,7 @@ from torch.export import Dim
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from cases import Case, draw, has_form, law, map_of, patterns, randomise, watched
+from cases import Case, draw, has_form, law, map_of, patterns, randomize, watched
 from closeness import assert_same, flat
 from regard.core.attention import Mechanism, SequenceAttention
 
@@ -181,9 +181,9 @@ def test_copies_and_pickles_give_the_same(case: Case) -> None:
     inputs = draw(module)
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert_same(copied(*inputs), module(*inputs))
-        randomise(copied)
+        randomize(copied)
         assert copied.axes == module.axes
-    other = randomise(case.fresh().double())
+    other = randomize(case.fresh().double())
     assert other.load_state_dict(module.state_dict()) == ([], [])
     assert_same(other(*inputs), module(*inputs), "output from the state dict")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from cases import randomise
+from cases import randomize
 from closeness import assert_same
 from regard import RecurrentAttention, Retina
 
@@ -14,7 +14,7 @@ from regard import RecurrentAttention, Retina
 def network(**options: object) -> RecurrentAttention:
     sizes = {"num_glimpses": 4, "patch_size": 3, "num_patches": 2, "location_std": 0.2}
     sizes |= {"glimpse_dim": 6, "location_dim": 5}
-    return randomise(RecurrentAttention(1, 3, **{**sizes, **options})).double()
+    return randomize(RecurrentAttention(1, 3, **{**sizes, **options})).double()
 
 
 def test_a_glimpse_at_a_corner_of_a_wide_image_sees_that_corner() -> None:

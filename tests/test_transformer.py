@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 import regard
-from cases import randomise, watched
+from cases import randomize, watched
 from closeness import assert_same
 from regard import Transformer, TransformerDecoder, TransformerEncoder
 from regard.factory import load_reference
@@ -51,7 +51,7 @@ def closing() -> dict[str, Tensor]:
 
 def beside(theirs: nn.Module, kwargs: Mapping[str, Any], inputs: tuple[Tensor, ...]) -> None:
     """Compare with one of torch's, without masks and with all those that it takes."""
-    randomise(theirs.double().eval())
+    randomize(theirs.double().eval())
     name = type(theirs).__name__
     ours = load_reference("transformer", f"torch:{name}", kwargs, theirs.state_dict()).eval()
     assert_same(ours(*inputs), theirs(*inputs))
@@ -125,7 +125,7 @@ def test_a_norm_of_another_kind_is_refused() -> None:
 
 
 def test_a_decoder_of_torch_is_causal_if_it_is_said() -> None:
-    theirs = randomise(nn.TransformerDecoderLayer(**SIZES).double().eval())
+    theirs = randomize(nn.TransformerDecoderLayer(**SIZES).double().eval())
     memory, target = sequences()
     ours = load_reference("transformer", "torch", {**SIZES, "causal": True}, theirs.state_dict())
     mask = nn.Transformer.generate_square_subsequent_mask(5).double()
@@ -134,7 +134,7 @@ def test_a_decoder_of_torch_is_causal_if_it_is_said() -> None:
 
 def decoder(**options: Any) -> TransformerDecoder:
     how = {"num_layers": 2, "hidden_dim": 20, **options}
-    return randomise(TransformerDecoder(12, 3, **how)).double().eval()
+    return randomize(TransformerDecoder(12, 3, **how)).double().eval()
 
 
 def in_steps(
@@ -265,7 +265,7 @@ def test_no_position_reads_what_is_behind_it(watch: bool) -> None:
 
 @pytest.mark.parametrize("watch", [False, True], ids=["plain", "watched"])
 def test_padding_is_read_by_nobody(watch: bool) -> None:
-    model = randomise(
+    model = randomize(
         Transformer(12, 3, num_encoder_layers=2, num_decoder_layers=2).double().eval()
     )
     source, target = sequences()
@@ -337,7 +337,7 @@ def test_masks_that_cannot_be_meant_are_refused(
 
 
 def test_compiles_whole_with_masks() -> None:
-    model = randomise(
+    model = randomize(
         Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=1).double().eval()
     )
     source, target = sequences()
@@ -352,7 +352,7 @@ def test_compiles_whole_with_masks() -> None:
 
 
 def test_a_traced_model_takes_masks() -> None:
-    model = randomise(
+    model = randomize(
         Transformer(12, 3, num_encoder_layers=1, num_decoder_layers=1).double().eval()
     )
     source, target = sequences()

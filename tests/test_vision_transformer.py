@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 import regard
-from cases import randomise
+from cases import randomize
 from closeness import assert_same
 from regard.mechanisms.vision_transformer import resample
 
@@ -45,7 +45,7 @@ def build(case: str, **more: Any) -> tuple[Any, Any]:
     """A model of timm with random weights, and ours with the same."""
     name, changes = MODELS[case]
     kwargs = TINY | changes
-    theirs = randomise(timm.create_model(name, **kwargs, **more).double().eval())
+    theirs = randomize(timm.create_model(name, **kwargs, **more).double().eval())
     ours = regard.load_reference("vision_transformer", "timm", kwargs, theirs.state_dict())
     return theirs, ours.eval()
 
@@ -100,7 +100,7 @@ def test_a_single_head_without_a_last_projection_is_read() -> None:
     """So vit-pytorch has it where the head is as wide as the tokens."""
     kwargs = dict(image_size=8, patch_size=4, num_classes=3, dim=8, depth=2, heads=1, mlp_dim=9)
     kwargs |= dict(dim_head=8, pool="mean")
-    ours = randomise(
+    ours = randomize(
         regard.create(
             "vit", 8, 2, 1, image_size=8, patch_size=4, num_classes=3, mlp_dim=9, global_pool="all"
         )

@@ -1,4 +1,4 @@
-"""Made by docs/catalogue.py."""
+"""Made by docs/catalog.py."""
 
 from .catalog import cite as cite
 from .catalog import find as find

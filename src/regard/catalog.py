@@ -1,4 +1,4 @@
-"""The catalogue: every card, read from the source files without importing torch.
+"""The catalog: every card, read from the source files without importing torch.
 
 >>> resolve("se")
 'squeeze_excitation'
@@ -56,7 +56,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """One mechanism of the catalogue.
+    """One mechanism of the catalog.
 
     Attributes:
         key: Its name, which is the stem of its file.
@@ -244,7 +244,7 @@ def resolve(name: str) -> str:
 
 
 def show(name: str) -> Entry:
-    """Everything that the catalogue knows of one mechanism."""
+    """Everything that the catalog knows of one mechanism."""
     return entries()[resolve(name)]
 
 
@@ -304,7 +304,7 @@ def find(
 
 def _prose(entry: Entry) -> str:
     card = entry.card
-    told = (*entry.names, card.title, card.paper, *card.authors, card.venue, entry.doc)
+    told = (*entry.names, card.title, card.paper, card.authors, card.venue, entry.doc)
     return " ".join((*told, *card.differs)).lower()
 
 
@@ -321,12 +321,12 @@ def cite(name: str) -> str:
     }
     """
     card = show(name).card
-    first = re.sub(r"\W", "", card.authors[0].split()[-1].lower())
+    first = re.sub(r"\W", "", card.authors.split(",")[0].split()[-1].lower())
     word = next(w for w in re.findall(r"\w+", card.paper.lower()) if w not in ("a", "an", "the"))
     preprint = card.venue == "arXiv"
     fields = {
         "title": card.paper,
-        "author": " and ".join(card.authors),
+        "author": card.authors.replace(", ", " and "),
         "journal" if preprint else "booktitle": card.venue,
         "year": str(card.year),
         "url": card.url,

@@ -16,7 +16,7 @@ CLAIMS = {
         zero_grad={
             "key.bias": "a constant added to all scores of a query cancels in the softmax",
             "mix.bias": "a constant added to all scores of a head cancels in the softmax",
-            "value.bias": "the rows of a normalised map sum to zero, and take a constant with them",
+            "value.bias": "the rows of a normalized map sum to zero, and take a constant with them",
             "shrink_norm.bias": "a constant in keys and values, which cancels in both",
         },
     )

@@ -75,7 +75,7 @@ def test_a_terminal_of_any_width_cuts_nothing(args, width):
     assert not re.search(r"\S…", text)
 
 
-def test_a_terminal_gets_colour():
+def test_a_terminal_gets_color():
     assert "\x1b[" in run("list", **TERMINAL).stdout
 
 
@@ -91,7 +91,7 @@ def test_the_markdown_table_has_a_row_for_each_mechanism():
 
 
 @pytest.mark.parametrize("args", [("list",), ("find",), ("show", "cbam"), ("cite", "se", "cbam")])
-def test_the_catalogue_answers_without_torch_or_keras(args):
+def test_the_catalog_answers_without_torch_or_keras(args):
     code = (
         "import sys; from regard.cli import app; app(sys.argv[1:], standalone_mode=False);"
         "sys.exit(' '.join({'torch', 'keras', 'numpy', 'timm'} & set(sys.modules)) or 0)"
@@ -130,8 +130,8 @@ def test_show_leaves_out_no_fact(key):
     entry = entries()[key]
     card = entry.card
     page = words(printed("show", key))
-    told = [card.title, key, card.paper, *card.authors, f"{card.venue} {card.year}", card.url]
-    told += [card.code, card.licence, card.domain, card.kind, *card.aliases]
+    told = [card.title, key, card.paper, card.authors, f"{card.venue} {card.year}", card.url]
+    told += [card.code, card.license, card.domain, card.kind, *card.aliases]
     told += [prose(text) for text in (entry.summary, *card.differs)]
     told += [known.source for known in entry.references]
     told += [prose(known.differs) for known in entry.references if not known.loads]

@@ -192,23 +192,23 @@ def test_digits_are_split_once_and_for_all():
     assert data.checksum == load("digits").checksum != load("digits", size=16).checksum
 
 
-def test_normalised_training_images_have_mean_zero_and_deviation_one():
+def test_normalized_training_images_have_mean_zero_and_deviation_one():
     data = load("digits", train_samples=200)
-    x = data.normalise(torch.stack([x for x, _ in data.train]))
+    x = data.normalize(torch.stack([x for x, _ in data.train]))
     assert abs(x.mean().item()) < 1e-5
     assert abs(x.std().item() - 1) < 1e-3
 
 
-def picture(path, colour):
+def picture(path, color):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 12), colour).save(path)
+    Image.new("RGB", (20, 12), color).save(path)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for kind, colour in (("cat", "red"), ("dog", "blue")):
+    for kind, color in (("cat", "red"), ("dog", "blue")):
         for i in range(10):
-            picture(tmp_path / kind / f"{i}.png", colour)
+            picture(tmp_path / kind / f"{i}.png", color)
     return tmp_path
 
 

@@ -53,11 +53,11 @@ def test_digits_are_read_and_drawn(run, tmp_path: Path, name: str, short: tuple)
 
 
 @pytest.mark.slow
-def test_a_gaze_that_learned_reads_more_than_one_held_at_the_centre(run) -> None:
-    centre, policy = shares(
+def test_a_gaze_that_learned_reads_more_than_one_held_at_the_center(run) -> None:
+    center, policy = shares(
         run("recurrent_attention_digits", "--steps", 1500, "--seeds", 0, "--threads", 1)
     )
-    assert policy > centre + 0.05
+    assert policy > center + 0.05
 
 
 @pytest.mark.slow

@@ -352,7 +352,7 @@ def test_the_query_is_marked_where_it_is():
     assert not axes.lines
 
 
-def test_colours_span_the_range_unless_stretched():
+def test_colors_span_the_range_unless_stretched():
     x = torch.randn(1, 3, 12, 10)
     found = explain(build("cbam"), x, only="attention")
 

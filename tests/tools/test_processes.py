@@ -80,7 +80,7 @@ def test_the_bases_are_those_of_one_process_with_all_images(
         torch.testing.assert_close(results[0][step + 1], module.bases, rtol=1e-12, atol=0)
 
 
-def test_a_step_moves_the_bases_towards_the_mean_of_all_images() -> None:
+def test_a_step_moves_the_bases_toward_the_mean_of_all_images() -> None:
     module = model()
     module.return_bases = True
     x = torch.cat([batch(0, 0), batch(1, 0)])

@@ -194,13 +194,13 @@ def test_every_head_learns(name: str) -> None:
     net = Segmenter(Encoder(), small(name), gives=HEADS[name].gives)
     x = torch.randn(4, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
     labels = x.argmax(1)
-    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     losses = []
     for _ in range(40):
         loss = segmentation_loss({"scores": net(x)["scores"]}, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 
@@ -286,8 +286,8 @@ def test_the_neck_of_emanet_counts_what_was_published() -> None:
     with torch.device("meta"):
         neck = expectation_maximization_neck()
         x = torch.empty(1, 2048, 65, 65)
-    learnt = sum(p.numel() for p in neck.parameters() if p.requires_grad)
-    assert (learnt, sum(p.numel() for p in neck.parameters())) == (
+    learned = sum(p.numel() for p in neck.parameters() if p.requires_grad)
+    assert (learned, sum(p.numel() for p in neck.parameters())) == (
         9_964_032,
         published["params_exact_verified"],
     )
@@ -363,7 +363,7 @@ def test_the_example_runs_every_head_and_draws(run, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     reached = run("--head", "all", "--steps", 2, "--scenes", 8, "--picture", picture)
     assert list(reached) == list(HEADS)
-    assert all(share < 0.2 for share in reached.values()), "nothing was learnt yet"
+    assert all(share < 0.2 for share in reached.values()), "nothing was learned yet"
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 500
         assert len(drawn.convert("L").getcolors(256) or ()) > 50
@@ -383,7 +383,7 @@ def test_the_seed_decides_everything() -> None:
     assert torch.equal(trained("emanet", 0, 0), trained("danet", 0, 0)), "one first encoder"
 
 
-def test_scenes_are_labelled_where_digits_are() -> None:
+def test_scenes_are_labeled_where_digits_are() -> None:
     example = runpy.run_path(str(EXAMPLE))
     images, answers = example["digits"]()
     random = torch.Generator().manual_seed(0)

@@ -39,7 +39,7 @@ BUILDERS = {
 
 
 def trained(model: nn.Module) -> nn.Module:
-    """Weights and statistics that no initialisation gives: nothing is zero or one by luck."""
+    """Weights and statistics that no initialization gives: nothing is zero or one by luck."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Net(nn.Module):
 
 
 class Nothing(Attention):
-    """No part of the catalogue: what a user writes, answering with what the test wants."""
+    """No part of the catalog: what a user writes, answering with what the test wants."""
 
     card = regard.SqueezeExcitation.card
     axes = regard.SqueezeExcitation.axes
@@ -696,14 +696,14 @@ def test_attention_follows_a_replacement(net, x):
 @pytest.mark.parametrize(
     ("conv", "reason"),
     [
-        (nn.Conv2d(3, 8, 3), r"its padding 0 does not centre its kernel 3"),
+        (nn.Conv2d(3, 8, 3), r"its padding 0 does not center its kernel 3"),
         (nn.Conv2d(3, 8, 4, 4), r"its kernel is 4, and those of SelectiveKernel are \(3, 5\)"),
         (nn.Conv2d(3, 8, 1), r"its kernel is 1, and those"),
         (nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), "its padding_mode is reflect"),
         (nn.ReLU(), "it is a ReLU"),
     ],
 )
-def test_a_convolution_that_cannot_be_honoured_is_refused(conv, reason):
+def test_a_convolution_that_cannot_be_honored_is_refused(conv, reason):
     net = nn.Sequential(nn.Conv2d(3, 3, 1), conv)
     with pytest.raises(ValueError, match=f"SelectiveKernel cannot stand at '1': {reason}"):
         regard.replace(net, "sk", at="1")

@@ -26,12 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-CATALOGUE = "The catalogue"
+CATALOG = "The catalog"
 MODELS = "Your model"
 
-app.command("list", rich_help_panel=CATALOGUE)(list_)
+app.command("list", rich_help_panel=CATALOG)(list_)
 for verb in (find, show, cite):
-    app.command(rich_help_panel=CATALOGUE)(verb)
+    app.command(rich_help_panel=CATALOG)(verb)
 for verb in (measure, explain, insert, compare, convert):
     app.command(rich_help_panel=MODELS)(verb)
 app.add_typer(network, name="network", rich_help_panel="Networks of the papers")

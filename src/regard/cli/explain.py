@@ -55,7 +55,7 @@ def explain(
     network = models.network(model, pretrained=pretrained, **more)
     cfg = IMAGENET | (getattr(network, "pretrained_cfg", None) or {})
     picture = read(image, size or cfg["input_size"][-1])
-    seen = normalised(picture, cfg)
+    seen = normalized(picture, cfg)
     own = network.state_dict().keys()
     if change:
         network = change.into(network, seen)
@@ -114,7 +114,7 @@ def read(path: Path, side: int) -> Tensor:
     return values.reshape(1, side, side, 3).movedim(3, 1) / 255
 
 
-def normalised(picture: Tensor, cfg: dict[str, Any]) -> Tensor:
+def normalized(picture: Tensor, cfg: dict[str, Any]) -> Tensor:
     """A picture as the model was trained to see it."""
     mean, std = (picture.new_tensor(cfg[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     return (picture - mean) / std

@@ -8,7 +8,7 @@ import typer
 
 from .. import catalog
 from .arguments import Json
-from .list import show_catalogue
+from .list import show_catalog
 from .record import record
 from .screen import show_json
 
@@ -48,7 +48,7 @@ def find(
     if json:
         show_json([record(entry) for entry in entries])
     elif entries:
-        show_catalogue(entries)
+        show_catalog(entries)
     else:
         typer.echo("regard: no mechanism answers to all of that", err=True)
 

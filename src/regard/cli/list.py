@@ -1,4 +1,4 @@
-"""``regard list``: the whole catalogue, by what the mechanisms weigh."""
+"""``regard list``: the whole catalog, by what the mechanisms weigh."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def list_(
     elif markdown:
         typer.echo(markdown_table(entries), nl=False)
     else:
-        show_catalogue(entries)
+        show_catalog(entries)
 
 
 def by_domain(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -42,7 +42,7 @@ def by_domain(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return {domain: group for domain, group in groups.items() if group}
 
 
-def show_catalogue(entries: Iterable[Entry]) -> None:
+def show_catalog(entries: Iterable[Entry]) -> None:
     """Print the mechanisms by domain, on one line each where the terminal is wide enough."""
     console = screen()
     groups = by_domain(entries)
@@ -92,7 +92,7 @@ def facts(entry: Entry) -> tuple[Text, Text, Text]:
 def markdown_table(
     entries: Iterable[Entry], headings: Iterable[str] = HEADINGS, code: str = "code"
 ) -> str:
-    """The catalogue as it stands in the README."""
+    """The catalog as it stands in the README."""
     rows = [headings, ["---"] * len(HEADINGS)]
     for group in by_domain(entries).values():
         for entry in group:

@@ -10,7 +10,7 @@ from ..catalog import Entry
 
 
 def record(entry: Entry) -> dict[str, Any]:
-    """All that the catalogue knows of a mechanism, as plain values."""
+    """All that the catalog knows of a mechanism, as plain values."""
     return {
         "key": entry.key,
         "class": entry.name,

@@ -72,12 +72,12 @@ def facts(entry: Entry) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    for label, value in labelled(entry):
+    for label, value in labeled(entry):
         grid.add_row(label, value)
     return grid
 
 
-def labelled(entry: Entry) -> Iterator[tuple[str, str]]:
+def labeled(entry: Entry) -> Iterator[tuple[str, str]]:
     """The lines of `facts`."""
     card, own = entry.card, entry.axes
     yield "weighs", f"{card.domain}, by {card.computes} → {card.applies}"
@@ -146,10 +146,10 @@ def published(entry: Entry) -> Iterator[RenderableType]:
     """Paper, code, and what can be loaded."""
     card = entry.card
     yield Text(card.paper, "italic")
-    yield f"{', '.join(card.authors)}. {card.venue} {card.year}"
+    yield f"{card.authors}. {card.venue} {card.year}"
     yield address(card.url)
     if card.code:
-        yield address(card.code, f"  code, {card.licence or 'no licence stated'}")
+        yield address(card.code, f"  code, {card.license or 'no license stated'}")
     if entry.twin:
         yield f"for Keras, too: regard.keras.{entry.name}"
     if loads := [known.source for known in entry.references if known.loads]:

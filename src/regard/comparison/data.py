@@ -58,7 +58,7 @@ class Data:
             generator=torch.Generator(),  # else a loader draws from the seed of the run
         )
 
-    def normalise(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Tensor) -> Tensor:
         """Bring the training images to mean zero and deviation one, channel by channel."""
         return (x - self.mean.view(-1, 1, 1).to(x)) / self.std.view(-1, 1, 1).to(x)
 
@@ -84,7 +84,7 @@ def load(
         name: ``digits``, ``folder:/path`` or ``torchvision:CIFAR10``.
         size: Height and width that every image is brought to. By default 32 for the digits, else
             the shorter side of the first image, 224 at most.
-        channels: 3 gives grey images three equal channels; by default they stay grey.
+        channels: 3 gives gray images three equal channels; by default they stay gray.
         train_samples: Use only so many training images, of all classes alike.
         workers: Processes that read pictures; none for the digits, which are in memory.
         root: Where torchvision's data sets lie, or are downloaded to.

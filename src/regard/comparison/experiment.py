@@ -65,7 +65,7 @@ def compare(
         epochs: How often each training image is seen.
         seeds: How many; more of them tell smaller differences from chance.
         at: Where attention goes, as for `regard.insert`.
-        start: What a new attention computes: ``paper`` its own initialisation, ``identity`` its
+        start: What a new attention computes: ``paper`` its own initialization, ``identity`` its
             input.
         control: Also train the backbone with as many parameters more as the largest attention
             has, but without attention.

@@ -1,4 +1,4 @@
-"""The plots of the report, as plotly reads them: plain data, coloured by the page."""
+"""The plots of the report, as plotly reads them: plain data, colored by the page."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from .results import Comparison, Row
 from .statistics import mean_and_sd
 
-# Okabe and Ito's colours: told apart by everybody, and on light and dark ground.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6761D")
-GREY = "#8A8F98"
+# Okabe and Ito's colors: told apart by everybody, and on light and dark ground.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6761D")
+GRAY = "#8A8F98"
 
 Figure = dict[str, Any]
 
 
-def colours(rows: Sequence[Row]) -> dict[str, str]:
-    """A colour for each variant; what has no attention is grey."""
+def colors(rows: Sequence[Row]) -> dict[str, str]:
+    """A color for each variant; what has no attention is gray."""
     found, used = {}, 0
     for row in rows:
         plain = row.variant.mechanism is None or row.variant.control
-        found[row.label] = GREY if plain else COLOURS[used % len(COLOURS)]
+        found[row.label] = GRAY if plain else COLORS[used % len(COLORS)]
         used += not plain
     return found
 
@@ -35,7 +35,7 @@ def figure(traces: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figur
 
 def forest(comparison: Comparison) -> Figure:
     """The difference of each variant to the baseline: seeds, mean and interval."""
-    tint = colours(comparison.rows)
+    tint = colors(comparison.rows)
     rows = [row for row in comparison.rows if row.difference][::-1]
     traces: list[dict[str, Any]] = []
     spread = [0.5]
@@ -85,7 +85,7 @@ def forest(comparison: Comparison) -> Figure:
 
 def against(comparison: Comparison, cost: str, title: str, scale: float) -> Figure:
     """Accuracy against one cost."""
-    tint = colours(comparison.rows)
+    tint = colors(comparison.rows)
     traces = [
         {
             "type": "scatter",
@@ -112,7 +112,7 @@ def against(comparison: Comparison, cost: str, title: str, scale: float) -> Figu
 
 def curves(comparison: Comparison, quantity: str, title: str, scale: float = 1.0) -> Figure:
     """One quantity over the epochs: each seed thin, their mean thick."""
-    tint = colours(comparison.rows)
+    tint = colors(comparison.rows)
     traces: list[dict[str, Any]] = []
     for row in comparison.rows:
         seeds = [

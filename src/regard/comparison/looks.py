@@ -68,9 +68,9 @@ def _heat(one: AttentionMap, images: Tensor, names: Sequence[str]) -> Look:
     heat = one.heat((PIXELS, PIXELS))
     low, high = scale(heat)
     shade = (heat - low) / (high - low)
-    colour = torch.from_numpy(colormaps["inferno"](shade.numpy())[..., :3])
-    grey = interpolate(images, (PIXELS, PIXELS), mode="bilinear").mean(1)
-    mixed = 0.35 * grey[..., None] + 0.65 * colour
+    color = torch.from_numpy(colormaps["inferno"](shade.numpy())[..., :3])
+    gray = interpolate(images, (PIXELS, PIXELS), mode="bilinear").mean(1)
+    mixed = 0.35 * gray[..., None] + 0.65 * color
     h, w = one.grid or (0, 0)
     return Look(
         f"{_place(one)}: {h} × {w} places, {low:.3g} (dark) to {high:.3g} (bright)",

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from .figures import against, colours, curves, forest
+from .figures import against, colors, curves, forest
 from .looks import looks, samples
 from .results import Comparison, Row, cells, points
 from .runs import SHOWN, Runs
@@ -212,7 +212,7 @@ def limits(comparison: Comparison) -> Iterator[str]:
 
 
 def _rows(comparison: Comparison) -> Iterator[str]:
-    tint = colours(comparison.rows)
+    tint = colors(comparison.rows)
     for row in comparison.rows:
         label, *rest = map(escape, cells(row))
         head = f'<th scope="row">{_dot(row, tint[row.label])}{label}</th>'
@@ -220,20 +220,20 @@ def _rows(comparison: Comparison) -> Iterator[str]:
 
 
 def _legend(comparison: Comparison) -> Iterator[str]:
-    tint = colours(comparison.rows)
+    tint = colors(comparison.rows)
     for row in comparison.rows:
         yield f"<span>{_dot(row, tint[row.label])}{escape(row.label)}</span>"
 
 
-def _dot(row: Row, colour: str) -> str:
+def _dot(row: Row, color: str) -> str:
     kind = "dot open" if row.variant.control else "dot"
-    return f'<span class="{kind}" style="--c:{colour}"></span>'
+    return f'<span class="{kind}" style="--c:{color}"></span>'
 
 
 def _looks(comparison: Comparison, runs: Runs) -> Iterator[str]:
     """The section of pictures, if there is anything to see."""
     images, names = runs.data.samples(SAMPLES)
-    x = runs.data.normalise(images)
+    x = runs.data.normalize(images)
     found = [
         (row.label, look)
         for row in attentions(comparison)

@@ -101,14 +101,14 @@ class Draw:
 
 
 def batches(data: Data, recipe: Recipe, draw: Draw) -> Any:
-    """Yield the training batches of an epoch, augmented and normalised."""
+    """Yield the training batches of an epoch, augmented and normalized."""
     start = 0
     for x, y in data.batches(data.train, draw.order.tolist(), recipe.batch_size):
         chosen = draw.order[start : start + len(x)]
         start += len(x)
         x = moved(x, draw.shifts[chosen], round(recipe.shift * recipe.size))
         x = torch.where(draw.flips[chosen].view(-1, 1, 1, 1), x.flip(-1), x)
-        yield data.normalise(x), y
+        yield data.normalize(x), y
 
 
 def moved(x: Tensor, shifts: Tensor, reach: int) -> Tensor:
@@ -220,7 +220,7 @@ def evaluate(model: nn.Module, data: Data, recipe: Recipe, accelerator: Any) -> 
     accuracy, loss = accuracy.to(accelerator.device), MeanMetric(**alone).to(accelerator.device)
     everything = range(recipe.validation)
     for x, y in data.batches(data.validation, everything, 2 * recipe.batch_size):
-        x, y = data.normalise(x).to(accelerator.device), y.to(accelerator.device)
+        x, y = data.normalize(x).to(accelerator.device), y.to(accelerator.device)
         with accelerator.autocast():
             scores = model(x)
         accuracy.update(scores, y)

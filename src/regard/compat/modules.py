@@ -138,7 +138,7 @@ class Gate(Attention):
 
 
 class Annealed:
-    """Made colder step by step, by a method whose name was misspelt."""
+    """Made colder step by step, by a method whose name was misspelled."""
 
     temperature: float
 

@@ -1,4 +1,4 @@
-"""The card of a mechanism: its facts as data, read by the catalogue, the laws and the tools."""
+"""The card of a mechanism: its facts as data, read by the catalog, the laws and the tools."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Card:
     Attributes:
         title: What people call it.
         paper: Title of the paper.
-        authors: Its authors.
+        authors: Its authors, "First Last, First Last".
         venue: Where it was published.
         year: When.
         url: Where to read it.
         code: The authors' repository, or the one that the field takes for it.
-        licence: The licence of that repository, as its files state it.
+        license: The license of that repository, as its files state it.
         domain: What is weighed: channels, positions, frames, branches, tokens.
         computes: How the weights are found: ``pool``, ``fc``, ``conv``, ``matmul``, joined by +.
         applies: How they are used: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
@@ -48,12 +48,12 @@ class Card:
 
     title: str
     paper: str
-    authors: tuple[str, ...]
+    authors: str
     venue: str
     year: int
     url: str
     code: str = ""
-    licence: str = ""
+    license: str = ""
     domain: Domain
     computes: str
     applies: str

@@ -19,7 +19,7 @@ def positive(**sizes: int) -> None:
 
 
 def odd(**sizes: int) -> None:
-    """Refuse a size that has no centre.
+    """Refuse a size that has no center.
 
     >>> odd(kernel_size=4)
     Traceback (most recent call last):

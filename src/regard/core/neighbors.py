@@ -1,4 +1,4 @@
-"""What reads the neighbours of each position: their weighted sum, and the average of a stride."""
+"""What reads the neighbors of each position: their weighted sum, and the average of a stride."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tracing import leaf
 def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
     """Sum the window around each position, with zeros outside the image, by weights of its own.
 
-    Neighbour by neighbour: a copy of every window would be as many times the size of x, and takes
+    Neighbor by neighbor: a copy of every window would be as many times the size of x, and takes
     a processor several times as long.
 
     Args:
@@ -37,13 +37,13 @@ def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
 
 
 def _sum(a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
-    y = _neighbour(0, a, x, side, stride) * a[:, :, :1]
+    y = _neighbor(0, a, x, side, stride) * a[:, :, :1]
     for i in range(1, side**2):
-        y = torch.addcmul(y, _neighbour(i, a, x, side, stride), a[:, :, i : i + 1])
+        y = torch.addcmul(y, _neighbor(i, a, x, side, stride), a[:, :, i : i + 1])
     return y
 
 
-def _neighbour(i: int, a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
+def _neighbor(i: int, a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
     """What stands at the i-th place of every window: a view of the image."""
     top, left = divmod(i, side)
     rows, columns = ((n - 1) * stride + 1 for n in a.shape[3:])
@@ -69,9 +69,9 @@ class _WeightedSum(torch.autograd.Function):
         (gradient,), (a, x) = gradients, ctx.saved_tensors
         of_a, of_x = [], torch.zeros_like(x)
         for i in range(ctx.side**2):
-            part = _neighbour(i, a, x, ctx.side, ctx.stride)
+            part = _neighbor(i, a, x, ctx.side, ctx.stride)
             of_a.append((part * gradient).sum(2, keepdim=True))
-            place = _neighbour(i, a, of_x, ctx.side, ctx.stride)
+            place = _neighbor(i, a, of_x, ctx.side, ctx.stride)
             place.addcmul_(a[:, :, i : i + 1], gradient)
         return torch.cat(of_a, 2), of_x, None, None
 

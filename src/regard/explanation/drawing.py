@@ -43,7 +43,7 @@ def draw(
         query: Whose attention, for maps between positions; see `AttentionMap.heat`.
         rows: At most so many images.
         columns: At most so many panels side by side.
-        stretch: Spread the colours from the least to the greatest value, unless they are within one
+        stretch: Spread the colors from the least to the greatest value, unless they are within one
             per cent of each other, instead of over the range that the map can have.
 
     Returns:
@@ -129,7 +129,7 @@ def _limits(one: AttentionMap, a: Tensor, *, stretch: bool) -> dict[str, float]:
     elif not (stretch and high - low > 0.01 * max(abs(low), abs(high))):
         if one.range == "unit":
             low, high = 0.0, 1.0
-        elif one.normalised:
+        elif one.normalized:
             low = 0.0
     return {"vmin": low, "vmax": high}
 
@@ -163,7 +163,7 @@ def _show(axes: Axes, picture: Tensor, **options: Any) -> None:
 
 
 def _scale(axes: Axes, drawn: Any, limits: dict[str, float]) -> None:
-    """A bar of colours with its two ends and its middle, all bars of one width."""
+    """A bar of colors with its two ends and its middle, all bars of one width."""
     low, high = limits.values()
     ticks = [low, (low + high) / 2, high]
     beside = axes.inset_axes((1.03, 0, 0.045, 1))

@@ -84,7 +84,7 @@ class AttentionMap:
         return self.form == "plane" or (self.form in ("tokens", "pairs") and self.grid is not None)
 
     @property
-    def normalised(self) -> str | None:
+    def normalized(self) -> str | None:
         """The axis over which the map sums to one."""
         kind, _, axis = self.range.partition(" ")
         return (axis or self.names[-1]) if kind == "softmax" else None
@@ -146,7 +146,7 @@ class AttentionMap:
             names.remove("2")
         a = self._placed(a, names)
         while a.dim() > 3:
-            a = _most_varied(a) if names[1] == self.normalised else a.mean(1)
+            a = _most_varied(a) if names[1] == self.normalized else a.mean(1)
             del names[1]
         if size is None:
             return a
@@ -189,8 +189,8 @@ class AttentionMap:
         """
         a = self.tensor.detach().float()
         entropy = None
-        if self.normalised in self.names:
-            axis = len(self.names) - 1 - self.names[::-1].index(self.normalised)
+        if self.normalized in self.names:
+            axis = len(self.names) - 1 - self.names[::-1].index(self.normalized)
             entropy = torch.special.entr(a).sum(axis).mean().item()
         return {
             "path": self.path,

@@ -81,7 +81,7 @@ class Explanation(Mapping[str, AttentionMap]):
             query: Whose attention, for maps between positions.
             rows: At most so many images.
             columns: At most so many panels side by side.
-            stretch: Spread the colours over the values of the map, not over its range.
+            stretch: Spread the colors over the values of the map, not over its range.
 
         Raises:
             ImportError: matplotlib is not there.

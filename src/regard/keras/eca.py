@@ -1,4 +1,4 @@
-"""ECA: each channel's gate sees the averages of its neighbours only."""
+"""ECA: each channel's gate sees the averages of its neighbors only."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from . import parts
 from .attention import Attention, Shape
 
 
-def standardise(a: Any) -> Any:
+def standardize(a: Any) -> Any:
     """Mean 0 and variance 1 for each head's map: an instance norm, of a single number too."""
     z = parts.wide(a)
     z = z - ops.mean(z, (2, 3), keepdims=True)
@@ -92,7 +92,7 @@ class EfficientMultiHead(Attention):
             return parts.weigh(q, k, scale=scale)
         scores = ops.matmul(q * scale, ops.swapaxes(k, 2, 3))
         mixed = ops.moveaxis(self.mix(ops.moveaxis(scores, 1, -1)), -1, 1)
-        return standardise(parts.softmax(mixed))
+        return standardize(parts.softmax(mixed))
 
     def combine(self, a: Any, x: tuple[Any, ...]) -> Any:
         like, _, _, v = x

@@ -1,4 +1,4 @@
-"""External attention: tokens read a learnt memory that all images share."""
+"""External attention: tokens read a learned memory that all images share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .attention import Attention, Shape
 
 @keras.saving.register_keras_serializable("regard")
 class ExternalAttention(Attention):
-    """Replaces keys and values by two small memories that are learnt over the whole data set.
+    """Replaces keys and values by two small memories that are learned over the whole data set.
 
     ``data_format`` speaks of the ``block`` form alone: tokens have their channels last.
     """

@@ -113,7 +113,7 @@ class BatchNorm(layers.BatchNormalization):
         self.input_spec = None
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise all positions of all images alike."""
+        """Normalize all positions of all images alike."""
         y = super().call(ops.reshape(inputs, (-1, inputs.shape[-1])), training)
         return ops.reshape(y, ops.shape(inputs))
 

@@ -78,5 +78,5 @@ def fold(z: Tensor, like: Tensor, patch: Sequence[int]) -> Tensor:
 def patches(x: Tensor, patch: Sequence[int]) -> tuple[int, int]:
     """How many patches an image is high and wide, begun ones too."""
     h, w = x.shape[2:]
-    # Not by -(-h // p): an exported model rounds a quotient towards zero.
+    # Not by -(-h // p): an exported model rounds a quotient toward zero.
     return (h + patch[0] - 1) // patch[0], (w + patch[1] - 1) // patch[1]

@@ -60,16 +60,16 @@ class TransformerLayer(nn.Module):
         above_zero(eps=eps)
         self.norm_first = norm_first
 
-        def normalise() -> nn.LayerNorm:
+        def normalize() -> nn.LayerNorm:
             return nn.LayerNorm(embed_dim, eps, bias=bias, **factory)
 
-        self.self_norm = normalise()
+        self.self_norm = normalize()
         how = {"bias": bias, "dropout": dropout, **factory}
         self.self_attention = MultiHead(embed_dim, num_heads, causal=causal, **how)
         if crossed:
-            self.cross_norm = normalise()
+            self.cross_norm = normalize()
             self.cross_attention = MultiHead(embed_dim, num_heads, **how)
-        self.feed_norm = normalise()
+        self.feed_norm = normalize()
         self.feed_forward = nn.Sequential(
             nn.Linear(embed_dim, hidden_dim, bias, **factory),
             ACTIVATIONS[activation](),

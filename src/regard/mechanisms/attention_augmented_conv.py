@@ -87,13 +87,7 @@ class AttentionAugmentedConv(Attention):
     card = Card(
         title="Attention augmented convolution",
         paper="Attention Augmented Convolutional Networks",
-        authors=(
-            "Irwan Bello",
-            "Barret Zoph",
-            "Ashish Vaswani",
-            "Jonathon Shlens",
-            "Quoc V. Le",
-        ),
+        authors="Irwan Bello, Barret Zoph, Ashish Vaswani, Jonathon Shlens, Quoc V. Le",
         venue="ICCV",
         year=2019,
         url="https://arxiv.org/abs/1904.09925",

@@ -1,4 +1,4 @@
-"""Attention-free layer: a learnt bias for each pair of places stands in for queries times keys."""
+"""Attention-free layer: a learned bias for each pair of places stands in for queries times keys."""
 
 from __future__ import annotations
 
@@ -53,13 +53,8 @@ class AttentionFree(Attention):
         title="Attention Free Transformer",
         paper="An Attention Free Transformer",
         authors=(
-            "Shuangfei Zhai",
-            "Walter Talbott",
-            "Nitish Srivastava",
-            "Chen Huang",
-            "Hanlin Goh",
-            "Ruixiang Zhang",
-            "Josh Susskind",
+            "Shuangfei Zhai, Walter Talbott, Nitish Srivastava, Chen Huang, Hanlin Goh, Ruixiang "
+            "Zhang, Josh Susskind"
         ),
         venue="arXiv",
         year=2021,
@@ -151,7 +146,7 @@ class AttentionFree(Attention):
         a = precision.softmax(k, 1)  # b m e
         if self.max_length is None:
             return self.out(gate * (a * v).sum(1, keepdim=True))
-        # exp(K + w) is a product, so two products of matrices do what the map does. Normalised
+        # exp(K + w) is a product, so two products of matrices do what the map does. Normalized
         # like this it neither overflows nor, unless keys and w both spread over 80, vanishes.
         w = precision.softmax(self.table(), 1)
         return self.out(gate * ((w @ (a * v)) / (w @ a)))

@@ -33,7 +33,7 @@ class AttentionToScale(Mechanism):
         channels: Channels of the features of one scale.
         num_scales: :math:`S`.
         hidden_dim: Channels between the two convolutions.
-        align_corners: Which points interpolation keeps: the centres of the corner pixels or, if
+        align_corners: Which points interpolation keeps: the centers of the corner pixels or, if
             not, the corners of the image.
         device: Where to put the parameters.
         dtype: Their type.
@@ -55,7 +55,7 @@ class AttentionToScale(Mechanism):
     card = Card(
         title="Attention to Scale",
         paper="Attention to Scale: Scale-aware Semantic Image Segmentation",
-        authors=("Liang-Chieh Chen", "Yi Yang", "Jiang Wang", "Wei Xu", "Alan L. Yuille"),
+        authors="Liang-Chieh Chen, Yi Yang, Jiang Wang, Wei Xu, Alan L. Yuille",
         venue="CVPR",
         year=2016,
         url="https://arxiv.org/abs/1511.03339",

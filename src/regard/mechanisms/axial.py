@@ -56,12 +56,12 @@ class Axial(Attention):
     card = Card(
         title="Axial attention",
         paper="Axial Attention in Multidimensional Transformers",
-        authors=("Jonathan Ho", "Nal Kalchbrenner", "Dirk Weissenborn", "Tim Salimans"),
+        authors="Jonathan Ho, Nal Kalchbrenner, Dirk Weissenborn, Tim Salimans",
         venue="arXiv",
         year=2019,
         url="https://arxiv.org/abs/1912.12180",
         code="https://github.com/lucidrains/axial-attention",
-        licence="MIT",
+        license="MIT",
         domain="spatial",
         computes="fc+matmul",
         applies="matmul",
@@ -141,7 +141,7 @@ class PositionSensitiveAxial(Attention):
         y_i = \textstyle\sum_j a_{ij}\,(v_j + r^v_{i-j}), \quad a_{ij} = \operatorname{softmax}_j
         \big(q_i^\top k_j + q_i^\top r^q_{i-j} + k_j^\top r^k_{j-i}\big)
 
-    with linear q, k and v, and learnt embeddings r of the distance, which all heads share;
+    with linear q, k and v, and learned embeddings r of the distance, which all heads share;
     equations 3 and 4 of Axial-DeepLab. Behind the linear layer, behind each of the three products
     and behind each of the two sums stands a batch norm, as in the authors' code.
 
@@ -171,19 +171,12 @@ class PositionSensitiveAxial(Attention):
         Axial.card,
         title="Position-sensitive axial attention (Axial-DeepLab)",
         paper="Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation",
-        authors=(
-            "Huiyu Wang",
-            "Yukun Zhu",
-            "Bradley Green",
-            "Hartwig Adam",
-            "Alan Yuille",
-            "Liang-Chieh Chen",
-        ),
+        authors="Huiyu Wang, Yukun Zhu, Bradley Green, Hartwig Adam, Alan Yuille, Liang-Chieh Chen",
         venue="ECCV",
         year=2020,
         url="https://arxiv.org/abs/2003.07853",
         code="https://github.com/csrhddlam/axial-deeplab",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         computes="conv+matmul",
         train_differs=True,
         cost=dict(time="n h c + n c^2", memory="n h + n c"),
@@ -283,7 +276,7 @@ class AxialTransformer(Mechanism):
         depth: How often there are two attentions and two stacks.
         num_heads: Heads of each attention.
         head_dim: Channels of a head; by default its share.
-        input_size: Height and width, to give each row and each column a learnt embedding.
+        input_size: Height and width, to give each row and each column a learned embedding.
         reversible: Keep two streams; if not, f and g are added to a single one in turn.
         device: Where to put the parameters.
         dtype: Their type.

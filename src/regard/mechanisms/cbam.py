@@ -44,7 +44,7 @@ class CBAM(Attention):
         hidden_dim: The hidden channels themselves, instead of ``reduction``.
         bias: Give the channel gate's layers biases.
         spatial_bias: Give the spatial kernel a bias.
-        norm: Normalise the spatial scores by a batch norm.
+        norm: Normalize the spatial scores by a batch norm.
         planes: Order of the two planes that the spatial kernel reads: ``max-mean`` or ``mean-max``.
         gates: Weigh by ``both`` gates, or by the ``channel`` or the ``spatial`` gate alone.
         residual: Add x to the result, as some other libraries do.
@@ -66,12 +66,12 @@ class CBAM(Attention):
     card = Card(
         title="CBAM",
         paper="CBAM: Convolutional Block Attention Module",
-        authors=("Sanghyun Woo", "Jongchan Park", "Joon-Young Lee", "In So Kweon"),
+        authors="Sanghyun Woo, Jongchan Park, Joon-Young Lee, In So Kweon",
         venue="ECCV",
         year=2018,
         url="https://arxiv.org/abs/1807.06521",
         code="https://github.com/Jongchan/attention-module",
-        licence="MIT",
+        license="MIT",
         domain="channel+spatial",
         computes="pool+fc+conv",
         applies="gate",
@@ -80,7 +80,7 @@ class CBAM(Attention):
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("cbam", "convolutional_block_attention"),
         differs=(
-            "The authors' code, and the default here, normalises the spatial scores, reads the "
+            "The authors' code, and the default here, normalizes the spatial scores, reads the "
             "maximum before the mean and has biases in the shared layers; the paper's equations "
             "have none of it (norm=False, planes='mean-max', bias=False).",
         ),

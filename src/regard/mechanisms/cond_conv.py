@@ -35,7 +35,7 @@ class CondConv(Attention):
         stride: Stride, or one for each axis.
         padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
             it by the stride and rounds up, as TensorFlow does; ``valid`` adds none. By default the
-            kernel is centred, for which it has to be odd.
+            kernel is centerd, for which it has to be odd.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
         bias: Give the convolution a bias.
@@ -59,12 +59,12 @@ class CondConv(Attention):
     card = Card(
         title="Conditionally Parameterized Convolution",
         paper="CondConv: Conditionally Parameterized Convolutions for Efficient Inference",
-        authors=("Brandon Yang", "Gabriel Bender", "Quoc V. Le", "Jiquan Ngiam"),
+        authors="Brandon Yang, Gabriel Bender, Quoc V. Le, Jiquan Ngiam",
         venue="NeurIPS",
         year=2019,
         url="https://arxiv.org/abs/1904.04971",
         code="https://github.com/tensorflow/tpu",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="branch",
         computes="pool+fc",
         applies="select",

@@ -1,4 +1,4 @@
-"""Context encoding: gates from how a scene spreads around learnt codewords."""
+"""Context encoding: gates from how a scene spreads around learned codewords."""
 
 from __future__ import annotations
 
@@ -54,19 +54,14 @@ class ContextEncoding(Attention):
         title="Context Encoding",
         paper="Context Encoding for Semantic Segmentation",
         authors=(
-            "Hang Zhang",
-            "Kristin Dana",
-            "Jianping Shi",
-            "Zhongyue Zhang",
-            "Xiaogang Wang",
-            "Ambrish Tyagi",
-            "Amit Agrawal",
+            "Hang Zhang, Kristin Dana, Jianping Shi, Zhongyue Zhang, Xiaogang Wang, Ambrish Tyagi, "
+            "Amit Agrawal"
         ),
         venue="CVPR",
         year=2018,
         url="https://arxiv.org/abs/1803.08904",
         code="https://github.com/zhanghang1989/PyTorch-Encoding",
-        licence="MIT",
+        license="MIT",
         domain="channel",
         computes="conv+matmul+fc",
         applies="gate",

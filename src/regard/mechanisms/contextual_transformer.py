@@ -1,4 +1,4 @@
-"""Contextual transformer: kernels made from a convolved neighbourhood weigh the neighbors."""
+"""Contextual transformer: kernels made from a convolved neighborhood weigh the neighbors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.check import divides, odd, positive
 
 
 class ContextualTransformer(Attention):
-    r"""Convolves, weighs each position's neighbours by what that says, and chooses among both.
+    r"""Convolves, weighs each position's neighbors by what that says, and chooses among both.
 
     .. math::
         k^1 = \delta(\mathrm{BN}(K * x)), \quad
@@ -22,7 +22,7 @@ class ContextualTransformer(Attention):
         w = \mathrm{GN}\big(W_\delta\, \delta(\mathrm{BN}(W_\theta [x; k^1]))\big), \quad
         y = a_1 \odot \kappa + a_2 \odot k^1
 
-    where :math:`v = \mathrm{BN}(W_v x)`, j runs over the neighbours of position p, s channels share
+    where :math:`v = \mathrm{BN}(W_v x)`, j runs over the neighbors of position p, s channels share
     the kernel g(c) = c mod C/s, :math:`\kappa = \mathrm{SiLU}(\mathrm{BN}(k^2))`, :math:`\delta` is
     ReLU, and
     :math:`a = \operatorname{softmax}(U_2\,\delta(\mathrm{BN}(U_1\, \overline{\kappa + k^1})))` is
@@ -30,7 +30,7 @@ class ContextualTransformer(Attention):
 
     Args:
         channels: :math:`C`.
-        kernel_size: Side of the neighbourhoods, odd.
+        kernel_size: Side of the neighborhoods, odd.
         hidden_dim: Rows of :math:`U_1`; by default half of the channels, and 32 at least.
         groups: Groups of the convolution by K.
         group_width: s, the channels that share a kernel; every :math:`C/s`-th channel has the same.
@@ -39,7 +39,7 @@ class ContextualTransformer(Attention):
 
     Shape:
         x ``b c h w``, map ``b k c 1 1`` over :math:`\kappa` and :math:`k^1`, y as x; the part
-        ``tap_local`` ``b g j h w``: g kernels of j neighbours for each position.
+        ``tap_local`` ``b g j h w``: g kernels of j neighbors for each position.
 
     Raises:
         ValueError: a size is not positive, the kernel is even, the channels are odd, or groups or
@@ -53,12 +53,12 @@ class ContextualTransformer(Attention):
     card = Card(
         title="Contextual Transformer",
         paper="Contextual Transformer Networks for Visual Recognition",
-        authors=("Yehao Li", "Ting Yao", "Yingwei Pan", "Tao Mei"),
+        authors="Yehao Li, Ting Yao, Yingwei Pan, Tao Mei",
         venue="TPAMI",
         year=2022,
         url="https://arxiv.org/abs/2107.12292",
         code="https://github.com/JDAI-CV/CoTNet",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="conv+pool+fc",
         applies="matmul+select",
@@ -126,7 +126,7 @@ class ContextualTransformer(Attention):
         return silu(self.norm(far)), near  # b c h w, twice
 
     def gather(self, w: Tensor, v: Tensor) -> Tensor:
-        """Sum over each position's neighbours, in ``v``, as ``w`` (``b g j h w``) weighs them."""
+        """Sum over each position's neighbors, in ``v``, as ``w`` (``b g j h w``) weighs them."""
         v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.group_width, -1)).transpose(1, 2)
         return neighbors.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
 

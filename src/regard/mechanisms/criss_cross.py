@@ -51,19 +51,12 @@ class CrissCross(Attention):
     card = Card(
         title="Criss-cross attention",
         paper="CCNet: Criss-Cross Attention for Semantic Segmentation",
-        authors=(
-            "Zilong Huang",
-            "Xinggang Wang",
-            "Lichao Huang",
-            "Chang Huang",
-            "Yunchao Wei",
-            "Wenyu Liu",
-        ),
+        authors="Zilong Huang, Xinggang Wang, Lichao Huang, Chang Huang, Yunchao Wei, Wenyu Liu",
         venue="ICCV",
         year=2019,
         url="https://arxiv.org/abs/1811.11721",
         code="https://github.com/speedinghzl/CCNet",
-        licence="MIT",
+        license="MIT",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",
@@ -72,8 +65,8 @@ class CrissCross(Attention):
         cost=dict(time="n h c + n w c + n c^2", memory="n h + n w + n c"),
         aliases=("ccnet", "criss_cross_attention", "cca", "rcca"),
         differs=(
-            "The sum is multiplied by a learnt scale that starts at zero, as in the authors' code; "
-            "the paper's equations have none.",
+            "The sum is multiplied by a learned scale that starts at zero, as in the authors' "
+            "code; the paper's equations have none.",
             "Two passes are made, as in the paper's network; one module of the authors' code makes "
             "one (recurrence=1).",
         ),

@@ -85,7 +85,7 @@ def deform_by_gathering(
 ) -> Tensor:
     """`deform` in torch alone, which any compiler and exporter understands.
 
-    Not by `grid_sample`, whose coordinates from -1 to 1 round whole pixels to their neighbours:
+    Not by `grid_sample`, whose coordinates from -1 to 1 round whole pixels to their neighbors:
     its gradients would be other ones where the offsets are zero, as they are at the start.
     """
     (b, c, h, w), (i, r, s) = x.shape, weight.shape[1:]
@@ -152,7 +152,7 @@ class DeformableConv(Attention):
         kernel_size: Side of the kernel, or one for each axis.
         stride: Stride, or one for each axis.
         padding: Zeros on each side, or so many for each axis; ``same`` keeps the size at a stride
-            of one; ``valid`` adds none. By default the kernel is centred, for which it has to be
+            of one; ``valid`` adds none. By default the kernel is centerd, for which it has to be
             odd.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
@@ -179,12 +179,12 @@ class DeformableConv(Attention):
     card = Card(
         title="Deformable Convolution",
         paper="Deformable ConvNets v2: More Deformable, Better Results",
-        authors=("Xizhou Zhu", "Han Hu", "Stephen Lin", "Jifeng Dai"),
+        authors="Xizhou Zhu, Han Hu, Stephen Lin, Jifeng Dai",
         venue="CVPR",
         year=2019,
         url="https://arxiv.org/abs/1811.11168",
         code="https://github.com/open-mmlab/mmcv",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="conv",
         applies="sample",

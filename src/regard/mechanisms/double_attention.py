@@ -53,13 +53,7 @@ class DoubleAttention(Attention):
     card = Card(
         title="Double Attention",
         paper="A^2-Nets: Double Attention Networks",
-        authors=(
-            "Yunpeng Chen",
-            "Yannis Kalantidis",
-            "Jianshu Li",
-            "Shuicheng Yan",
-            "Jiashi Feng",
-        ),
+        authors="Yunpeng Chen, Yannis Kalantidis, Jianshu Li, Shuicheng Yan, Jiashi Feng",
         venue="NeurIPS",
         year=2018,
         url="https://arxiv.org/abs/1810.11579",

@@ -41,7 +41,7 @@ class DynamicConv(Attention):
         temperature: :math:`\tau`.
         stride: Stride, or one for each axis.
         padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
-            it by the stride and rounds up; ``valid`` adds none. By default the kernel is centred,
+            it by the stride and rounds up; ``valid`` adds none. By default the kernel is centerd,
             for which it has to be odd.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
@@ -66,19 +66,12 @@ class DynamicConv(Attention):
     card = Card(
         title="Dynamic Convolution",
         paper="Dynamic Convolution: Attention over Convolution Kernels",
-        authors=(
-            "Yinpeng Chen",
-            "Xiyang Dai",
-            "Mengchen Liu",
-            "Dongdong Chen",
-            "Lu Yuan",
-            "Zicheng Liu",
-        ),
+        authors="Yinpeng Chen, Xiyang Dai, Mengchen Liu, Dongdong Chen, Lu Yuan, Zicheng Liu",
         venue="CVPR",
         year=2020,
         url="https://arxiv.org/abs/1912.03458",
         code="https://github.com/kaijieshi7/Dynamic-convolution-Pytorch",
-        licence="none stated",
+        license="none stated",
         domain="branch",
         computes="pool+fc",
         applies="select",

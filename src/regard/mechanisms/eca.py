@@ -1,4 +1,4 @@
-"""ECA: each channel's gate sees the averages of its neighbours only."""
+"""ECA: each channel's gate sees the averages of its neighbors only."""
 
 from __future__ import annotations
 
@@ -56,19 +56,12 @@ class ECA(Attention):
     card = Card(
         title="Efficient Channel Attention",
         paper="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
-        authors=(
-            "Qilong Wang",
-            "Banggu Wu",
-            "Pengfei Zhu",
-            "Peihua Li",
-            "Wangmeng Zuo",
-            "Qinghua Hu",
-        ),
+        authors="Qilong Wang, Banggu Wu, Pengfei Zhu, Peihua Li, Wangmeng Zuo, Qinghua Hu",
         venue="CVPR",
         year=2020,
         url="https://arxiv.org/abs/1910.03151",
         code="https://github.com/BangguWu/ECANet",
-        licence="MIT",
+        license="MIT",
         domain="channel",
         computes="pool+conv",
         applies="gate",

@@ -17,7 +17,7 @@ from ..core.tracing import leaf
 
 
 @leaf
-def standardise(a: Tensor) -> Tensor:
+def standardize(a: Tensor) -> Tensor:
     """Mean 0 and variance 1 for each head's map: an instance norm, of a single number too."""
     return layer_norm(a, a.shape[2:])
 
@@ -38,7 +38,7 @@ class EfficientMultiHead(Attention):
         [K, V] = W_{kv} \operatorname{LN}(\operatorname{DWConv}_s(x))
 
     where Q is from x, the depthwise convolution has a kernel of s + 1 and a stride of s, and IN
-    normalises the map of each head; section 3.2 of the paper. The second version (section 3 of
+    normalizes the map of each head; section 3.2 of the paper. The second version (section 3 of
     "ResT V2: Simpler, Faster and Stronger") leaves the softmax alone (``transform=False``) and adds
     to the heads what the values hold themselves, enlarged again (``upsample=True``):
     :math:`\operatorname{LN}(\operatorname{PixelShuffle}_s(\operatorname{DWConv}(V)))`.
@@ -50,7 +50,7 @@ class EfficientMultiHead(Attention):
         head_dim: :math:`d_k`, channels of a head's queries and keys; ``channels / num_heads`` if
             none.
         value_head_dim: :math:`d_v`, channels of a head's values; ``head_dim`` by default.
-        transform: Mix the scores of the heads, and normalise the map after the softmax. A single
+        transform: Mix the scores of the heads, and normalize the map after the softmax. A single
             head is never transformed.
         upsample: Add the enlarged values; height and width must be multiples of the reduction.
         bias: Give the projections of queries, keys and values biases.
@@ -72,12 +72,12 @@ class EfficientMultiHead(Attention):
     card = Card(
         title="Efficient multi-head self-attention",
         paper="ResT: An Efficient Transformer for Visual Recognition",
-        authors=("Qinglong Zhang", "Yubin Yang"),
+        authors="Qinglong Zhang, Yubin Yang",
         venue="NeurIPS",
         year=2021,
         url="https://arxiv.org/abs/2105.13677",
         code="https://github.com/wofmanaf/ResT",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",
@@ -158,7 +158,7 @@ class EfficientMultiHead(Attention):
         _, q, k, _ = x
         if self.mix is None:
             return pairwise.attention_weights(q, k, scale=self.scale)
-        return standardise(precision.softmax(self.mix((q * self.scale) @ k.mT), -1))
+        return standardize(precision.softmax(self.mix((q * self.scale) @ k.mT), -1))
 
     def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         return self.join(self.drop(a) @ x[3], x)

@@ -13,7 +13,7 @@ from ..core.check import divides, odd
 
 
 class EfficientMultiScale(Attention):
-    r"""Weighs each position, group by group, by two views of it that summarise each other.
+    r"""Weighs each position, group by group, by two views of it that summarize each other.
 
     .. math::
         u = \mathrm{Norm}\big(x \odot \sigma(W \bar x^h) \odot \sigma(W \bar x^w)\big), \quad
@@ -48,19 +48,14 @@ class EfficientMultiScale(Attention):
         title="Efficient Multi-Scale Attention",
         paper="Efficient Multi-Scale Attention Module with Cross-Spatial Learning",
         authors=(
-            "Daliang Ouyang",
-            "Su He",
-            "Guozhong Zhang",
-            "Mingzhu Luo",
-            "Huaiyong Guo",
-            "Jian Zhan",
-            "Zhijie Huang",
+            "Daliang Ouyang, Su He, Guozhong Zhang, Mingzhu Luo, Huaiyong Guo, Jian Zhan, Zhijie "
+            "Huang"
         ),
         venue="ICASSP",
         year=2023,
         url="https://arxiv.org/abs/2305.13563",
         code="https://github.com/YOLOonMe/EMA-attention-module",
-        licence="none stated",
+        license="none stated",
         domain="spatial",
         computes="pool+conv+matmul",
         applies="gate",

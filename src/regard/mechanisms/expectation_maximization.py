@@ -1,4 +1,4 @@
-"""Expectation-maximisation attention: features rebuilt from a few bases that the image tells."""
+"""Expectation-maximization attention: features rebuilt from a few bases that the image tells."""
 
 from __future__ import annotations
 
@@ -57,21 +57,14 @@ class ExpectationMaximization(Attention):
     """
 
     card = Card(
-        title="Expectation-maximisation attention",
+        title="Expectation-maximization attention",
         paper="Expectation-Maximization Attention Networks for Semantic Segmentation",
-        authors=(
-            "Xia Li",
-            "Zhisheng Zhong",
-            "Jianlong Wu",
-            "Yibo Yang",
-            "Zhouchen Lin",
-            "Hong Liu",
-        ),
+        authors="Xia Li, Zhisheng Zhong, Jianlong Wu, Yibo Yang, Zhouchen Lin, Hong Liu",
         venue="ICCV",
         year=2019,
         url="https://arxiv.org/abs/1907.13426",
         code="https://github.com/XiaLiPKU/EMANet",
-        licence="GPL-3.0",
+        license="GPL-3.0",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",

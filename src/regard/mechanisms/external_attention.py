@@ -1,4 +1,4 @@
-"""External attention: tokens read a learnt memory that all images share."""
+"""External attention: tokens read a learned memory that all images share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.check import one_of, positive
 
 
 class ExternalAttention(Attention):
-    r"""Replaces keys and values by two small memories that are learnt over the whole data set.
+    r"""Replaces keys and values by two small memories that are learned over the whole data set.
 
     .. math::
         a = \operatorname{softmax}_n(M_k x), \quad
@@ -51,12 +51,12 @@ class ExternalAttention(Attention):
     card = Card(
         title="External Attention",
         paper="Beyond Self-attention: External Attention using Two Linear Layers for Visual Tasks",
-        authors=("Meng-Hao Guo", "Zheng-Ning Liu", "Tai-Jiang Mu", "Shi-Min Hu"),
+        authors="Meng-Hao Guo, Zheng-Ning Liu, Tai-Jiang Mu, Shi-Min Hu",
         venue="arXiv",
         year=2021,
         url="https://arxiv.org/abs/2105.02358",
         code="https://github.com/MenghaoGuo/EANet",
-        licence="none stated",
+        license="none stated",
         domain="spatial",
         computes="fc",
         applies="matmul",

@@ -52,7 +52,7 @@ class GAM(Attention):
         title="Global Attention Mechanism",
         paper="Global Attention Mechanism: Retain Information to Enhance Channel-Spatial "
         "Interactions",
-        authors=("Yichao Liu", "Zongru Shao", "Nico Hoffmann"),
+        authors="Yichao Liu, Zongru Shao, Nico Hoffmann",
         venue="arXiv",
         year=2021,
         url="https://arxiv.org/abs/2112.05561",

@@ -59,12 +59,12 @@ class GatherExcite(Attention):
     card = Card(
         title="Gather-Excite",
         paper="Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks",
-        authors=("Jie Hu", "Li Shen", "Samuel Albanie", "Gang Sun", "Andrea Vedaldi"),
+        authors="Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Andrea Vedaldi",
         venue="NeurIPS",
         year=2018,
         url="https://arxiv.org/abs/1810.12348",
         code="https://github.com/hujie-frank/GENet",
-        licence="none stated",
+        license="none stated",
         domain="channel",
         computes="pool",
         applies="gate",
@@ -77,7 +77,7 @@ class GatherExcite(Attention):
         differs=(
             "Windows at the border average the positions inside the map; the paper does not say, "
             "and the authors' Caffe layer would count the padding too.",
-            "Gathered maps grow back by nearest neighbours, as the paper has it; the authors' "
+            "Gathered maps grow back by nearest neighbors, as the paper has it; the authors' "
             "figures do not say how.",
             "The released models gather over the whole map only; smaller extents follow the "
             "released figures.",

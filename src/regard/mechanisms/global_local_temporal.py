@@ -1,4 +1,4 @@
-"""Global-local temporal representation: frames see their neighbours, then all frames."""
+"""Global-local temporal representation: frames see their neighbors, then all frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class GlobalLocalTemporal(Attention):
-    r"""Describes a clip by its frames, their near and far neighbours, and what all frames say.
+    r"""Describes a clip by its frames, their near and far neighbors, and what all frames say.
 
     .. math::
         y = \tfrac{1}{T} \textstyle\sum_t f_t + \mathrm{BN}\big(W \sum_s a_{ts}\, g(f_s)\big), \quad
@@ -55,12 +55,12 @@ class GlobalLocalTemporal(Attention):
     card = Card(
         title="Global-Local Temporal Representation",
         paper="Global-Local Temporal Representations for Video Person Re-Identification",
-        authors=("Jianing Li", "Jingdong Wang", "Qi Tian", "Wen Gao", "Shiliang Zhang"),
+        authors="Jianing Li, Jingdong Wang, Qi Tian, Wen Gao, Shiliang Zhang",
         venue="ICCV",
         year=2019,
         url="https://arxiv.org/abs/1908.10049",
         code="https://github.com/ljn114514/GLTR",
-        licence="none stated",
+        license="none stated",
         domain="temporal",
         computes="conv+matmul",
         applies="matmul",

@@ -25,7 +25,7 @@ class Halo(Attention):
         d^{-1/2}\, q_{ij}^\top k_{uv} + q_{ij}^\top (r^h_{u-i} + r^w_{v-j})\big)\, v_{uv}
 
     for the :math:`(s + 2h)^2` positions :math:`uv` in the window of :math:`ij`, with linear q, k
-    and v, and learnt embeddings r of how many rows and columns lie between; section 2 and figure 1
+    and v, and learned embeddings r of how many rows and columns lie between; section 2 and figure 1
     of the paper. Around the image stand zeros.
 
     Args:
@@ -60,18 +60,14 @@ class Halo(Attention):
         title="Halo attention",
         paper="Scaling Local Self-Attention for Parameter Efficient Visual Backbones",
         authors=(
-            "Ashish Vaswani",
-            "Prajit Ramachandran",
-            "Aravind Srinivas",
-            "Niki Parmar",
-            "Blake Hechtman",
-            "Jonathon Shlens",
+            "Ashish Vaswani, Prajit Ramachandran, Aravind Srinivas, Niki Parmar, Blake Hechtman, "
+            "Jonathon Shlens"
         ),
         venue="CVPR",
         year=2021,
         url="https://arxiv.org/abs/2103.12731",
         code="https://github.com/huggingface/pytorch-image-models",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",

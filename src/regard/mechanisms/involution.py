@@ -15,7 +15,7 @@ from ..core.check import divides, odd, positive, reduced
 
 
 class Involution(Attention):
-    r"""Weighs the neighbours of each position by a kernel that is made from that position.
+    r"""Weighs the neighbors of each position by a kernel that is made from that position.
 
     .. math::
         y_{c,p} = \textstyle\sum_{k} a_{g(c),k,p}\, x_{c,p+k}, \quad
@@ -36,7 +36,7 @@ class Involution(Attention):
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b g k h w`` for g groups and k = :math:`K^2` neighbours, row by row,
+        x ``b c h w``, map ``b g k h w`` for g groups and k = :math:`K^2` neighbors, row by row,
         y as x; with a stride both are smaller by it, rounded up.
 
     Raises:
@@ -51,20 +51,13 @@ class Involution(Attention):
         title="Involution",
         paper="Involution: Inverting the Inherence of Convolution for Visual Recognition",
         authors=(
-            "Duo Li",
-            "Jie Hu",
-            "Changhu Wang",
-            "Xiangtai Li",
-            "Qi She",
-            "Lei Zhu",
-            "Tong Zhang",
-            "Qifeng Chen",
+            "Duo Li, Jie Hu, Changhu Wang, Xiangtai Li, Qi She, Lei Zhu, Tong Zhang, Qifeng Chen"
         ),
         venue="CVPR",
         year=2021,
         url="https://arxiv.org/abs/2103.06255",
         code="https://github.com/d-li14/involution",
-        licence="MIT",
+        license="MIT",
         domain="spatial",
         computes="conv",
         applies="matmul",

@@ -1,4 +1,4 @@
-"""Large kernel attention: a gate from a wide neighbourhood, by two small kernels in a row."""
+"""Large kernel attention: a gate from a wide neighborhood, by two small kernels in a row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.check import positive
 
 
 class LargeKernel(Attention):
-    r"""Weighs each channel of each position by a view of the wide neighbourhood around it.
+    r"""Weighs each channel of each position by a view of the wide neighborhood around it.
 
     .. math::
         a = W (K_2 * (K_1 * x)), \quad y = a \odot x
@@ -33,7 +33,7 @@ class LargeKernel(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, or the second kernel has no centre.
+        ValueError: a size is not positive, or the second kernel has no center.
 
     >>> LargeKernel(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -42,18 +42,12 @@ class LargeKernel(Attention):
     card = Card(
         title="Large Kernel Attention",
         paper="Visual Attention Network",
-        authors=(
-            "Meng-Hao Guo",
-            "Cheng-Ze Lu",
-            "Zheng-Ning Liu",
-            "Ming-Ming Cheng",
-            "Shi-Min Hu",
-        ),
+        authors="Meng-Hao Guo, Cheng-Ze Lu, Zheng-Ning Liu, Ming-Ming Cheng, Shi-Min Hu",
         venue="CVMJ",
         year=2023,
         url="https://arxiv.org/abs/2202.09741",
         code="https://github.com/Visual-Attention-Network/VAN-Classification",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="channel+spatial",
         computes="conv",
         applies="gate",
@@ -114,7 +108,7 @@ class LargeKernelBlock(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, or the second kernel has no centre.
+        ValueError: a size is not positive, or the second kernel has no center.
 
     >>> LargeKernelBlock(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])

@@ -43,7 +43,7 @@ class MobileViT(Mechanism):
             divide is enlarged between the convolutions, and what was read is shrunk again.
         kernel_size: Side of the kernels of K and F, odd.
         dilation: Steps between the taps of K.
-        norm: Normalise behind the convolutions, with SiLU, and behind the last layer; if not, there
+        norm: Normalize behind the convolutions, with SiLU, and behind the last layer; if not, there
             are the layers alone, and each convolution has a bias.
         qkv_bias: Give queries, keys and values biases.
         fuse: Convolve what was read together with x; if not, :math:`\hat x` is the output.
@@ -68,12 +68,12 @@ class MobileViT(Mechanism):
     card = Card(
         title="MobileViT block",
         paper="MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer",
-        authors=("Sachin Mehta", "Mohammad Rastegari"),
+        authors="Sachin Mehta, Mohammad Rastegari",
         venue="ICLR",
         year=2022,
         url="https://arxiv.org/abs/2110.02178",
         code="https://github.com/apple/ml-cvnets",
-        licence="Apple licence",
+        license="Apple license",
         domain="spatial",
         computes="conv+fc+matmul",
         applies="matmul",

@@ -53,12 +53,12 @@ class MobileViTv2(SequenceAttention):
     card = Card(
         title="Separable self-attention (MobileViTv2)",
         paper="Separable Self-attention for Mobile Vision Transformers",
-        authors=("Sachin Mehta", "Mohammad Rastegari"),
+        authors="Sachin Mehta, Mohammad Rastegari",
         venue="TMLR",
         year=2023,
         url="https://arxiv.org/abs/2206.02680",
         code="https://github.com/apple/ml-cvnets",
-        licence="Apple licence",
+        license="Apple license",
         domain="sequence",
         computes="fc",
         applies="matmul+gate",
@@ -123,7 +123,7 @@ class MobileViTv2Block(Mechanism):
         z_0 = \mathrm{unfold}(W (K * x)), \quad z_l = z'_l + \mathrm{MLP}(\mathrm{GN}(z'_l)), \quad
         z'_l = z_{l-1} + \mathrm{SSA}(\mathrm{GN}(z_{l-1}))
 
-    where SSA is `MobileViTv2`, GN normalises an image as a whole, K is depthwise with a batch norm
+    where SSA is `MobileViTv2`, GN normalizes an image as a whole, K is depthwise with a batch norm
     and a SiLU behind it, P has a batch norm, and a SiLU stands between the two layers of the MLP.
     Section 3.3 of the paper; nothing of x is added or joined, as in `MobileViT`. Each layer has a
     tap: ``layers.0.attention.tap`` and so on.
@@ -229,11 +229,11 @@ class _Norm(nn.GroupNorm):
         self.places = places
 
     def forward(self, x: Tensor) -> Tensor:
-        return standardise(x, self.places, self.eps) * self.weight + self.bias
+        return standardize(x, self.places, self.eps) * self.weight + self.bias
 
 
 @leaf
-def standardise(x: Tensor, places: int, eps: float) -> Tensor:
+def standardize(x: Tensor, places: int, eps: float) -> Tensor:
     """Mean 0 and variance 1 for each so many sequences, which are one image."""
     x = x.unflatten(0, (-1, places))
     return layer_norm(x, x.shape[1:], eps=eps).flatten(0, 1)

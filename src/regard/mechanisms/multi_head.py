@@ -44,7 +44,7 @@ class MultiHead(SequenceAttention):
         bias: Give the projections biases.
         out_bias: Give the last projection, :math:`W_o`, a bias; as ``bias`` by default.
         dropout: Rate of dropping weights of the map in training.
-        add_bias_kv: Append a learnt key and value to all others.
+        add_bias_kv: Append a learned key and value to all others.
         add_zero_attn: Append a key and a value of zeros.
         causal: Let no query read a key behind its own place; the last query has that of the last
             key.
@@ -68,20 +68,14 @@ class MultiHead(SequenceAttention):
         title="Multi-head attention",
         paper="Attention Is All You Need",
         authors=(
-            "Ashish Vaswani",
-            "Noam Shazeer",
-            "Niki Parmar",
-            "Jakob Uszkoreit",
-            "Llion Jones",
-            "Aidan N. Gomez",
-            "Lukasz Kaiser",
-            "Illia Polosukhin",
+            "Ashish Vaswani, Noam Shazeer, Niki Parmar, Jakob Uszkoreit, Llion Jones, Aidan N. "
+            "Gomez, Lukasz Kaiser, Illia Polosukhin"
         ),
         venue="NeurIPS",
         year=2017,
         url="https://arxiv.org/abs/1706.03762",
         code="https://github.com/tensorflow/tensor2tensor",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="sequence",
         computes="fc+matmul",
         applies="matmul",

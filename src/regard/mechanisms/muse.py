@@ -45,7 +45,7 @@ class MUSE(SequenceAttention):
         kernel_sizes: The widths k.
         filters: Predict the filters from the values, as the authors do, or learn them once for all
             positions, as a well-known re-implementation does, where a width of 1 has none.
-        padding: Centre the filters, or let them look back only; then a causal mask goes with it.
+        padding: Center the filters, or let them look back only; then a causal mask goes with it.
         head_dim: :math:`d_k`, channels of a head's queries and keys; ``embed_dim / heads`` if none.
         value_head_dim: Channels of a head's values; ``head_dim`` by default.
         mask_values: The convolutions, too, read zeros at the keys that no query looks at.
@@ -59,7 +59,7 @@ class MUSE(SequenceAttention):
         attend, or it is added to the scores.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, a centred kernel is
+        ValueError: a size is not positive, the heads do not divide the width, a centerd kernel is
             even, a choice is unknown, or the dropout is not a rate.
 
     >>> MUSE(64, num_heads=4)(torch.randn(2, 9, 64)).shape
@@ -69,12 +69,12 @@ class MUSE(SequenceAttention):
     card = Card(
         title="Parallel multi-scale attention",
         paper="MUSE: Parallel Multi-Scale Attention for Sequence to Sequence Learning",
-        authors=("Guangxiang Zhao", "Xu Sun", "Jingjing Xu", "Zhiyuan Zhang", "Liangchen Luo"),
+        authors="Guangxiang Zhao, Xu Sun, Jingjing Xu, Zhiyuan Zhang, Liangchen Luo",
         venue="arXiv",
         year=2019,
         url="https://arxiv.org/abs/1911.09483",
         code="https://github.com/lancopku/MUSE",
-        licence="none stated",
+        license="none stated",
         domain="sequence",
         computes="fc+conv+matmul",
         applies="matmul",
@@ -240,10 +240,10 @@ class MUSELayer(SequenceAttention):
         num_heads: Heads of the attention.
         hidden_dim: Units of the feed-forward branch; four times the width if none.
         kernel_sizes: Widths of the filters.
-        filters: Filters that are predicted from the values, or learnt, as in `MUSE`.
-        padding: Centre the filters, or let them look back only.
+        filters: Filters that are predicted from the values, or learned, as in `MUSE`.
+        padding: Center the filters, or let them look back only.
         mask_values: The convolutions, too, read zeros at the keys that no query looks at.
-        norm_first: Normalise what the branches read instead of the sum.
+        norm_first: Normalize what the branches read instead of the sum.
         dropout: Rate of dropping weights of the map and of the filters, and what the branches add,
             in training.
         device: Where to put the parameters.

@@ -42,7 +42,7 @@ class NonLocal(Attention):
             the ``input`` as the authors do, of the ``projections`` as the best-known
             re-implementation does, or none.
         scaled: Divide the scores of the embedded form by :math:`\sqrt d`.
-        norm: Normalise the sum by a batch norm before it is added.
+        norm: Normalize the sum by a batch norm before it is added.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -60,12 +60,12 @@ class NonLocal(Attention):
     card = Card(
         title="Non-local block",
         paper="Non-local Neural Networks",
-        authors=("Xiaolong Wang", "Ross Girshick", "Abhinav Gupta", "Kaiming He"),
+        authors="Xiaolong Wang, Ross Girshick, Abhinav Gupta, Kaiming He",
         venue="CVPR",
         year=2018,
         url="https://arxiv.org/abs/1711.07971",
         code="https://github.com/facebookresearch/video-nonlocal-net",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",

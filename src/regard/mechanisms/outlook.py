@@ -1,4 +1,4 @@
-"""Outlook attention: every position says how its neighbours read one another."""
+"""Outlook attention: every position says how its neighbors read one another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def overlay(a: Tensor, side: int, stride: int, x: Tensor) -> Tensor:
         x: The image that they lie on, ``b c h w``.
 
     Returns:
-        Weights ``b heads d h w`` of the (2 side - 1)² neighbours, row by row.
+        Weights ``b heads d h w`` of the (2 side - 1)² neighbors, row by row.
     """
     b, num_heads, _, _, rows, columns = a.shape
     h, w = x.shape[2:]
@@ -85,12 +85,12 @@ class Outlook(Attention):
     card = Card(
         title="Outlook attention",
         paper="VOLO: Vision Outlooker for Visual Recognition",
-        authors=("Li Yuan", "Qibin Hou", "Zihang Jiang", "Jiashi Feng", "Shuicheng Yan"),
+        authors="Li Yuan, Qibin Hou, Zihang Jiang, Jiashi Feng, Shuicheng Yan",
         venue="TPAMI",
         year=2022,
         url="https://arxiv.org/abs/2106.13112",
         code="https://github.com/sail-sg/volo",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="fc",
         applies="matmul",
@@ -102,7 +102,7 @@ class Outlook(Attention):
             "width; the paper's equations do not (scale=False).",
             "The authors' networks make maps at every second position (stride=2); their class, "
             "and the default here, at all.",
-            "The windows are always centred; the authors' code has a padding, of which no other "
+            "The windows are always centerd; the authors' code has a padding, of which no other "
             "value works at every size.",
         ),
     )

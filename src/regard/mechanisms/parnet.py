@@ -36,7 +36,7 @@ class ParNet(Attention):
         stride: Stride of the block.
         average: The narrow kernel reads averages of windows as wide as the stride, instead of the
             first position of each.
-        norm: Normalise the shortcut, and what its gate reads, by a batch norm.
+        norm: Normalize the shortcut, and what its gate reads, by a batch norm.
         bias: Give both kernels and the gate biases.
         device: Where to put the parameters.
         dtype: Their type.
@@ -56,12 +56,12 @@ class ParNet(Attention):
     card = Card(
         title="ParNet Block",
         paper="Non-deep Networks",
-        authors=("Ankit Goyal", "Alexey Bochkovskiy", "Jia Deng", "Vladlen Koltun"),
+        authors="Ankit Goyal, Alexey Bochkovskiy, Jia Deng, Vladlen Koltun",
         venue="NeurIPS",
         year=2022,
         url="https://arxiv.org/abs/2110.07641",
         code="https://github.com/imankgoyal/NonDeepNetworks",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         domain="channel",
         computes="pool+fc",
         applies="gate",

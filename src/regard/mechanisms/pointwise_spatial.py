@@ -65,19 +65,14 @@ class PointwiseSpatial(Attention):
         title="Point-wise Spatial Attention",
         paper="PSANet: Point-wise Spatial Attention Network for Scene Parsing",
         authors=(
-            "Hengshuang Zhao",
-            "Yi Zhang",
-            "Shu Liu",
-            "Jianping Shi",
-            "Chen Change Loy",
-            "Dahua Lin",
-            "Jiaya Jia",
+            "Hengshuang Zhao, Yi Zhang, Shu Liu, Jianping Shi, Chen Change Loy, Dahua Lin, Jiaya "
+            "Jia"
         ),
         venue="ECCV",
         year=2018,
         url="https://hszhao.github.io/projects/psanet",
         code="https://github.com/hszhao/semseg",
-        licence="MIT",
+        license="MIT",
         domain="spatial",
         computes="conv",
         applies="matmul",
@@ -262,7 +257,7 @@ def places(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
 def around(z: Tensor, weight: Tensor) -> Tensor:
     """The scores ``b n n`` that each position i gives to each j, by its offset from i.
 
-    The weights are ``height width d``, the centre for i itself; there is nothing beyond them.
+    The weights are ``height width d``, the center for i itself; there is nothing beyond them.
     """
     b, _, h, w = z.shape
     height, width = weight.shape[:2]

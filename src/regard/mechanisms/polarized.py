@@ -59,13 +59,13 @@ class Polarized(Attention):
 
     card = Card(
         title="Polarized Self-Attention",
-        paper="Polarized Self-Attention: Towards High-quality Pixel-wise Regression",
-        authors=("Huajun Liu", "Fuqiang Liu", "Xinyi Fan", "Dong Huang"),
+        paper="Polarized Self-Attention: Toward High-quality Pixel-wise Regression",
+        authors="Huajun Liu, Fuqiang Liu, Xinyi Fan, Dong Huang",
         venue="arXiv",
         year=2021,
         url="https://arxiv.org/abs/2107.00782",
         code="https://github.com/DeLightCMU/PSA",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="channel+spatial",
         computes="conv+pool+matmul",
         applies="gate",

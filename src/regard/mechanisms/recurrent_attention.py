@@ -91,7 +91,7 @@ class RecurrentAttention(Attention):
         num_classes: Classes to score.
         num_glimpses: :math:`T`.
         patch_size: Side of the smallest patch of a glimpse; the larger ones are averaged to it.
-        num_patches: Patches of a glimpse, around one centre.
+        num_patches: Patches of a glimpse, around one center.
         patch_scale: How much larger each is than the one before.
         glimpse_dim: Width of the path that sees the patches.
         location_dim: Width of the path that sees the place; the state has the width of both
@@ -116,12 +116,12 @@ class RecurrentAttention(Attention):
     card = Card(
         title="Recurrent Attention",
         paper="Recurrent Models of Visual Attention",
-        authors=("Volodymyr Mnih", "Nicolas Heess", "Alex Graves", "Koray Kavukcuoglu"),
+        authors="Volodymyr Mnih, Nicolas Heess, Alex Graves, Koray Kavukcuoglu",
         venue="NeurIPS",
         year=2014,
         url="https://arxiv.org/abs/1406.6247",
         code="https://github.com/kevinzakka/recurrent-visual-attention",
-        licence="MIT",
+        license="MIT",
         domain="spatial",
         computes="fc",
         applies="sample",
@@ -137,7 +137,7 @@ class RecurrentAttention(Attention):
             "It also draws a place after the last glimpse, which only adds noise to the gradient, "
             "and weighs the term of REINFORCE by 0.01, which Adam does not feel; neither is here.",
             "It starts at a random place in evaluation too, and draws the others; here evaluation "
-            "starts in the centre and takes the means, so that it gives the same twice.",
+            "starts in the center and takes the means, so that it gives the same twice.",
         ),
         plug=False,
     )

@@ -56,20 +56,14 @@ class ResidualAttentionModule(Attention):
         title="Residual Attention",
         paper="Residual Attention Network for Image Classification",
         authors=(
-            "Fei Wang",
-            "Mengqing Jiang",
-            "Chen Qian",
-            "Shuo Yang",
-            "Cheng Li",
-            "Honggang Zhang",
-            "Xiaogang Wang",
-            "Xiaoou Tang",
+            "Fei Wang, Mengqing Jiang, Chen Qian, Shuo Yang, Cheng Li, Honggang Zhang, Xiaogang "
+            "Wang, Xiaoou Tang"
         ),
         venue="CVPR",
         year=2017,
         url="https://arxiv.org/abs/1704.06904",
         code="https://github.com/fwang91/residual-attention-network",
-        licence="none stated",
+        license="none stated",
         domain="channel+spatial",
         computes="pool+conv",
         applies="gate",
@@ -83,7 +77,7 @@ class ResidualAttentionModule(Attention):
             "The re-implementation of tengshaofeng pads its pools (ceil_mode=False), adds the "
             "features of the way down and of the trunk to the mask (skip=True); the authors' "
             "models do neither.",
-            "The paper also tries masks normalised over channels or positions (equations 5 and 6) "
+            "The paper also tries masks normalized over channels or positions (equations 5 and 6) "
             "and finds them worse; only the sigmoid of its networks is here.",
             "The re-implementation is told every size to enlarge to; here they follow the input.",
         ),

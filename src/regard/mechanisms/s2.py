@@ -48,7 +48,7 @@ class S2(Attention):
     card = Card(
         title="Spatial-shift attention (S²-MLPv2)",
         paper="S²-MLPv2: Improved Spatial-Shift MLP Architecture for Vision",
-        authors=("Tan Yu", "Xu Li", "Yunfeng Cai", "Mingming Sun", "Ping Li"),
+        authors="Tan Yu, Xu Li, Yunfeng Cai, Mingming Sun, Ping Li",
         venue="arXiv",
         year=2021,
         url="https://arxiv.org/abs/2108.01072",

@@ -38,7 +38,7 @@ class SelectiveKernel(Attention):
             ``min_hidden_dim``.
         dilate: Make a :math:`5 \times 5` kernel of a :math:`3 \times 3` one of dilation 2, and so
             on, as the authors do.
-        norm: Normalise and rectify the hidden layer; without it :math:`z = W s`, and both layers
+        norm: Normalize and rectify the hidden layer; without it :math:`z = W s`, and both layers
             have biases.
         device: Where to put the parameters.
         dtype: Their type.
@@ -58,12 +58,12 @@ class SelectiveKernel(Attention):
     card = Card(
         title="Selective Kernel",
         paper="Selective Kernel Networks",
-        authors=("Xiang Li", "Wenhai Wang", "Xiaolin Hu", "Jian Yang"),
+        authors="Xiang Li, Wenhai Wang, Xiaolin Hu, Jian Yang",
         venue="CVPR",
         year=2019,
         url="https://arxiv.org/abs/1903.06586",
         code="https://github.com/implus/SKNet",
-        licence="none stated",
+        license="none stated",
         domain="branch",
         computes="conv+pool+fc",
         applies="select",

@@ -46,12 +46,12 @@ class SelfAttention(Attention):
     card = Card(
         title="Self-attention (SAGAN)",
         paper="Self-Attention Generative Adversarial Networks",
-        authors=("Han Zhang", "Ian Goodfellow", "Dimitris Metaxas", "Augustus Odena"),
+        authors="Han Zhang, Ian Goodfellow, Dimitris Metaxas, Augustus Odena",
         venue="ICML",
         year=2019,
         url="https://arxiv.org/abs/1805.08318",
         code="https://github.com/brain-research/self-attention-gan",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="conv+matmul",
         applies="matmul",
@@ -66,7 +66,7 @@ class SelfAttention(Attention):
             "The paper's first version and the best-known re-implementation have values of all "
             "channels, biases, and no convolution behind the sum (pool=False, "
             "value_reduction=None, bias=True).",
-            "The authors normalise every layer of their networks by its spectral norm; that "
+            "The authors normalize every layer of their networks by its spectral norm; that "
             "belongs to the network, and torch.nn.utils.parametrizations adds it to any layer.",
             "A map of odd height or width loses its last row or column in the pool, and one of a "
             "single row or column is not pooled along it; the authors' code needs even sizes.",

@@ -41,7 +41,7 @@ class ShuffleAttention(Attention):
         a^s = \sigma\big(w_2 \odot \mathrm{GN}(v) + b_2\big), \quad
         y = \operatorname{shuffle}\big([a^c \odot u; a^s \odot v]\big)
 
-    for the halves u and v of every group, where the bar averages over positions, GN normalises each
+    for the halves u and v of every group, where the bar averages over positions, GN normalizes each
     channel by itself, and the shuffle lets the two halves of all channels take turns; section 3 of
     the paper.
 
@@ -67,12 +67,12 @@ class ShuffleAttention(Attention):
     card = Card(
         title="Shuffle Attention",
         paper="SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
-        authors=("Qing-Long Zhang", "Yu-Bin Yang"),
+        authors="Qing-Long Zhang, Yu-Bin Yang",
         venue="ICASSP",
         year=2021,
         url="https://arxiv.org/abs/2102.00240",
         code="https://github.com/wofmanaf/SA-Net",
-        licence="none stated",
+        license="none stated",
         domain="channel+spatial",
         computes="pool",
         applies="gate",

@@ -47,20 +47,14 @@ class SimplifiedAttention(SequenceAttention):
         title="Simplified attention",
         paper="Attention Is All You Need",
         authors=(
-            "Ashish Vaswani",
-            "Noam Shazeer",
-            "Niki Parmar",
-            "Jakob Uszkoreit",
-            "Llion Jones",
-            "Aidan N. Gomez",
-            "Lukasz Kaiser",
-            "Illia Polosukhin",
+            "Ashish Vaswani, Noam Shazeer, Niki Parmar, Jakob Uszkoreit, Llion Jones, Aidan N. "
+            "Gomez, Lukasz Kaiser, Illia Polosukhin"
         ),
         venue="NeurIPS",
         year=2017,
         url="https://arxiv.org/abs/1706.03762",
         code="https://github.com/xmu-xiaoma666/External-Attention-pytorch",
-        licence="MIT",
+        license="MIT",
         domain="sequence",
         computes="matmul",
         applies="matmul",

@@ -23,7 +23,7 @@ class SpatialGroupEnhance(Attention):
 
     Args:
         channels: :math:`C`; none for any number that the groups divide, as no weight depends on it.
-        groups: Groups of neighbouring channels, each with its own :math:`\gamma` and :math:`\beta`.
+        groups: Groups of neighboring channels, each with its own :math:`\gamma` and :math:`\beta`.
         eps: :math:`\epsilon`.
         unbiased: Let the variance divide by the number of positions less one, as the authors' code
             does.
@@ -45,12 +45,12 @@ class SpatialGroupEnhance(Attention):
         title="Spatial Group-wise Enhance",
         paper="Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional "
         "Networks",
-        authors=("Xiang Li", "Xiaolin Hu", "Jian Yang"),
+        authors="Xiang Li, Xiaolin Hu, Jian Yang",
         venue="arXiv",
         year=2019,
         url="https://arxiv.org/abs/1905.09646",
         code="https://github.com/implus/PytorchInsight",
-        licence="none stated",
+        license="none stated",
         domain="channel+spatial",
         computes="pool+matmul",
         applies="gate",

@@ -51,12 +51,12 @@ class SpatialTransformer(Attention):
 
     Args:
         channels: Channels of x.
-        input_size: Height and width (or one number) that the localisation network sees; x is
+        input_size: Height and width (or one number) that the localization network sees; x is
             resized to it for that purpose only.
         kernel_sizes: Sides of its two convolutions' kernels.
         hidden_channels: Channels of its two convolutions.
         hidden_dim: Width of its fully connected layer.
-        align_corners: Let -1 and 1 be the centres of the outermost pixels, and not their edges.
+        align_corners: Let -1 and 1 be the centers of the outermost pixels, and not their edges.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -74,12 +74,12 @@ class SpatialTransformer(Attention):
     card = Card(
         title="Spatial Transformer",
         paper="Spatial Transformer Networks",
-        authors=("Max Jaderberg", "Karen Simonyan", "Andrew Zisserman", "Koray Kavukcuoglu"),
+        authors="Max Jaderberg, Karen Simonyan, Andrew Zisserman, Koray Kavukcuoglu",
         venue="NeurIPS",
         year=2015,
         url="https://arxiv.org/abs/1506.02025",
         code="https://github.com/pytorch/tutorials",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         domain="spatial",
         computes="conv+fc",
         applies="sample",
@@ -87,7 +87,7 @@ class SpatialTransformer(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("stn", "spatial_transformer_network"),
         differs=(
-            "The paper leaves the localisation network open; the default is the best-known one, "
+            "The paper leaves the localization network open; the default is the best-known one, "
             "that of the PyTorch tutorial.",
             "The paper does not say what the corners are: align_corners=False is today's custom, "
             "True was it when the paper's results were repeated first.",
@@ -131,7 +131,7 @@ class SpatialTransformer(Attention):
             )
         self.align_corners = align_corners
         factory = {"device": device, "dtype": dtype}
-        self.localise = nn.Sequential(
+        self.localize = nn.Sequential(
             nn.Conv2d(channels, hidden_channels[0], kernel_sizes[0], **factory),
             nn.MaxPool2d(2),
             nn.ReLU(),
@@ -146,7 +146,7 @@ class SpatialTransformer(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw a new localisation network whose last layer says: stay where you are."""
+        """Draw a new localization network whose last layer says: stay where you are."""
         super().reset_parameters()
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
@@ -156,7 +156,7 @@ class SpatialTransformer(Attention):
         # Resizing to the same size changes nothing, and asking whether it is the same would fix the
         # sizes of an exported model.
         seen = interpolate(x, self.input_size, mode="bilinear", align_corners=False)
-        return grid_of(self.place(self.localise(seen)), x, self.align_corners)
+        return grid_of(self.place(self.localize(seen)), x, self.align_corners)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return sample(x, a, self.align_corners)

@@ -58,24 +58,14 @@ class SplitAttention(Attention):
         title="Split Attention",
         paper="ResNeSt: Split-Attention Networks",
         authors=(
-            "Hang Zhang",
-            "Chongruo Wu",
-            "Zhongyue Zhang",
-            "Yi Zhu",
-            "Haibin Lin",
-            "Zhi Zhang",
-            "Yue Sun",
-            "Tong He",
-            "Jonas Mueller",
-            "R. Manmatha",
-            "Mu Li",
-            "Alexander Smola",
+            "Hang Zhang, Chongruo Wu, Zhongyue Zhang, Yi Zhu, Haibin Lin, Zhi Zhang, Yue Sun, Tong "
+            "He, Jonas Mueller, R. Manmatha, Mu Li, Alexander Smola"
         ),
         venue="CVPR Workshops",
         year=2022,
         url="https://arxiv.org/abs/2004.08955",
         code="https://github.com/zhanghang1989/ResNeSt",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="branch",
         computes="conv+pool+fc",
         applies="select",
@@ -116,8 +106,8 @@ class SplitAttention(Attention):
         kernel, spread = per_axis(2, 1, kernel_size=kernel_size), per_axis(2, 1, dilation=dilation)
         for side in kernel:
             odd(kernel_size=side)
-        centred = [d * (k // 2) for k, d in zip(kernel, spread, strict=True)]
-        around = per_axis(2, 0, padding=centred if padding is None else padding)
+        centerd = [d * (k // 2) for k, d in zip(kernel, spread, strict=True)]
+        around = per_axis(2, 0, padding=centerd if padding is None else padding)
         hidden_dim = max(32, in_channels * radix // reduction) if hidden_dim is None else hidden_dim
         divides(in_channels=in_channels, groups_and_splits=groups * radix)
         divides(out_channels=out_channels, groups=groups)

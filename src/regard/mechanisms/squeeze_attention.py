@@ -62,15 +62,8 @@ class SqueezeAttention(Attention):
         title="Squeeze-and-Attention",
         paper="Squeeze-and-Attention Networks for Semantic Segmentation",
         authors=(
-            "Zilong Zhong",
-            "Zhong Qiu Lin",
-            "Rene Bidart",
-            "Xiaodan Hu",
-            "Ibrahim Ben Daya",
-            "Zhifeng Li",
-            "Wei-Shi Zheng",
-            "Jonathan Li",
-            "Alexander Wong",
+            "Zilong Zhong, Zhong Qiu Lin, Rene Bidart, Xiaodan Hu, Ibrahim Ben Daya, Zhifeng Li, "
+            "Wei-Shi Zheng, Jonathan Li, Alexander Wong"
         ),
         venue="CVPR",
         year=2020,

@@ -1,4 +1,4 @@
-"""Temporal adaptive module: frames gated by their neighbours, filtered by a kernel of the clip."""
+"""Temporal adaptive module: frames gated by their neighbors, filtered by a kernel of the clip."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class TemporalAdaptive(Attention):
     card = Card(
         title="Temporal Adaptive Module",
         paper="TAM: Temporal Adaptive Module for Video Recognition",
-        authors=("Zhaoyang Liu", "Limin Wang", "Wayne Wu", "Chen Qian", "Tong Lu"),
+        authors="Zhaoyang Liu, Limin Wang, Wayne Wu, Chen Qian, Tong Lu",
         venue="ICCV",
         year=2021,
         url="https://arxiv.org/abs/2005.06803",
         code="https://github.com/liu-zhy/temporal-adaptive-module",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="temporal",
         computes="pool+fc+conv",
         applies="gate+matmul",

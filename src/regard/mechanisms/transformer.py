@@ -42,8 +42,8 @@ class Transformer(Mechanism):
         num_decoder_layers: How many layers read the target.
         hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm_first: Normalise before each sublayer; the paper does after each sum.
-        final_norm: Normalise the output of each stack once more.
+        norm_first: Normalize before each sublayer; the paper does after each sum.
+        final_norm: Normalize the output of each stack once more.
         causal: Each target position reads itself and those before it, and none behind.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
         bias: Give all layers and norms biases.
@@ -68,20 +68,14 @@ class Transformer(Mechanism):
         title="Transformer",
         paper="Attention Is All You Need",
         authors=(
-            "Ashish Vaswani",
-            "Noam Shazeer",
-            "Niki Parmar",
-            "Jakob Uszkoreit",
-            "Llion Jones",
-            "Aidan N. Gomez",
-            "Lukasz Kaiser",
-            "Illia Polosukhin",
+            "Ashish Vaswani, Noam Shazeer, Niki Parmar, Jakob Uszkoreit, Llion Jones, Aidan N. "
+            "Gomez, Lukasz Kaiser, Illia Polosukhin"
         ),
         venue="NeurIPS",
         year=2017,
         url="https://arxiv.org/abs/1706.03762",
         code="https://github.com/tensorflow/tensor2tensor",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="sequence",
         computes="fc+matmul",
         applies="matmul",
@@ -188,8 +182,8 @@ class TransformerEncoder(TransformerStack):
         num_layers: How many layers.
         hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm_first: Normalise before each sublayer, not after each sum.
-        final_norm: Normalise the output once more.
+        norm_first: Normalize before each sublayer, not after each sum.
+        final_norm: Normalize the output once more.
         causal: Each position reads itself and those before it, and none behind; not by default.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
         bias: Give all layers and norms biases.
@@ -278,8 +272,8 @@ class TransformerDecoder(TransformerStack):
         num_layers: How many layers.
         hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
         activation: :math:`\delta`.
-        norm_first: Normalise before each sublayer, not after each sum.
-        final_norm: Normalise the output once more.
+        norm_first: Normalize before each sublayer, not after each sum.
+        final_norm: Normalize the output once more.
         causal: Each position reads itself and those before it, and none behind; so by default.
         dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
         bias: Give all layers and norms biases.

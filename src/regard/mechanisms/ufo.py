@@ -24,7 +24,7 @@ def openness(mask: Tensor | None, k: Tensor) -> Tensor | None:
 
 
 class UFO(SequenceAttention):
-    r"""Sums keys times values over all tokens, normalises the sums, and has queries read them.
+    r"""Sums keys times values over all tokens, normalizes the sums, and has queries read them.
 
     .. math::
         y = W_o [y_1; \dots; y_H], \quad
@@ -60,12 +60,12 @@ class UFO(SequenceAttention):
     card = Card(
         title="UFO attention",
         paper="UFO-ViT: High Performance Linear Vision Transformer without Softmax",
-        authors=("Jeong-geun Song",),
+        authors="Jeong-geun Song",
         venue="arXiv",
         year=2021,
         url="https://arxiv.org/abs/2109.14382",
         code="https://github.com/xmu-xiaoma666/External-Attention-pytorch",
-        licence="MIT",
+        license="MIT",
         domain="sequence",
         computes="fc+matmul",
         applies="matmul",
@@ -74,7 +74,7 @@ class UFO(SequenceAttention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ufo", "ufo_vit", "ufo_attention"),
         differs=(
-            "No code of the author's is known. The paper can be read to normalise the columns of "
+            "No code of the author's is known. The paper can be read to normalize the columns of "
             "the sums; here it is their rows, and one scale for each head serves both norms, as "
             "in the re-implementation that people know it from.",
             "A row of zeros stays one; that re-implementation divides by zero there.",

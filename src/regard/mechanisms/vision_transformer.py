@@ -30,14 +30,14 @@ class VisionTransformer(Mechanism):
     layers with a GELU between them as MLP; a linear layer on y gives the scores. Equations 1 to 4
     of the paper. Each block has a tap: ``blocks.0.attention.tap`` and so on.
 
-    An image of another size than the one that the positions were learnt for is read too: the
+    An image of another size than the one that the positions were learned for is read too: the
     positions are interpolated by cubic splines.
 
     Args:
         embed_dim: Channels of a token.
         depth: Blocks.
         num_heads: Heads of the attention in each block.
-        image_size: Height and width that the learnt positions are for, or one number for both.
+        image_size: Height and width that the learned positions are for, or one number for both.
         patch_size: Height and width of a patch, or one number for both.
         in_channels: Channels of an image.
         num_classes: Scores of an image; None gives the features.
@@ -45,18 +45,18 @@ class VisionTransformer(Mechanism):
         head_dim: Channels of a head; ``embed_dim / heads`` by default.
         global_pool: What stands for the image: the ``class`` token, the ``mean`` of the patches,
             that of ``all`` tokens, or None: every token is given.
-        class_token: Put a learnt token before the patches.
-        num_registers: Learnt tokens between the class token and the patches, which the mean leaves
+        class_token: Put a learned token before the patches.
+        num_registers: Learned tokens between the class token and the patches, which the mean leaves
             out.
-        positions: Vectors that are added to the patches: ``learnt``, or ``sincos``, fixed waves of
+        positions: Vectors that are added to the patches: ``learned``, or ``sincos``, fixed waves of
             the row and the column.
         class_position: Learn positions for the class token and the registers too.
-        patch_norm: Normalise the pixels of a patch, and the token made of them.
-        last_norm: Normalise the ``tokens`` before the pool, what is ``pooled``, or nothing.
+        patch_norm: Normalize the pixels of a patch, and the token made of them.
+        last_norm: Normalize the ``tokens`` before the pool, what is ``pooled``, or nothing.
         qkv_bias: Give queries, keys and values biases.
         out_bias: Give the last projection of the attention a bias.
         mlp_bias: Give both layers of the MLP biases.
-        layer_scale: Multiply what each branch adds by a learnt vector that starts at this number.
+        layer_scale: Multiply what each branch adds by a learned vector that starts at this number.
         eps: Added to the variance in each norm.
         dropout: Rate of dropping what the branches give and the numbers inside the MLP, in
             training.
@@ -86,24 +86,15 @@ class VisionTransformer(Mechanism):
         title="Vision Transformer",
         paper="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
         authors=(
-            "Alexey Dosovitskiy",
-            "Lucas Beyer",
-            "Alexander Kolesnikov",
-            "Dirk Weissenborn",
-            "Xiaohua Zhai",
-            "Thomas Unterthiner",
-            "Mostafa Dehghani",
-            "Matthias Minderer",
-            "Georg Heigold",
-            "Sylvain Gelly",
-            "Jakob Uszkoreit",
-            "Neil Houlsby",
+            "Alexey Dosovitskiy, Lucas Beyer, Alexander Kolesnikov, Dirk Weissenborn, Xiaohua "
+            "Zhai, Thomas Unterthiner, Mostafa Dehghani, Matthias Minderer, Georg Heigold, Sylvain "
+            "Gelly, Jakob Uszkoreit, Neil Houlsby"
         ),
         venue="ICLR",
         year=2021,
         url="https://arxiv.org/abs/2010.11929",
         code="https://github.com/google-research/vision_transformer",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         domain="spatial",
         computes="fc+matmul",
         applies="matmul",
@@ -141,7 +132,7 @@ class VisionTransformer(Mechanism):
         global_pool: Literal["class", "mean", "all"] | None = "class",
         class_token: bool = True,
         num_registers: int | None = None,
-        positions: Literal["learnt", "sincos"] = "learnt",
+        positions: Literal["learned", "sincos"] = "learned",
         class_position: bool = True,
         patch_norm: bool = False,
         last_norm: Literal["tokens", "pooled"] | None = "tokens",
@@ -169,7 +160,7 @@ class VisionTransformer(Mechanism):
             if number is not None:
                 positive(**{name: number})
         one_of(("class", "mean", "all", None), global_pool=global_pool)
-        one_of(("learnt", "sincos"), positions=positions)
+        one_of(("learned", "sincos"), positions=positions)
         one_of(("tokens", "pooled", None), last_norm=last_norm)
         above_zero(eps=eps)
         probability(dropout=dropout, embed_dropout=embed_dropout)
@@ -193,8 +184,8 @@ class VisionTransformer(Mechanism):
         self.registers = self.position = None
         if num_registers:
             self.registers = nn.Parameter(torch.empty(num_registers, embed_dim, **factory))
-        self.placed = self.before if class_position and positions == "learnt" else 0
-        if positions == "learnt":
+        self.placed = self.before if class_position and positions == "learned" else 0
+        if positions == "learned":
             count = self.placed + self.grid[0] * self.grid[1]
             self.position = nn.Parameter(torch.empty(count, embed_dim, **factory))
         self.drop = nn.Dropout(embed_dropout)

@@ -64,19 +64,12 @@ class WeightedPermute(Attention):
     card = Card(
         title="Weighted Permute-MLP",
         paper="Vision Permutator: A Permutable MLP-Like Architecture for Visual Recognition",
-        authors=(
-            "Qibin Hou",
-            "Zihang Jiang",
-            "Li Yuan",
-            "Ming-Ming Cheng",
-            "Shuicheng Yan",
-            "Jiashi Feng",
-        ),
+        authors="Qibin Hou, Zihang Jiang, Li Yuan, Ming-Ming Cheng, Shuicheng Yan, Jiashi Feng",
         venue="TPAMI",
         year=2022,
         url="https://arxiv.org/abs/2106.12368",
         code="https://github.com/houqb/VisionPermutator",
-        licence="none stated",
+        license="none stated",
         domain="branch",
         computes="pool+fc",
         applies="select",
@@ -84,7 +77,7 @@ class WeightedPermute(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("vip", "vision_permutator", "permute_mlp", "weighted_permute_mlp"),
         differs=(
-            "In the paper the channels that change places with the positions are neighbours; in "
+            "In the paper the channels that change places with the positions are neighbors; in "
             "the code that people use, and here, they are C/H or C/W apart, which is the same for "
             "another order of the channels.",
             "Height and width may differ here; the code that people use has one number for both.",

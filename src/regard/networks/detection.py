@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..surgery import insert
 
-# The mean over red, green and blue of what torchvision normalises images by.
+# The mean over red, green and blue of what torchvision normalizes images by.
 MEAN, SPREAD = 0.449, 0.226
 PROPOSALS, MASKS = 1000, 100  # the most that torchvision looks at in an image
 
@@ -24,7 +24,7 @@ class MaskRCNN(nn.Module):
     Args:
         num_classes: Classes, the background among them.
         in_chans: Channels of an image.
-        mechanism: A key or alias of the catalogue; nothing is inserted if empty.
+        mechanism: A key or alias of the catalog; nothing is inserted if empty.
         at: Where in the ResNet, as in `regard.insert`.
         options: Options of the mechanism.
 

@@ -99,7 +99,7 @@ def _convolve(
 
 
 class _Position(nn.Module):
-    """Gates each number by its neighbours, which differ at the edges: that tells positions."""
+    """Gates each number by its neighbors, which differ at the edges: that tells positions."""
 
     def __init__(self, channels: int, **factory: Any) -> None:
         super().__init__()

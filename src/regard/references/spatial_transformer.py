@@ -30,9 +30,9 @@ REFERENCES = (
         "pytorch/tutorials",
         _tutorial,
         {
-            "localization.0": "localise.0",
-            "localization.3": "localise.3",
-            "fc_loc.0": "localise.7",
+            "localization.0": "localize.0",
+            "localization.3": "localize.3",
+            "fc_loc.0": "localize.7",
             "fc_loc.2": "place",
         },
     ),

@@ -98,7 +98,7 @@ def _vit_pytorch(
         head_dim=dim_head,
         global_pool=pools[pool] if num_classes else None,
         class_token=has_class,
-        positions="learnt" if learned else "sincos",
+        positions="learned" if learned else "sincos",
         patch_norm="to_patch_embedding.3.weight" in shapes,
         last_norm="tokens" if "transformer.norm.weight" in shapes else "pooled",
         qkv_bias=False,

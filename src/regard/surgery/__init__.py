@@ -46,7 +46,7 @@ def insert(
     Three presets name places in any model in which residual additions happen: a tensor is added to
     what was computed from it, the shortcut being whole and at most one convolution away.
 
-    - ``residual``: in each branch that is added, the last layer that normalises, convolves or
+    - ``residual``: in each branch that is added, the last layer that normalizes, convolves or
       multiplies by a weight, and that all of the branch passes: the last norm of a ResNet, the last
       linear layer of a transformer's attention and of its MLP.
     - ``block``: each module that adds, and all others of its class, such as a MobileNet's blocks of
@@ -55,7 +55,7 @@ def insert(
 
     Args:
         model: Any module, not compiled yet; it is left as it is.
-        mechanism: A key or alias of the catalogue, or a class; of the kind gate, relation or
+        mechanism: A key or alias of the catalog, or a class; of the kind gate, relation or
             sequence.
         at: A preset; or the name of a module or a glob in which ``*`` stops at dots and ``**`` does
             not (``"layer3.*.bn3"``); or a compiled regular expression, which is searched in the
@@ -143,7 +143,7 @@ def replace(
 
     Args:
         model: Any module, not compiled yet; it is left as it is.
-        mechanism: A key or alias of the catalogue, or a class; of the kind convolution.
+        mechanism: A key or alias of the catalog, or a class; of the kind convolution.
         at: Names of `torch.nn.Conv2d` modules, as in `insert`; there are no presets.
         example_input: What the model takes, as in `insert`.
         options: Options of the mechanism, which override what the convolution says.

@@ -93,7 +93,7 @@ class Call:
         start: Index of the first value that could be made in it.
         given: The tensors it got.
         output: The first tensor it returned.
-        layer: Whether its own forward normalises, convolves or multiplies by a weight.
+        layer: Whether its own forward normalizes, convolves or multiplies by a weight.
     """
 
     name: str

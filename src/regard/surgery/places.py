@@ -23,7 +23,7 @@ def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
 
     An addition is residual if both terms come, inside the module that adds, from one tensor: the
     shortcut through one convolution at most and whole, the branch through more. The last layer is
-    the last to normalise, convolve or multiply by a weight through which the whole branch passes;
+    the last to normalize, convolve or multiply by a weight through which the whole branch passes;
     there may be none.
     """
     for value in run.values:

@@ -155,7 +155,7 @@ def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options
     half = tuple(d * (k - 1) / 2 for d, k in zip(old.dilation, old.kernel_size, strict=True))
     if "padding" not in known and old.padding not in (half, "same"):
         raise ValueError(
-            f"its padding {found['padding']} does not centre its kernel {found['kernel_size']}, "
+            f"its padding {found['padding']} does not center its kernel {found['kernel_size']}, "
             f"and {cls.__name__} has no padding"
         )
     return {name: value for name, value in found.items() if name in known} | options

@@ -91,7 +91,7 @@ class Insertion:
     Attributes:
         path: Name of the module that it follows, or whose place it takes.
         child: Its name in that module; empty where it replaces it.
-        mechanism: Its key in the catalogue, or the name of its class.
+        mechanism: Its key in the catalog, or the name of its class.
         layout: How the tensor lies there.
         parameters: How many parameters it adds.
         gated: Whether it starts behind γ = 0.
@@ -116,7 +116,7 @@ class Insertion:
 
 
 def key(cls: type) -> str:
-    """What the catalogue calls a class; its own name where it is not in there."""
+    """What the catalog calls a class; its own name where it is not in there."""
     known = {entry.name: entry.key for entry in entries().values()}
     return known.get(cls.__name__, cls.__name__)
 

@@ -21,7 +21,7 @@ class Placement:
     """A mechanism, and the places where `regard.insert` or `regard.replace` puts it.
 
     Attributes:
-        mechanism: Its key in the catalogue.
+        mechanism: Its key in the catalog.
         at: The places: a preset or a glob of module names.
         options: Its options; the channels are found.
     """

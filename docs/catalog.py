@@ -12,7 +12,7 @@ from regard.cli.list import HEADINGS, markdown_table
 ROOT = Path(__file__).parent.parent
 STUB = ROOT / "src/regard/__init__.pyi"
 CHINESE = ("键", "机制", "加权对象", "方式", "时间", "Keras", "论文")
-BETWEEN = re.compile(r"(<!-- catalogue -->\n).*?(<!-- /catalogue -->)", re.S)
+BETWEEN = re.compile(r"(<!-- catalog -->\n).*?(<!-- /catalog -->)", re.S)
 
 
 def generated() -> dict[Path, str]:
@@ -30,7 +30,7 @@ def readme(path: Path, headings: tuple[str, ...], code: str = "code") -> str:
     table = markdown_table(find(), headings, code)
     renewed, times = BETWEEN.subn(lambda found: f"{found[1]}\n{table}\n{found[2]}", text)
     if times != 1:
-        raise ValueError(f"{path.name}: wanted <!-- catalogue --> … <!-- /catalogue --> once")
+        raise ValueError(f"{path.name}: wanted <!-- catalog --> … <!-- /catalog --> once")
     return renewed
 
 
@@ -39,7 +39,7 @@ def stub() -> str:
     modules: dict[str, str] = dict(vars(regard)["_VERBS"])
     modules |= {name: f"mechanisms.{key}" for name, key in homes().items()}
     imports = sorted(f"from .{module} import {name} as {name}" for name, module in modules.items())
-    return "\n".join(['"""Made by docs/catalogue.py."""', "", *imports, "", "__version__: str", ""])
+    return "\n".join(['"""Made by docs/catalog.py."""', "", *imports, "", "__version__: str", ""])
 
 
 def main() -> None:
