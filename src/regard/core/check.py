@@ -65,6 +65,27 @@ def reduced(channels: int, reduction: int, hidden_dim: int | None = None) -> int
     return channels // reduction
 
 
+def head_dims(
+    num_heads: int, head_dim: int | None, value_head_dim: int | None, **embed_dim: int
+) -> tuple[int, int]:
+    """Sizes of a head's keys and of its values: as given, or an even share of the embedding.
+
+    >>> head_dims(4, None, None, embed_dim=32), head_dims(4, 16, 5, embed_dim=32)
+    ((8, 8), (16, 5))
+    >>> head_dims(5, None, None, embed_dim=32)
+    Traceback (most recent call last):
+    ValueError: num_heads (5) must divide embed_dim (32)
+    """
+    positive(**embed_dim, num_heads=num_heads)
+    if head_dim is None:
+        divides(**embed_dim, num_heads=num_heads)
+        ((_, width),) = embed_dim.items()
+        head_dim = width // num_heads
+    value_head_dim = head_dim if value_head_dim is None else value_head_dim
+    positive(head_dim=head_dim, value_head_dim=value_head_dim)
+    return head_dim, value_head_dim
+
+
 def one_of(choices: Sequence[object], **given: object) -> None:
     """Refuse a value that is not among the choices.
 

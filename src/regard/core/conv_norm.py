@@ -1,0 +1,47 @@
+"""Convolution, batch norm and activation, the brick of most networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    norm: bool = True,
+    activation: nn.Module | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """A convolution padded to keep the size at stride 1, then batch norm, then the activation.
+
+    Without norm its place holds an identity, so that the state dict names each part in the same
+    way: 0 is the convolution, 1 the norm, 2 the activation.
+
+    >>> conv_norm(8, 16, 3, activation=nn.ReLU())(torch.zeros(1, 8, 5, 5)).shape
+    torch.Size([1, 16, 5, 5])
+    """
+    padding = dilation * (kernel_size // 2)
+    layers: list[nn.Module] = [
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+        ),
+        nn.BatchNorm2d(out_channels, device=device, dtype=dtype) if norm else nn.Identity(),
+    ]
+    return nn.Sequential(*layers, *([activation] if activation is not None else []))
