@@ -131,9 +131,31 @@ def claims_of(key: str) -> dict[str, Claims]:
 class Law:
     """A law: its test, the cases it speaks of, and how many mechanisms must be among them."""
 
-    test: Callable[..., None]
-    cases: tuple[Case, ...]
+    name: str
+    test: Callable[[Case], None]
+    of: Callable[[Case], Any]
+    once: bool
     least: int
+
+    def cases(self, key: str | None = None) -> list[Case]:
+        """The cases of a mechanism, or of all, that the law speaks of."""
+        return [
+            case
+            for case in cases()
+            if key in (None, case.key)
+            and not (self.once and case.changed)
+            and self.name not in case.skips
+            and _true(self.of, case)
+        ]
+
+    def hold(self, chosen: list[Case]) -> None:
+        """Try the cases, each from the same random state; what fails names its case."""
+        for case in chosen:
+            torch.manual_seed(0)
+            try:
+                self.test(case)
+            except (Exception, pytest.fail.Exception) as e:
+                raise AssertionError(f"{self.name}: {case}: {e}") from e
 
 
 LAWS: dict[str, Law] = {}
@@ -146,8 +168,8 @@ def law(
     costly: bool = False,
     slow: bool = False,
     least: int = 2,
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a test of one case a law.
+) -> Callable[[Callable[[Case], None]], Callable[..., None]]:
+    """Make a test of one case a law: a test of each mechanism, over all its cases.
 
     Args:
         of: Which cases the law speaks of; by default all.
@@ -157,23 +179,26 @@ def law(
         least: How many mechanisms must exercise the law, for it to mean anything.
     """
 
-    def enact(test: Callable[..., None]) -> Callable[..., None]:
+    def enact(test: Callable[[Case], None]) -> Callable[..., None]:
         name = test.__name__.removeprefix("test_")
-        chosen = [
-            case
-            for case in cases()
-            if not (once and case.changed) and name not in case.skips and _true(of, case)
-        ]
-        LAWS[name] = Law(test, tuple(chosen), least)
-        marked = [
-            pytest.param(
-                case,
-                id=str(case),
-                marks=[pytest.mark.slow] if slow or (costly and case.changed) else [],
-            )
-            for case in chosen
-        ]
-        return pytest.mark.parametrize("case", marked)(test)
+        made = LAWS[name] = Law(name, test, of, once, least)
+        marks = [pytest.mark.slow] if slow else []
+        items = [pytest.param(key, "all", id=key, marks=marks) for key in mechanisms()]
+        if costly:
+            items = [pytest.param(key, "example", id=key) for key in mechanisms()] + [
+                pytest.param(key, "variants", id=f"{key}-variants", marks=pytest.mark.slow)
+                for key, classes in mechanisms().items()
+                if claims_of(key.partition(".")[0])[classes.__name__].variants
+            ]
+
+        @pytest.mark.parametrize(("key", "which"), items)
+        def each(key: str, which: str) -> None:
+            chosen = {"all": (True, False), "example": (False,), "variants": (True,)}[which]
+            made.hold([case for case in made.cases(key) if bool(case.changed) in chosen])
+
+        each.__name__, each.__doc__ = test.__name__, test.__doc__
+        each.__module__, each.__qualname__ = test.__module__, test.__qualname__
+        return each
 
     return enact
 
@@ -212,6 +237,22 @@ def patterns(module: Mechanism, dims: int = 2) -> list[str]:
     return [expand(p, len(p.split()) - 1 + dims) if "*" in p.split() else p for p in found]
 
 
+def shapes(module: Mechanism, *, dims: int = 2, **sizes: int) -> list[tuple[int, ...]]:
+    """Shapes of the inputs as the axes describe them; sizes that they leave open are primes."""
+    known = SIZES | sizes | module.fixed_axes
+    spare = iter(OTHER_PRIMES)
+    found = []
+    for pattern in patterns(module, dims):
+        shape = []
+        for axis in pattern.split():
+            if axis not in known and not axis.isdigit():
+                known[axis] = next(spare)
+            part = module.divisors.get(axis, 1)
+            shape.append(int(axis) if axis.isdigit() else -(-known[axis] // part) * part)
+        found.append(tuple(shape))
+    return found
+
+
 def draw(
     module: Mechanism,
     *,
@@ -220,21 +261,13 @@ def draw(
     seed: int = 1,
     **sizes: int,
 ) -> tuple[Tensor, ...]:
-    """Inputs as the card describes them; axes that the instance leaves open get primes."""
-    known = SIZES | sizes | module.fixed_axes
-    spare = iter(OTHER_PRIMES)
+    """Random inputs of these shapes."""
     random = torch.Generator().manual_seed(seed)
-    inputs = []
-    for pattern in patterns(module, dims):
-        shape = []
-        for axis in pattern.split():
-            if axis not in known and not axis.isdigit():
-                known[axis] = next(spare)
-            part = module.divisors.get(axis, 1)
-            shape.append(int(axis) if axis.isdigit() else -(-known[axis] // part) * part)
-        x = torch.randn(shape, generator=random, dtype=torch.float64)
-        inputs.append((SCALE * x).to(dtype))
-    return tuple(inputs)
+    drawn = (
+        torch.randn(shape, generator=random, dtype=torch.float64)
+        for shape in shapes(module, dims=dims, **sizes)
+    )
+    return tuple((SCALE * x).to(dtype) for x in drawn)
 
 
 def open_axes(module: Mechanism) -> set[str]:

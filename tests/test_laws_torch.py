@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -106,17 +107,18 @@ def test_exports_for_any_size(case: Case) -> None:
 
 
 @law(slow=True)
-def test_onnx_gives_the_same_at_any_size(case: Case, tmp_path: Path) -> None:
+def test_onnx_gives_the_same_at_any_size(case: Case) -> None:
     runtime = pytest.importorskip("onnxruntime")
     module = case.module(torch.float32)
     inputs = draw(module, dtype=torch.float32)
-    with warnings.catch_warnings():  # the exporter warns about itself
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # the exporter warns about itself
         program = torch.onnx.export(
             module, inputs, dynamo=True, dynamic_shapes=dynamic(module), verbose=False
         )
-        program.save(tmp_path / "module.onnx")
-    session = runtime.InferenceSession(tmp_path / "module.onnx")
+        path = Path(folder) / "module.onnx"
+        program.save(path)
+        session = runtime.InferenceSession(path)
     others = draw(module, dtype=torch.float32, **OTHER_SIZES)
     names = [given.name for given in session.get_inputs()]
     got = session.run(None, {n: x.numpy() for n, x in zip(names, others, strict=True)})

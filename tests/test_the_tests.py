@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,11 +33,6 @@ def case_of(cls: type[Mechanism]) -> Case:
     return Case(cls, WRONG.get(cls) or CLAIMS[healthy])
 
 
-def alone(name: str) -> bool:
-    """Whether a law needs nothing but its case."""
-    return list(inspect.signature(LAWS[name].test).parameters) == ["case"]
-
-
 def test_all_laws_are_known() -> None:
     tests = {n for module in SOURCES for n in vars(module) if n.startswith("test_")}
     assert tests == {f"test_{name}" for name in LAWS}
@@ -46,7 +40,7 @@ def test_all_laws_are_known() -> None:
 
 @pytest.mark.parametrize("name", LAWS)
 def test_law_is_exercised_by_enough_mechanisms(name: str) -> None:
-    exercised = {case.cls for case in LAWS[name].cases}
+    exercised = {case.cls for case in LAWS[name].cases()}
     assert len(exercised) >= LAWS[name].least, f"only {exercised or 'none'}"
 
 
@@ -64,8 +58,7 @@ def test_every_skip_is_needed() -> None:
 SPOKEN = sorted(
     name
     for name, law in LAWS.items()
-    if alone(name)
-    and "inductor" not in name
+    if not any(word in name for word in ("inductor", "onnx"))
     and not any(word in name for word in ("glob", "parts", "mask", "any_number"))
 )
 
@@ -259,7 +252,7 @@ WRONG: dict[type[Mechanism], Claims] = {
     ),
 }
 
-FAULTS: list[tuple[type[Mechanism], Callable[[Case], None]]] = [
+FAULTS: list[tuple[type[Mechanism], Callable[..., None]]] = [
     (SoftmaxOverQueries, test_laws.test_map_stays_in_its_range),
     (FusedForgetsTheScale, test_laws.test_form),
     (FusedAddsTheInputTwice, test_laws.test_form),
@@ -297,11 +290,12 @@ FAULTS: list[tuple[type[Mechanism], Callable[[Case], None]]] = [
 
 
 @pytest.mark.parametrize(("fault", "law"), FAULTS, ids=lambda thing: thing.__name__)
-def test_planted_fault_is_caught(fault: type[Mechanism], law: Callable[[Case], None]) -> None:
+def test_planted_fault_is_caught(fault: type[Mechanism], law: Callable[..., None]) -> None:
     (healthy,) = fault.__bases__
-    law(case_of(healthy))
+    test = LAWS[law.__name__.removeprefix("test_")].test
+    test(case_of(healthy))
     with pytest.raises(RED):
-        law(case_of(fault))
+        test(case_of(fault))
 
 
 def adds_the_input(self: Any, a: Tensor, x: Tensor) -> Tensor:

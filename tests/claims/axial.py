@@ -10,11 +10,6 @@ CLAIMS = {
             Variant(dict(dims=1), equivariant=("pixels",)),
             Variant(dict(dims=3, compose="chain"), equivariant=("frames",)),
         ),
-        skips={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "it grows with n (h + w), which is no whole power of n"
-            )
-        },
     ),
     "PositionSensitiveAxial": Claims(
         dict(channels=12, num_heads=2, axis_size=11),
@@ -23,11 +18,6 @@ CLAIMS = {
             Variant(dict(num_heads=3, stride=2)),
         ),
         zero_grad={"norm_scores.bias": "a constant added to all scores of a query cancels"},
-        skips={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "the length of one axis is fixed, so that n cannot grow along both"
-            )
-        },
     ),
     "AxialTransformer": Claims(
         dict(channels=8, depth=1, num_heads=2),
@@ -35,10 +25,5 @@ CLAIMS = {
             Variant(dict(depth=2, num_heads=3, head_dim=4, input_size=(11, 7))),
             Variant(dict(reversible=False)),
         ),
-        skips={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "it grows with n (h + w), which is no whole power of n"
-            )
-        },
     ),
 }

@@ -7,10 +7,5 @@ CLAIMS = {
         dict(channels=16, reduction=4),
         variants=(Variant(dict(recurrence=1)), Variant(dict(recurrence=3))),
         zero_grad={"key.bias": "a constant added to a query's scores cancels in the softmax"},
-        skips={
-            "cost_grows_with_the_positions_as_the_card_says": (
-                "it grows with n (h + w), which is no whole power of n"
-            )
-        },
     )
 }

@@ -10,7 +10,9 @@ CLAIMS = {
             Variant(dict(reduction=2, expand=False, residual=False)),
             Variant(
                 dict(num_frames=2),
-                skips=dict(images_are_independent="an image is a frame that sees its video"),
+                skips=dict(
+                    images_are_independent="an image is a frame, which attends to its whole video"
+                ),
             ),
         ),
         zero_grad={

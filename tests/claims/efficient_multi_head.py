@@ -16,8 +16,8 @@ CLAIMS = {
         zero_grad={
             "key.bias": "a constant added to all scores of a query cancels in the softmax",
             "mix.bias": "a constant added to all scores of a head cancels in the softmax",
-            "value.bias": "the rows of a normalized map sum to zero, and take a constant with them",
-            "shrink_norm.bias": "a constant in keys and values, which cancels in both",
+            "value.bias": "the rows of a normalized map sum to zero, so a constant cancels",
+            "shrink_norm.bias": "a constant in keys and values cancels in both",
         },
     )
 }

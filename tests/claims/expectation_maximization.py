@@ -10,6 +10,6 @@ CLAIMS = {
             Variant(dict(momentum=0.5)),
             Variant(dict(momentum=1.0)),
         ),
-        zero_grad={"before.*": "the EM steps behind it are taken without gradients"},
+        zero_grad={"before.*": "no gradient passes through the EM steps after it"},
     )
 }

@@ -16,7 +16,7 @@ CLAIMS = {
             Variant(
                 dict(causal=True),
                 equivariant=(),
-                skips=dict(masked_keys_get_no_weight="keys behind a query get none either"),
+                skips=dict(masked_keys_get_no_weight="keys after a query get no weight either"),
             ),
         ),
         zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},

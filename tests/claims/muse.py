@@ -2,7 +2,7 @@
 
 from . import Claims, Variant
 
-EXTRA = "a map of zeros, which the law compares with, closes all keys to the convolutions"
+EXTRA = "the law compares with a map of zeros, with which the convolutions read zeros only"
 CLAIMS = {
     "MUSE": Claims(
         dict(embed_dim=16, num_heads=4, kernel_sizes=(3, 5)),
