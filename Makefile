@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint bench catalog
+.PHONY: setup demo test check test-all coverage lint bench catalog
 
 setup: .venv/ready
 
@@ -15,15 +15,22 @@ demo: setup  ## compare attentions on real data; ends with a table and an HTML r
 		--epochs 3 --seeds 2 --processes 2 --out runs/demo
 
 test: setup  ## what a change must pass
-	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 tests/keras
-	KERAS_BACKEND=torch $(BIN)/pytest -n 2 tests/keras
+	$(BIN)/pytest -n 2 -m "not slow"
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 -m "not slow" tests/keras
+	KERAS_BACKEND=torch $(BIN)/pytest -n 2 -m "not slow" tests/keras
 
-test-all: setup  ## the slow laws too: inductor, ONNX, many models; Keras on all backends
+check: setup  ## one mechanism in seconds: make check KEY=simam
+	$(BIN)/pytest -p no:cacheprovider -m "not slow" -k "$(KEY)" tests/test_laws.py tests/test_laws_arguments.py \
+		tests/test_laws_torch.py tests/test_golden.py tests/test_cards.py
+
+test-all: setup  ## the slow tests too: all variants compiled and exported, trainings, every backend of Keras
 	$(BIN)/pytest -n 2
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -n 2 tests/keras
 	KERAS_BACKEND=jax $(BIN)/pytest -n 2 tests/keras
 	KERAS_BACKEND=torch $(BIN)/pytest -n 2 tests/keras
+
+coverage: setup  ## which lines the fast suite leaves out
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff format --check .

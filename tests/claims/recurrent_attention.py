@@ -18,8 +18,8 @@ CLAIMS = {
             Variant(dict(num_glimpses=2, location_std=0.3, policy="linear")),
         ),
         zero_grad={
-            "locate.*": "places are chosen, not differentiated: they learn by REINFORCE",
-            "baseline.*": "the scores do not read it: it learns by the loss of an episode",
+            "locate.*": "locations are sampled, not differentiated: the policy learns by REINFORCE",
+            "baseline.*": "the output does not depend on it: it learns by the loss of an episode",
         },
         skips={
             "half_precision_is_close": "rounding can move a glimpse by a pixel, to other values",

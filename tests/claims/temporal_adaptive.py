@@ -10,7 +10,7 @@ CLAIMS = {
                 dict(folded=True, num_frames=3),
                 equivariant=("pixels",),
                 map_invariant=("pixels",),
-                skips=dict(images_are_independent="an image is a frame that sees its clip"),
+                skips=dict(images_are_independent="the images are frames of one clip"),
             ),
             Variant(dict(kernel_size=5, reduction=2, expansion=3, kernel_norm=False)),
         ),

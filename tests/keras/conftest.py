@@ -19,9 +19,14 @@ dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 
 
 def pytest_collection_modifyitems(items):
-    """Keras reads its variables in a way that NumPy 2 warns of."""
+    """Mark what another backend tries within the fast suite: variants and all goldens, by torch."""
     for item in items:
+        # Keras reads its variables in a way that NumPy 2 warns of.
         item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation"))
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        varied = (case is not None and case.changed) or "numbers_of_the_reference" in item.name
+        if varied and keras.backend.backend() != "torch":
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -29,4 +34,4 @@ def double_precision():
     keras.config.set_floatx("float64")
     keras.utils.set_random_seed(0)
     yield
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # a full collection takes a second
