@@ -118,7 +118,7 @@ def train(model: Reverser, *, steps: int, seed: int) -> None:
 
 def looks(model: Reverser, source: Tensor, target: Tensor) -> Tensor:
     """Where the decoder looks while it writes the target, over all heads: ``b m n``."""
-    maps = regard.explain(model, source, after_start(target), only="*cross_attention")
+    maps = regard.explain(model, source, after_start(target), only="**cross_attention")
     (cross,) = maps.values()
     return cross.tensor.mean(1)
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import regard
+from regard.core.text import aligned, si
 from regard.measurement import count, measure, peak_memory, scaling
-from regard.measurement.costs import aligned, si
 
 
 class Call(nn.Module):
@@ -273,7 +273,7 @@ def test_another_device_gets_a_copy():
 def test_several_inputs_and_types():
     attention = regard.create("multi_head", 16, num_heads=4).double()
     query, key = torch.randn(1, 3, 16).double(), (1, 5, 16)
-    found = measure(attention, (query, key, key), latency=False)
+    found = measure(attention, query, key, key, latency=False)
     assert found.input == ((1, 3, 16), (1, 5, 16), (1, 5, 16))
     assert found.macs == 2 * 3 * 256 + 2 * 5 * 256 + 2 * 3 * 5 * 16
 
@@ -281,7 +281,7 @@ def test_several_inputs_and_types():
 def test_operators_that_nobody_knows_are_named():
     boxes, scores = torch.rand(3, 4), torch.rand(3)
     model = Call(lambda boxes, scores: torchvision.ops.nms(boxes, scores, 0.5))
-    found = measure(model, (boxes, scores), latency=False)
+    found = measure(model, boxes, scores, latency=False)
     assert found.uncounted == ("torchvision::nms",)
     assert "torchvision::nms" in found.table()
 

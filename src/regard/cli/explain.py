@@ -42,7 +42,8 @@ def explain(
     classes: Annotated[int | None, typer.Option(min=1, help="Outputs of the model.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of what the model sees.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="Only there; * is anything.")
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Only there; * stops at dots, ** does not."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Draw the maps into this file.")] = None,
     json: Json = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +9,12 @@ import typer
 
 from . import models
 from .arguments import AT, INPUT, START, At, Json, Name, Network, Options, Shape, Start
-from .insertion import Insertion
+from .insertion import Request
 from .measure import show_change
 from .screen import plain_table, screen, show_json, show_text
 
 if TYPE_CHECKING:
-    from ..surgery import Insertion as Planned
+    from ..surgery import Plan
 
 
 def insert(
@@ -34,7 +33,7 @@ def insert(
 
     A command cannot hand back a model, so this needs --dry-run; `regard.insert` does it in Python.
     """
-    wanted = Insertion(mechanism, at, start, models.options(set_))
+    wanted = Request(mechanism, at, start, models.options(set_))
     if not dry_run:
         raise ValueError(
             "a command cannot hand back a model: see what would happen with --dry-run, or write "
@@ -47,7 +46,7 @@ def insert(
     found = wanted.plan(network, shape)
     before, after = (
         measure(one, shape, device="meta", latency=False, depth=0)
-        for one in (network, wanted.into(network, shape))
+        for one in (network, found.apply())
     )
     if json:
         places = [asdict(insertion) for insertion in found]
@@ -59,7 +58,7 @@ def insert(
     typer.echo(f"\n{wanted.in_python()}")
 
 
-def show_places(found: Sequence[Planned]) -> None:
+def show_places(found: Plan) -> None:
     """Print one line for each place."""
     table = plain_table(
         "after", "channels", "axes", "parameters", numbers=("channels", "parameters")

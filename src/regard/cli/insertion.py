@@ -11,11 +11,11 @@ from .arguments import AT, START
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..surgery import Insertion as Planned
+    from ..surgery import Plan
 
 
 @dataclass(frozen=True)
-class Insertion:
+class Request:
     """What ``--insert``, ``--at``, ``--start`` and ``--set`` ask for."""
 
     mechanism: str
@@ -23,7 +23,7 @@ class Insertion:
     start: str = START
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def plan(self, network: nn.Module, example: Tensor | tuple[int, ...]) -> list[Planned]:
+    def plan(self, network: nn.Module, example: Tensor | tuple[int, ...]) -> Plan:
         """What would go where; ``example`` is an input or its shape."""
         from ..surgery import plan
 
@@ -38,7 +38,7 @@ class Insertion:
     def in_python(self) -> str:
         """The line that does it.
 
-        >>> Insertion("se", options={"reduction": 4}).in_python()
+        >>> Request("se", options={"reduction": 4}).in_python()
         'model = regard.insert(model, "se", reduction=4)'
         """
         said = {"at": (self.at, AT), "start": (self.start, START)}
@@ -54,16 +54,14 @@ class Insertion:
         return {"at": self.at, "start": self.start, "example_input": image}
 
 
-def wanted(
-    mechanism: str | None, at: str, start: str, given: Mapping[str, Any]
-) -> Insertion | None:
+def wanted(mechanism: str | None, at: str, start: str, given: Mapping[str, Any]) -> Request | None:
     """What to insert, if anything.
 
     Raises:
         ValueError: it is said where or how, but not what.
     """
     if mechanism:
-        return Insertion(mechanism, at, start, given)
+        return Request(mechanism, at, start, given)
     if given or (at, start) != (AT, START):
         raise ValueError("--at, --start and --set go with --insert, which is missing")
     return None

@@ -111,7 +111,7 @@ def report(results: Mapping[str, Measurement] | Mapping[str, Scaling], json: boo
 
 def show_change(before: Measurement, after: Measurement) -> None:
     """Print what an insertion adds, by quantity."""
-    from ..measurement.costs import si
+    from ..core.text import si
 
     table = plain_table("", "before", "after", "change", numbers=("before", "after", "change"))
     for label, name, unit in (

@@ -158,7 +158,7 @@ def record(counted: Counted) -> dict[str, Any]:
 
 def comparison(counted: Counted) -> RenderableType:
     """The published figures and the counted ones side by side."""
-    from ..measurement.costs import si
+    from ..core.text import si
     from ..networks.counting import CONVENTIONS
 
     one, cost = counted.network, counted.measurement
@@ -183,7 +183,7 @@ def comparison(counted: Counted) -> RenderableType:
 
 def markdown_table(networks: Iterable[Counted]) -> str:
     """All figures as they stand in the documentation."""
-    from ..measurement.costs import si
+    from ..core.text import si
 
     rows = [HEADINGS, ["---"] * len(HEADINGS)]
     for counted in networks:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..measurement.costs import aligned, si
+from ..core.text import aligned, html_table, si
 from .statistics import Difference, mean_and_sd, paired
 from .training import Recipe
 from .variants import Variant
@@ -64,7 +64,7 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `regard.compare` found.
 
@@ -90,11 +90,20 @@ class Comparison:
         alike = {(run["seed"], run["backbone"], run["batches"]) for run in self.runs}
         return len(alike) == len(self.seeds)
 
+    def __repr__(self) -> str:
+        return f"Comparison over {len(self.seeds)} seeds\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), caption=f"{self.recipe.backbone}, {self.report}")
+
     def table(self) -> str:
         """The rows as text."""
+        return aligned(self._cells())
+
+    def _cells(self) -> list[tuple[str, ...]]:
         head = ("", "accuracy", "difference", "95 % interval", "params", "MACs", "latency", "")
         body = [(*cells(row)[:-1], "  " + cells(row)[-1]) for row in self.rows]
-        return aligned([head, *body])
+        return [head, *body]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import catalog
+from ..core.names import glob
 from ..references import Options, Reference, Source, records
 from .legacy import ABSENT, SOURCE, LegacyClass
 
@@ -172,11 +172,10 @@ def _matching(state: Mapping[str, Tensor], pattern: str) -> list[str]:
     >>> _matching({"a.0.se.w": 1, "a.1.se.w": 2, "b.se.w": 3}, "a.*.se")
     ['a.0.se', 'a.1.se']
     """
-    depth = pattern.count(".") + 1 if pattern else 0
-    wanted = re.compile(r"[^.]+".join(map(re.escape, pattern.split("*"))))
-    stems = {tuple(name.split(".")[:depth]): name.count(".") for name in state}
-    found = [".".join(stem) for stem, dots in stems.items() if dots >= depth]
-    return [prefix for prefix in found if wanted.fullmatch(prefix)]
+    wanted = glob(pattern)
+    paths = (name.split(".") for name in state)
+    prefixes = dict.fromkeys(".".join(path[:i]) for path in paths for i in range(len(path)))
+    return [name for name in prefixes if wanted.fullmatch(name) and bool(name) == bool(pattern)]
 
 
 def _within(prefix: str, other: str) -> bool:

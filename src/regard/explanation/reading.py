@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ..core.attention import Mechanism, Tap
+from ..core.names import glob, listing
 from ..core.shapes import bind, expand, split
-from ..measurement.costs import aligned
-from ..measurement.meter import in_the_open, path_of, undisturbed
+from ..core.text import aligned, html_table
+from ..core.watching import in_the_open, path_of, undisturbed
 from .maps import COLUMNS, ROWS, AttentionMap, Query, lay_out
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ class Explanation(Mapping[str, AttentionMap]):
     def __repr__(self) -> str:
         return f"Explanation of {len(self)} maps\n{self.table()}"
 
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), left=4)
+
     def table(self) -> str:
         """The maps as text, one line each."""
+        return aligned(self._rows(), left=4)
+
+    def _rows(self) -> list[tuple[str, ...]]:
         head = ("path", "mechanism", "axes", "shape", "min", "mean", "max", "entropy")
         rows = []
         for key, one in self.items():
@@ -58,7 +64,7 @@ class Explanation(Mapping[str, AttentionMap]):
                     *("" if number is None else f"{number:.3g}" for number in numbers),
                 )
             )
-        return aligned([head, *rows], left=4)
+        return [head, *rows]
 
     def to_dict(self) -> dict[str, Any]:
         """What `AttentionMap.summary` says of each map, by key."""
@@ -108,7 +114,8 @@ def explain(
     Args:
         model: Any module with mechanisms in it, or a mechanism.
         inputs: What the model takes.
-        only: Paths of the mechanisms that matter, with ``*`` for anything; all if None.
+        only: Paths of the mechanisms that matter; in a pattern ``*`` stops at dots and ``**`` does
+            not, as in `regard.insert`. All if None.
         grad: Keep the graph, so that gradients flow through the maps.
         kwargs: What the model takes by name.
 
@@ -136,29 +143,35 @@ def explain(
         calls[path] += 1
 
     def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
-        axes = split(mechanism.axes.parts[part] if part else mechanism.axes.map)
+        ran = path  # a composite may run the taps of a part without calling the part
+        while ran and ran not in shapes:
+            ran = ran.rpartition(".")[0]
+        shape = shapes.get(ran, ())
         tensors = out if isinstance(out, (tuple, list)) else (out,)
+        stated = mechanism.axes.parts.get(part, "") if part else mechanism.axes.map
+        axes = split(stated) if stated else _inferred(mechanism.axes.input, shape, tensors)
         for (name, own), tensor in zip(axes.items(), tensors, strict=True):
             own, tensor, grid = _by_pairs(
-                expand(own, tensor.dim()), tensor, _grid(mechanism, shapes[path], aspect)
+                expand(own, tensor.dim()), tensor, _grid(mechanism, shape, aspect)
             )
             one = AttentionMap(
                 path=path,
                 part=".".join(filter(None, (part, name if len(axes) > 1 else ""))),
-                call=calls[path] - 1,
+                call=calls[ran] - 1,
                 mechanism=type(mechanism).__name__,
                 axes=own,
                 tensor=tensor if grad else tensor.detach(),
                 range=mechanism.axes.range,
-                input_shape=shapes[path],
+                input_shape=shape,
                 grid=grid,
             )
             maps.setdefault(one.key, one)
 
     with ExitStack() as hooks:
-        for path, mechanism in chosen.items():
+        for path, mechanism in _choose(model, None).items():
             watch = mechanism.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
             hooks.callback(watch.remove)
+        for path, mechanism in chosen.items():
             for part, tap in _taps(mechanism).items():
                 watch = tap.register_forward_hook(partial(record, path, part, mechanism))
                 hooks.callback(watch.remove)
@@ -194,12 +207,41 @@ def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mec
     if only is None:
         return found
     chosen = {}
-    for glob in [only] if isinstance(only, str) else only:
-        matches = {path: one for path, one in found.items() if fnmatchcase(path, glob)}
+    for pattern in [only] if isinstance(only, str) else only:
+        wanted = glob(pattern)
+        matches = {path: one for path, one in found.items() if wanted.fullmatch(path)}
         if not matches:
-            raise ValueError(f"no attention at {glob!r}; there are {', '.join(map(repr, found))}")
+            raise ValueError(f"no attention at {pattern!r}; there are {listing(found, pattern)}")
         chosen |= matches
     return chosen
+
+
+def _inferred(pattern: str, shape: Sequence[int], maps: Sequence[Tensor]) -> dict[str, str]:
+    """Name the axes of maps that a class does not state by the sizes of its input.
+
+    >>> _inferred("b c h w", (2, 8, 5, 7), [torch.zeros(2, 8, 1, 1), torch.zeros(2, 4, 35, 35)])
+    {'0': 'b c 1 1', '1': 'b i n m'}
+    """
+    names = next(iter(split(pattern).values())).split()
+    sizes = dict(zip(names, shape, strict=False))
+    if "h" in sizes and "w" in sizes:
+        sizes["n"] = sizes["h"] * sizes["w"]
+    found = {}
+    for i, a in enumerate(maps):
+        axes: list[str] = []
+        free = iter("ijkl")
+        for place, size in enumerate(a.shape):
+            same = [name for name, n in sizes.items() if n == size and name not in axes]
+            if a.dim() == len(names) and names[place] in same:
+                axes.append(names[place])
+            elif size == 1:
+                axes.append("1")
+            elif same:
+                axes.append(same[0])
+            else:  # a second axis of as many positions is that of the keys
+                axes.append("m" if "n" in axes and size == sizes["n"] else next(free))
+        found[str(i)] = " ".join(axes)
+    return found
 
 
 def _by_pairs(

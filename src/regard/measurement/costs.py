@@ -12,37 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .meter import peak_memory, run, undisturbed
-
-
-def si(number: float, unit: str = "") -> str:
-    """Write a quantity with four digits and a prefix.
-
-    >>> si(4089184256), si(25557032, "B"), si(512)
-    ('4.089 G', '25.56 MB', '512')
-    """
-    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= scale:
-            return f"{number / scale:#.4g} {prefix}{unit}"
-    return f"{number:.4g} {unit}".rstrip()
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Set rows of text in columns: the first ``left`` to the left, numbers to the right.
-
-    >>> print(aligned([("path", "macs"), ("stem", "5")]))
-    path  macs
-    stem     5
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+from ..core.text import aligned, html_table, si
+from ..core.watching import undisturbed
+from .meter import peak_memory, run
 
 
 @dataclass(frozen=True)
@@ -79,7 +51,7 @@ class Cost:
     memory: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measurement:
     """What a model costs for one input.
 
@@ -109,8 +81,18 @@ class Measurement:
     modules: tuple[Cost, ...]
     uncounted: tuple[str, ...]
 
-    def table(self) -> str:
-        """The measurement as text, one line for each module."""
+    def __repr__(self) -> str:
+        total = f"{si(self.params)} parameters, {si(self.macs)} MACs, {si(self.memory, 'B')}"
+        return f"<Measurement {self._title()}: {total}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), left=2, caption=self._title())
+
+    def _title(self) -> str:
+        shapes = ", ".join(" × ".join(map(str, shape)) for shape in self.input)
+        return f"{self.model} on {shapes} ({self.device})"
+
+    def _rows(self) -> list[tuple[str, ...]]:
         head = ("module", "class", "params", "MACs", "elementwise", "memory")
         rows = [
             (
@@ -123,10 +105,13 @@ class Measurement:
             )
             for row in self.modules
         ]
-        shapes = ", ".join(" × ".join(map(str, shape)) for shape in self.input)
+        return [head, *rows]
+
+    def table(self) -> str:
+        """The measurement as text, one line for each module."""
         lines = [
-            f"{self.model} on {shapes} ({self.device})",
-            aligned([head, *rows], left=2),
+            self._title(),
+            aligned(self._rows(), left=2),
             f"kept for the backward pass: {si(self.memory_kept, 'B')}",
         ]
         if self.latency:
@@ -163,26 +148,31 @@ def _home(model: nn.Module) -> Tensor:
     return next(floats, torch.empty(0))
 
 
-def _inputs(given: Any, home: Tensor, device: str | torch.device | None) -> tuple[Any, ...]:
-    """The tensors to run on, made up where only a shape is given."""
-    single = isinstance(given, Tensor) or all(isinstance(size, int) for size in given)
-    where = home.device if device is None else device
+def _tensors(
+    inputs: Sequence[Any], home: Tensor, device: str | torch.device | None
+) -> list[Tensor]:
+    """The tensors to run on, drawn at random where only a shape is given."""
+    where = home.device if device is None else torch.device(device)
     source = torch.Generator().manual_seed(0)
-
-    def make(x: Any) -> Any:
+    found = []
+    for x in inputs:
+        shape = isinstance(x, Sequence) and all(isinstance(size, int) for size in x)
+        if not shape and not isinstance(x, Tensor):
+            raise TypeError(
+                f"inputs: expected tensors or shapes, one after the other, got {type(x).__name__}"
+            )
         if isinstance(x, Tensor):
-            return x.detach().clone().to(device)
-        if torch.device(where).type == "meta":
-            return torch.empty(tuple(x), device="meta", dtype=home.dtype)
-        return torch.randn(tuple(x), generator=source).to(where, home.dtype)
-
-    return tuple(make(x) for x in ((given,) if single else given))
+            found.append(x.detach().clone().to(device))
+        elif where.type == "meta":
+            found.append(torch.empty(tuple(x), device="meta", dtype=home.dtype))
+        else:
+            found.append(torch.randn(tuple(x), generator=source).to(where, home.dtype))
+    return found
 
 
 def measure(
     model: nn.Module,
-    input: Tensor | Sequence[Any] = (1, 3, 224, 224),
-    *,
+    *inputs: Tensor | Sequence[int],
     device: str | torch.device | None = None,
     latency: bool = True,
     depth: int | None = None,
@@ -195,13 +185,14 @@ def measure(
 
     Args:
         model: Any module, compiled or not.
-        input: A tensor, a shape, or a tuple of either where the model takes several.
+        inputs: What the model takes, each a tensor or a shape; ``(1, 3, 224, 224)`` if none.
         device: Measure a copy of the model there; ``"meta"`` counts without computing anything.
         latency: Measure the time too; takes some seconds where the model is slow.
         depth: How deep the rows go; 1 gives the model and its children, None everything.
 
     Raises:
         ValueError: the depth is negative.
+        TypeError: an input is neither a tensor nor a shape.
 
     >>> m = measure(nn.Conv2d(3, 8, 3), (1, 3, 10, 10), latency=False)
     >>> m.params, m.macs
@@ -212,9 +203,9 @@ def measure(
     if device is not None:
         model = deepcopy(model).to(device)
     home = _home(model)
-    inputs = _inputs(input, home, device)
-    forward = run(model, inputs)
-    on = next((x.device for x in inputs if isinstance(x, Tensor)), home.device)
+    tensors = _tensors(inputs or ((1, 3, 224, 224),), home, device)
+    forward = run(model, tensors)
+    on = tensors[0].device
     rows = []
     for module, path in forward.paths.items():
         level = path.count(".") + 1 if path else 0
@@ -227,20 +218,20 @@ def measure(
             rows.append(Cost(path, type(module).__name__, *costs))
     return Measurement(
         model=rows[0].module,
-        input=tuple(tuple(x.shape) for x in inputs if isinstance(x, Tensor)),
+        input=tuple(tuple(x.shape) for x in tensors),
         device=str(on),
         params=rows[0].params,
         macs=rows[0].macs,
         elementwise=rows[0].elementwise,
         memory=rows[0].memory,
-        memory_kept=peak_memory(model, *inputs, backward=True),
-        latency=_timed(model, inputs, 0.5) if latency and on.type != "meta" else None,
+        memory_kept=peak_memory(model, *tensors, backward=True),
+        latency=_timed(model, tensors, 0.5) if latency and on.type != "meta" else None,
         modules=tuple(rows),
         uncounted=tuple(sorted(forward.uncounted)),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scaling:
     """What a model costs at several sizes of its input."""
 
@@ -257,8 +248,17 @@ class Scaling:
         n, y = n - n.mean(), y - y.mean()
         return float(n @ y / (n @ n))
 
+    def __repr__(self) -> str:
+        return f"Scaling of {self.measurements[0].model}\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows())
+
     def table(self) -> str:
         """The costs as text, one line for each size, and below them the powers of growth."""
+        return aligned(self._rows())
+
+    def _rows(self) -> list[tuple[str, ...]]:
         head = ("size", "MACs", "elementwise", "memory", "kept", "latency")
         quantities = {"macs": "", "elementwise": "", "memory": "B", "memory_kept": "B"}
         rows = [
@@ -273,7 +273,7 @@ class Scaling:
             f"n^{self.growth(q):.2f}" if getattr(self.measurements[0], q) else ""
             for q in quantities
         ]
-        return aligned([head, *rows, ("growth", *powers, "")])
+        return [head, *rows, ("growth", *powers, "")]
 
     def to_dict(self) -> dict[str, Any]:
         """The costs as plain data."""

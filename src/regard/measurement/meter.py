@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import ref
@@ -17,50 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.attention import Tap
-
-COMPILED = "_orig_mod"  # where torch.compile keeps the module it wraps
-
-
-def path_of(name: str) -> str:
-    """A module's path, whether it was compiled or not.
-
-    >>> path_of("layer1._orig_mod.attention")
-    'layer1.attention'
-    """
-    return ".".join(part for part in name.split(".") if part and part != COMPILED)
-
-
-@contextmanager
-def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
-    """Evaluate a model in a block, then leave its flags and the random numbers as they were."""
-    training = [(module, module.training) for module in model.modules()]
-    gpus = {p.device.index for p in model.parameters() if p.is_cuda}
-    try:
-        model.eval()
-        with (
-            torch.random.fork_rng(gpus),
-            torch.inference_mode(False),
-            torch.set_grad_enabled(grad),
-        ):
-            yield
-    finally:
-        for module, flag in training:
-            module.training = flag
-
-
-@contextmanager
-def in_the_open() -> Iterator[None]:
-    """Run compiled modules uncompiled and torch's fused encoder layers step by step.
-
-    What happens inside them can be neither hooked nor counted.
-    """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+from ..core.watching import COMPILED, in_the_open, path_of, undisturbed
 
 
 def _attend(out: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[int, int]:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from ..catalog import show
+from ..core.names import listing
 from ..surgery import insert, replace
-from ..surgery.places import listing, match
+from ..surgery.places import match
 from .table import NETWORKS, Network, Placement
 
 PREFIX = "regard_"

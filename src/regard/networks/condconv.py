@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,7 +32,6 @@ class CondConvEfficientBlock(Attention):
         x ``b c h w``, map ``b e`` for the e experts, y ``b o h' w'``.
     """
 
-    card = replace(CondConv.card, plug=False)
     axes = CondConv.axes
 
     def __init__(self, block: Any, experts: int) -> None:

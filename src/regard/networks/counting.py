@@ -128,7 +128,7 @@ def count(network: Network, *shapes: tuple[int, ...], **options: Any) -> Counted
     """
     model = build(network, "meta", None, options)
     inputs = tuple(_empty(shape) for shape in shapes or network.shapes)
-    return Counted(network, measure(model, inputs, latency=False, depth=0))
+    return Counted(network, measure(model, *inputs, latency=False, depth=0))
 
 
 def _empty(shape: tuple[int, ...]) -> Tensor:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
 from torch import nn
 
 from ..core.attention import Mechanism
-from .places import At, listing, match
+from ..core.names import listing
+from .places import At, match
+from .plan import Plan
 from .planning import Place, plan_insertions, plan_replacements
-from .site import Insertion, Replacement, Site, attach, detach, guests
+from .site import Insertion, Replacement, detach, guests
 
 __all__ = [
     "Insertion",
+    "Plan",
     "attention_parameters",
     "insert",
     "insertions",
@@ -86,13 +89,9 @@ def insert(
     >>> print(*insertions(new))
     squeeze_excitation after 1: 8 channels of b c h w, 65 parameters
     """
-    places = plan_insertions(model, mechanism, at, start, example_input, options)
-    new = deepcopy(model)
-    for place in places:
-        what, host = place.insertion, new.get_submodule(place.insertion.path)
-        site = Site(place.build(), what.layout, gated=what.gated)
-        attach(host, site.to(place.like.device, place.like.dtype).train(host.training))
-    _report(places)
+    found = plan(model, mechanism, at, start=start, example_input=example_input, **options)
+    new = found.apply()
+    _report(found.places)
     return new
 
 
@@ -104,7 +103,7 @@ def plan(
     start: Literal["identity", "paper"] = "identity",
     example_input: Any = None,
     **options: Any,
-) -> list[Insertion]:
+) -> Plan:
     """Say what `insert` would do, without building anything.
 
     Args:
@@ -115,6 +114,9 @@ def plan(
         example_input: What the model takes.
         options: Options of the mechanism.
 
+    Returns:
+        A sequence of insertions, with ``table()`` and ``apply()``, which returns the new model.
+
     Raises:
         ValueError: `insert` would refuse.
         TypeError: the mechanism has no such option.
@@ -123,8 +125,7 @@ def plan(
     >>> plan(net, "se", at="0", reduction=2)[0].parameters
     65
     """
-    places = plan_insertions(model, mechanism, at, start, example_input, options)
-    return [place.insertion for place in places]
+    return Plan(model, plan_insertions(model, mechanism, at, start, example_input, options))
 
 
 def replace(
@@ -221,7 +222,7 @@ def attention_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
         yield from module.parameters()
 
 
-def _report(places: list[Place]) -> None:
+def _report(places: Sequence[Place]) -> None:
     for place in places:
         logger.info("%s", place.insertion)
     total = sum(place.insertion.parameters for place in places)

@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..core.watching import in_the_open, undisturbed
+
 CONVOLUTIONS = frozenset(f"conv{way}{d}d" for way in ("", "_transpose") for d in (1, 2, 3))
 POOLS = frozenset(
     f"{size}{pool}_pool{d}d"
@@ -236,26 +238,18 @@ def _watched(
     enter: Callable[[str, nn.Module, Any, Any], None],
     leave: Callable[[Any], None],
 ) -> Iterator[None]:
-    """Run in evaluation mode, without gradients, telling of every module; then put all back."""
-    training = {module: module.training for module in model.modules()}
-    fast = torch.backends.mha.get_fastpath_enabled()
+    """Call back before and after each module of a run that leaves the model as it was."""
     handles = []
     try:
-        torch.backends.mha.set_fastpath_enabled(False)  # it would run a whole encoder unseen
         for name, module in model.named_modules():
-            # set one by one: a train() of the model's own may do more than setting the mode
-            module.training = False
             before = lambda m, args, kwargs, name=name: enter(name, m, args, kwargs)  # noqa: E731
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(lambda m, args, output: leave(output)))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with undisturbed(model), in_the_open():
             yield
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in training.items():
-            module.training = mode
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def dry_run(model: nn.Module, example_input: Any = None) -> DryRun:

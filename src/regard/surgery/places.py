@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from difflib import get_close_matches
 from itertools import groupby
 
 from torch import nn
 
+from ..core.names import glob
 from .dry_run import MIXING, Call, DryRun, Value
 
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
@@ -151,13 +151,8 @@ def match(at: At, modules: Iterable[tuple[str, nn.Module]]) -> list[str]:
     (['layer1', 'layer2'], ['layer1.0'])
     """
     if isinstance(at, str):
-        signs = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
-        parts: list[str] = re.findall(r"\*\*|\[[^]]+\]|.", at)
-        glob = "".join(
-            signs.get(part) or (part.replace("[!", "[^") if part[1:] else re.escape(part))
-            for part in parts
-        )
-        return [name for name, _ in modules if re.fullmatch(glob, name) and bool(name) == bool(at)]
+        wanted = glob(at)
+        return [name for name, _ in modules if wanted.fullmatch(name) and bool(name) == bool(at)]
     if isinstance(at, re.Pattern):
         return [name for name, _ in modules if at.search(name)]
     if callable(at):
@@ -165,15 +160,3 @@ def match(at: At, modules: Iterable[tuple[str, nn.Module]]) -> list[str]:
     raise TypeError(
         f"at: expected a name, glob, compiled regular expression or callable, got {at!r}"
     )
-
-
-def listing(names: Collection[str], wanted: str = "") -> str:
-    """At most twenty names, those that resemble the wanted one first.
-
-    >>> listing(["conv1", "bn1", "conv2"], "conv3")
-    'conv2, conv1, bn1'
-    """
-    close = get_close_matches(wanted, names, n=5, cutoff=0.6) if wanted else []
-    ordered = list(dict.fromkeys([*close, *names]))
-    rest = f" … and {len(ordered) - 20} more" if len(ordered) > 20 else ""
-    return ", ".join(name or "''" for name in ordered[:20]) + rest

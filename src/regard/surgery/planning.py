@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.attention import Mechanism
+from ..core.names import listing
 from ..factory import create
 from ..factory import mechanism as find_class
 from .dry_run import Call, DryRun, Value, dry_run
 from .layout import Layout
-from .places import CONTAINERS, PRESETS, At, host, listing, match
+from .places import CONTAINERS, PRESETS, At, host, match
 from .site import Insertion, Replacement, Site, free_name, guests
 
 Options = dict[str, Any]
@@ -47,10 +48,11 @@ def plan_insertions(
 ) -> list[Place]:
     """Find the places that `regard.insert` would use; it says what may be wrong with them."""
     cls = _class_of(mechanism, options)
-    if cls.card.kind == "convolution":
+    kind = _kind(cls)
+    if kind == "convolution":
         raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
-    if cls.card.kind not in ("gate", "relation", "sequence") or not cls.card.plug:
-        raise ValueError(f"{cls.__name__} is a {cls.card.kind}, which cannot stand in a network")
+    if kind not in (None, "gate", "relation", "sequence"):
+        raise ValueError(f"{cls.__name__} is a {kind}, which cannot stand in a network")
     if start not in ("identity", "paper"):
         raise ValueError(f"start must be 'identity' or 'paper', got {start!r}")
     run = _watch(model, example)
@@ -82,8 +84,8 @@ def plan_replacements(
 ) -> list[Place]:
     """Find the convolutions that `regard.replace` would take out."""
     cls = _class_of(mechanism, options)
-    if cls.card.kind != "convolution":
-        raise ValueError(f"{cls.__name__} is a {cls.card.kind}: use regard.insert")
+    if _kind(cls) not in (None, "convolution"):
+        raise ValueError(f"{cls.__name__} is a {_kind(cls)}: use regard.insert")
     run = _watch(model, example)
     own = _own(model)
 
@@ -111,6 +113,12 @@ def plan_replacements(
     if not (names := match(at, modules)):
         raise ValueError(f"nothing is called {at!r}; convolutions: {listing(there, str(at))}")
     return _each(names, place, cls, there)
+
+
+def _kind(cls: type[Mechanism]) -> str | None:
+    """What the card says that the mechanism can stand for; without a card it is tried."""
+    card = getattr(cls, "card", None)
+    return None if card is None else card.kind if card.plug else "whole model"
 
 
 def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechanism]:
