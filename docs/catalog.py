@@ -36,7 +36,7 @@ def readme(path: Path, headings: tuple[str, ...], code: str = "code") -> str:
 
 def stub() -> str:
     """Every name of the package, for editors and type checkers, which do not run its code."""
-    modules: dict[str, str] = dict(vars(regard)["_VERBS"])
+    modules: dict[str, str] = dict(vars(regard)["_TOOLS"])
     modules |= {name: f"mechanisms.{key}" for name, key in homes().items()}
     imports = sorted(f"from .{module} import {name} as {name}" for name, module in modules.items())
     return "\n".join(['"""Made by docs/catalog.py."""', "", *imports, "", "__version__: str", ""])

@@ -12,12 +12,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = {
+_TOOLS = {
     "find": "catalog",
     "show": "catalog",
     "cite": "catalog",
     "create": "factory",
     "load_reference": "factory",
+    "Attention": "core.attention",
+    "SequenceAttention": "core.attention",
+    "Axes": "core.axes",
+    "Card": "core.card",
     "insert": "surgery",
     "replace": "surgery",
     "remove": "surgery",
@@ -40,8 +44,8 @@ def _mechanisms() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _VERBS:
-        value = _found(_VERBS[name], name)
+    if name in _TOOLS:
+        value = _found(_TOOLS[name], name)
     elif not name.startswith("_") and name in (found := _mechanisms()):
         value = _found(f"mechanisms.{found[name]}", name)
     else:
@@ -60,4 +64,4 @@ def _found(module: str, name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_VERBS, *_mechanisms(), "__version__"])
+    return sorted([*_TOOLS, *_mechanisms(), "__version__"])

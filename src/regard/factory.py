@@ -15,21 +15,25 @@ from .catalog import show
 from .core.attention import Mechanism
 
 
-def mechanism(name: str) -> type[Mechanism]:
-    """The class behind a key, a class name or an alias.
+def mechanism(name: str | type[Mechanism]) -> type[Mechanism]:
+    """Find the class of a key, a class name or an alias; a class of your own stays as it is.
 
     >>> mechanism("se")
     <class 'regard.mechanisms.squeeze_excitation.SqueezeExcitation'>
     """
+    if isinstance(name, type) and issubclass(name, Mechanism):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"mechanism: expected a name or a Mechanism class, got {name!r}")
     entry = show(name)
     return getattr(import_module(f"regard.mechanisms.{entry.key}"), entry.name)
 
 
-def create(name: str, /, *args: Any, **options: Any) -> Mechanism:
+def create(name: str | type[Mechanism], /, *args: Any, **options: Any) -> Mechanism:
     """Make a mechanism.
 
     Args:
-        name: Its key or an alias; `regard.find` lists them.
+        name: Its key or an alias, which `regard.find` lists; or a class of your own.
         args: Its sizes; the first is the number of channels wherever that matters.
         options: Its options; `regard.show` lists them.
 

@@ -91,8 +91,7 @@ class Net(nn.Module):
 class Nothing(Attention):
     """No part of the catalog: what a user writes, answering with what the test wants."""
 
-    card = regard.SqueezeExcitation.card
-    axes = regard.SqueezeExcitation.axes
+    axes = regard.Axes("b c *")
 
     def __init__(self, channels: int, answer: float = 1.0) -> None:
         super().__init__(c=channels)
@@ -103,10 +102,6 @@ class Nothing(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return torch.full_like(x, self.answer)
-
-    @classmethod
-    def translate(cls, source, kwargs, state):
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -581,11 +576,7 @@ class Tokens(nn.Module):
 class Frames(Attention):
     """Answers with where each position is, so that a wrong grid shows."""
 
-    card = regard.CBAM.card
-    axes = regard.CBAM.axes
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(c=channels)
+    axes = regard.Axes("b c *")
 
     def attention(self, x: Tensor) -> Tensor:
         rows, columns = torch.meshgrid(
@@ -595,8 +586,6 @@ class Frames(Attention):
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a.expand_as(x).clone()
-
-    translate = Nothing.translate
 
 
 def test_class_tokens_stay_and_the_others_form_the_grid():

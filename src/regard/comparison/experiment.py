@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from ..core.attention import Mechanism
 from ..core.check import above_zero, one_of, positive, probability
 from .data import load
 from .results import Comparison
@@ -22,7 +23,7 @@ LIBRARIES = (
 
 
 def compare(
-    attention: str | Sequence[str] = ("none", "se", "eca"),
+    attention: str | type[Mechanism] | Sequence[str | type[Mechanism]] = ("none", "se", "eca"),
     *,
     backbone: str = "resnet18",
     data: str = "digits",
@@ -57,7 +58,8 @@ def compare(
     ``accelerate launch``, the processes share out the runs.
 
     Args:
-        attention: Names, with options in brackets: ``"se,cbam(reduction=4)"`` or a sequence. The
+        attention: Names, with options in brackets: ``"se,cbam(reduction=4)"``, or a sequence, in
+            which classes of your own may stand too; runs are kept by name. The
             baseline, ``none``, is always among them.
         backbone: A model of timm, or of torchvision: ``torchvision/resnet18``. It is not
             pretrained.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..catalog import resolve
 from ..core.attention import Mechanism
-from ..core.shapes import split
+from ..core.axes import Axes
 from .training import Recipe
 
 BASELINE = "none"
@@ -26,13 +26,13 @@ class Variant:
 
     Attributes:
         label: What it is called, as it was asked for.
-        mechanism: Key of its attention; None for the baseline.
+        mechanism: Key of its attention, or its class; None for the baseline.
         options: Those of the attention.
         control: It has as many parameters as this attention, but none of its mathematics.
     """
 
     label: str
-    mechanism: str | None = None
+    mechanism: str | type[Mechanism] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     control: bool = False
 
@@ -41,16 +41,20 @@ class Variant:
         """Its name in the ledger: the same however the attention was spelled."""
         if self.mechanism is None:
             return BASELINE
+        name = self.mechanism
+        if not isinstance(name, str):
+            name = f"{name.__module__}.{name.__qualname__}"
         given = ",".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
-        key = f"{self.mechanism}({given})" if given else self.mechanism
+        key = f"{name}({given})" if given else name
         return f"control({key})" if self.control else key
 
 
-def parse(attention: str | Sequence[str]) -> list[Variant]:
+def parse(attention: str | type[Mechanism] | Sequence[str | type[Mechanism]]) -> list[Variant]:
     """Read what is to be compared; the baseline is always the first.
 
     Args:
-        attention: Names, with options in brackets, separated by commas or in a sequence.
+        attention: Names, with options in brackets, separated by commas or in a sequence, which may
+            hold classes of your own as well.
 
     Raises:
         ValueError: a name is unknown, an option is no literal, or two of them mean the same.
@@ -61,16 +65,22 @@ def parse(attention: str | Sequence[str]) -> list[Variant]:
     Traceback (most recent call last):
     ValueError: "se" and "senet" are the same: squeeze_excitation
     """
-    texts = [attention] if isinstance(attention, str) else attention
+    asked = attention if isinstance(attention, Sequence) else [attention]
+    texts = [attention] if isinstance(attention, str) else asked
     found = {BASELINE: Variant(BASELINE)}
-    for text in (part.strip() for whole in texts for part in _parts(whole)):
-        if not text:
-            raise ValueError(f"empty name in the attentions {attention!r}")
-        variant = _variant(text)
+    for variant in (variant for one in texts for variant in _variants(one)):
         if (twin := found.get(variant.key)) and variant.mechanism:
-            raise ValueError(f'"{twin.label}" and "{text}" are the same: {variant.key}')
+            raise ValueError(f'"{twin.label}" and "{variant.label}" are the same: {variant.key}')
         found[variant.key] = variant
     return list(found.values())
+
+
+def _variants(asked: str | type[Mechanism]) -> list[Variant]:
+    if isinstance(asked, type) and issubclass(asked, Mechanism):
+        return [Variant(asked.__name__, asked)]
+    if not isinstance(asked, str):
+        raise TypeError(f"attention: expected names or Mechanism classes, got {asked!r}")
+    return [_variant(text.strip()) for text in _parts(asked)]
 
 
 def _parts(text: str) -> list[str]:
@@ -86,6 +96,8 @@ def _parts(text: str) -> list[str]:
 
 
 def _variant(text: str) -> Variant:
+    if not text:
+        raise ValueError("attention: a name is empty; wanted are names separated by commas")
     if text.lower() == BASELINE:
         return Variant(BASELINE)
     name, bracket, _ = text.partition("(")
@@ -190,42 +202,44 @@ def inserted(model: nn.Module) -> list[tuple[str, Mechanism]]:
     return found
 
 
-class Adapter(nn.Module):
+class Adapter(Mechanism):
     r"""As many parameters as an attention, and nothing of it: :math:`y = x + W_2\,\delta(W_1 x)`.
 
-    A bottleneck of two 1x1 convolutions that sees one position at a time and gates nothing. What
+    A bottleneck of two 1x1 convolutions that reads one position at a time and gates nothing. What
     an attention gains and this does not is not gained by parameters alone.
 
     Args:
+        axes: Those of the attention.
         channels: Channels of its input.
-        hidden: Channels between the two.
-        axis: Which axis is the channels'.
+        hidden_dim: Channels between the two; with 0 it returns its input.
 
-    >>> Adapter(16, 2)(torch.randn(2, 16, 5, 3)).shape
+    >>> Adapter(Axes(), 16, 2)(torch.randn(2, 16, 5, 3)).shape
     torch.Size([2, 16, 5, 3])
     """
 
-    def __init__(self, channels: int, hidden: int, axis: int = 1) -> None:
+    def __init__(self, axes: Axes, channels: int, hidden_dim: int) -> None:
         super().__init__()
-        self.axis = axis
-        self.squeeze = nn.Linear(channels, hidden, bias=False)
-        self.expand = nn.Linear(hidden, channels, bias=False)
+        self.axes = axes
+        self.axis = 1 if "c" in axes.input.split() else 2
+        if hidden_dim:
+            self.squeeze = nn.Linear(channels, hidden_dim, bias=False)
+            self.expand = nn.Linear(hidden_dim, channels, bias=False)
+        self.hidden_dim = hidden_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the adapter."""
+        if not self.hidden_dim:
+            return x
         z = x.movedim(self.axis, -1)
         return x + self.expand(self.squeeze(z).relu()).movedim(-1, self.axis)
 
 
-def adapter(mechanism: Mechanism) -> nn.Module:
+def adapter(mechanism: Mechanism) -> Adapter:
     """The adapter whose number of parameters is nearest to an attention's: none may be."""
-    axes = next(iter(split(mechanism.axes.input).values())).split()
-    name = next((a for a in ("c", "d") if a in mechanism.fixed_axes and a in axes), None)
-    channels = mechanism.fixed_axes[name] if name else 0
-    hidden = round(parameters(mechanism) / (2 * channels)) if name else 0
-    module = Adapter(channels, hidden, axes.index(name)) if name and hidden else nn.Identity()
-    module.axes = mechanism.axes  # pyright: ignore[reportArgumentType]  # who inserts reads it
-    return module
+    sizes = mechanism.fixed_axes
+    channels = sizes.get("c", sizes.get("d", 0))
+    hidden_dim = round(parameters(mechanism) / (2 * channels)) if channels else 0
+    return Adapter(mechanism.axes, channels, hidden_dim)
 
 
 def parameters(*modules: nn.Module) -> int:

@@ -181,7 +181,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
     to nothing gets zeros.
     """
 
-    axes: Axes = Axes("query: b n d, key: b m d, value: b m d", "b heads n m", "b n d")
+    axes: Axes = Axes("query: b n d, key: b m d, value: b m d", output="b n d")
 
     def __init__(self, **fixed_axes: int) -> None:
         super().__init__(**fixed_axes)
@@ -207,8 +207,8 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
         """Raise if a mask has another type, or could be broadcast to the map by accident."""
         if mask is None or isinstance(mask, torch.fx.Proxy):
             return
-        axes = self.axes.map.split()
-        who, want = type(self).__name__, f"({self.axes.map}) or ({' '.join(axes[-2:])})"
+        axes = (self.axes.map or "b n m").split()
+        who, want = type(self).__name__, f"({' '.join(axes)}) or ({' '.join(axes[-2:])})"
         if mask.dtype != torch.bool and not mask.is_floating_point():
             raise TypeError(
                 f"{who}: mask: expected bool (True = may attend) or a float bias, got {mask.dtype}"
