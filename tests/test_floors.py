@@ -13,16 +13,23 @@ import regard
 
 ROOT = Path(regard.__file__).parent
 FILES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
-BELOW = {"core": set(), "mechanisms": {"core"}, "catalog": {"core"}, "keras": {"catalog", "core"}}
-TOOLS = {"core", "mechanisms", "catalog"}  # and other tools
+BELOW = {
+    "core": set(),
+    "mechanisms": {"core"},
+    "references": {"core", "mechanisms"},
+    "catalog": {"core"},
+    "keras": {"catalog", "core"},
+}
+TOOLS = {"core", "mechanisms", "references", "catalog"}  # and other tools
 # Each third-party package a floor may use; tools and the command line use what their extras name.
 PACKAGES = {
     "core": {"torch"},
     "mechanisms": {"torch"},
+    "references": {"torch"},
     "catalog": set(),
     "keras": {"keras", "numpy"},
 }
-LIGHT = ("core.axes", "core.card", "core.shapes", "core.check", "catalog")
+LIGHT = ("core.axes", "core.card", "core.shapes", "core.check", "core.text", "catalog")
 
 
 def floor(module: tuple[str, ...]) -> str:

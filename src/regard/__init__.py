@@ -8,6 +8,7 @@ Nothing heavy is imported before it is used: a name is looked up when it is firs
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 __version__ = "0.1.0"
@@ -38,9 +39,9 @@ _TOOLS = {
 
 
 def _mechanisms() -> dict[str, str]:
-    from .catalog import homes
+    from .catalog import class_to_key
 
-    return homes()
+    return class_to_key()
 
 
 def __getattr__(name: str) -> Any:
@@ -48,6 +49,8 @@ def __getattr__(name: str) -> Any:
         value = _found(_TOOLS[name], name)
     elif not name.startswith("_") and name in (found := _mechanisms()):
         value = _found(f"mechanisms.{found[name]}", name)
+    elif not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        value = import_module(f"{__name__}.{name}")  # as in regard.compat.install()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import zlib
 from collections.abc import Container
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,12 +21,15 @@ from typing import Any, TypeVar
 
 from .core.axes import Axes
 from .core.card import Card
+from .core.text import aligned, html_table
 
 T = TypeVar("T")
 
 FOLDER = Path(__file__).parent / "mechanisms"
 TWINS = Path(__file__).parent / "keras"
 REFERENCES = Path(__file__).parent / "references"
+INDEX = Path(__file__).parent / "catalog.json"
+CRLF, LF = b"\r\n", b"\n"
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Known:
     module: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entry:
     """One mechanism of the catalog.
 
@@ -67,7 +72,7 @@ class Entry:
         options: The arguments of its constructor.
         classes: Every public class of the file.
         references: The classes of others that are known.
-        twin: Whether Keras has it too, as ``regard.keras.<name>``.
+        keras: Those of them that `regard.keras` has too.
     """
 
     key: str
@@ -78,7 +83,27 @@ class Entry:
     options: tuple[Option, ...]
     classes: tuple[str, ...]
     references: tuple[Known, ...]
-    twin: bool
+    keras: tuple[str, ...]
+
+    @property
+    def twin(self) -> bool:
+        """Whether Keras has it too, as ``regard.keras.<name>``."""
+        return bool(self.keras)
+
+    def __repr__(self) -> str:
+        card = self.card
+        return f"<{self.key}: {card.title}, {card.venue} {card.year}, {card.domain}>"
+
+    def _repr_html_(self) -> str:
+        card = self.card
+        facts = {
+            "paper": f"{card.paper}, {card.venue} {card.year}",
+            "weights": f"{card.domain}, by {card.computes} → {card.applies}",
+            "axes": f"{self.axes.input} → {self.axes.map}",
+            "cost": f"time {card.cost['time']}, memory {card.cost['memory']}",
+            "options": ", ".join(o.name for o in self.options),
+        }
+        return html_table([(self.name, self.summary), *facts.items()], left=2)
 
     @property
     def summary(self) -> str:
@@ -168,23 +193,84 @@ def _references(path: Path) -> tuple[Known, ...]:
     return tuple(found)
 
 
+class Entries(list[Entry]):
+    """Mechanisms, which show themselves as a table."""
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        head = ("key", "mechanism", "weights", "by", "time", "paper")
+        return [
+            head,
+            *(
+                (e.key, c.title, c.domain, f"{c.computes} → {c.applies}", c.cost["time"], paper)
+                for e in self
+                for c in [e.card]
+                for paper in [f"{c.venue} {c.year}"]
+            ),
+        ]
+
+    def __repr__(self) -> str:
+        return aligned(self._rows(), left=6) if self else "no mechanisms"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), left=6)
+
+
 @cache
 def entries() -> dict[str, Entry]:
-    """Every mechanism by its key, in alphabetical order."""
+    """Every mechanism by its key, in alphabetical order.
+
+    They come from the index, which spares parsing 150 files; what changed since is parsed.
+    """
+    known = json.loads(INDEX.read_text("utf-8")) if INDEX.exists() else {}
     found = {}
     for path in sorted(FOLDER.glob("[!_]*.py")):
-        classes = [
-            n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)
-        ]
-        public = tuple(c.name for c in classes if not c.name.startswith("_"))
-        for body in classes:
-            if (card := _made(Card, body)) is not None:
-                doc = ast.get_docstring(body) or ""
-                twin = (TWINS / path.name).exists()
-                axes = _made(Axes, body) or Axes()
-                told = (_options(body, doc), public, _references(REFERENCES / path.name))
-                found[path.stem] = Entry(path.stem, body.name, card, axes, doc, *told, twin)
+        key, row = path.stem, known.get(path.stem)
+        kept = _restored(row["entry"]) if row and row["digest"] == digest(key) else None
+        if entry := kept or parsed(key):
+            found[key] = entry
     return found
+
+
+def digest(key: str) -> str:
+    """A checksum of the files that an entry is read from."""
+    paths = (folder / f"{key}.py" for folder in (FOLDER, REFERENCES, TWINS))
+    texts = (path.read_bytes() if path.exists() else b"" for path in paths)
+    return " ".join(f"{zlib.crc32(text.replace(CRLF, LF)):08x}" for text in texts)
+
+
+def parsed(key: str) -> Entry | None:
+    """Read an entry from the source files; None where no class of the file has a card."""
+    text = (FOLDER / f"{key}.py").read_text("utf-8")
+    classes = [n for n in ast.parse(text).body if isinstance(n, ast.ClassDef)]
+    public = tuple(c.name for c in classes if not c.name.startswith("_"))
+    twin = TWINS / f"{key}.py"
+    written = re.findall(r"^class (\w+)", twin.read_text("utf-8"), re.M) if twin.exists() else []
+    keras = tuple(name for name in public if name in written)
+    for body in classes:
+        if (card := _made(Card, body)) is not None:
+            doc = ast.get_docstring(body) or ""
+            axes = _made(Axes, body) or Axes()
+            told = (_options(body, doc), public, _references(REFERENCES / f"{key}.py"), keras)
+            return Entry(key, body.name, card, axes, doc, *told)
+    return None
+
+
+def _restored(row: dict[str, Any]) -> Entry:
+    """Make an entry from what `dataclasses.asdict` made of it, read back from JSON."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    def made(kind: type[T], facts: dict[str, Any]) -> T:
+        return kind(**{name: tuples(value) for name, value in facts.items()})
+
+    nested = {
+        "card": made(Card, row["card"]),
+        "axes": made(Axes, row["axes"]),
+        "options": tuple(made(Option, one) for one in row["options"]),
+        "references": tuple(made(Known, one) for one in row["references"]),
+    }
+    return made(Entry, row | nested)
 
 
 @cache
@@ -199,21 +285,15 @@ def legacy() -> dict[tuple[str, str], str]:
 
 
 @cache
-def homes() -> dict[str, str]:
-    """The keys of the mechanisms in whose files the public classes are."""
+def class_to_key() -> dict[str, str]:
+    """Map each public class to the key of the mechanism in whose file it is."""
     return {name: entry.key for entry in entries().values() for name in entry.classes}
 
 
 @cache
-def twins() -> dict[str, str]:
-    """The stems of the Keras twins, by the names of the classes that are in both files."""
-    found = {}
-    for entry in entries().values():
-        if entry.twin:
-            text = (TWINS / f"{entry.key}.py").read_text("utf-8")
-            written = re.findall(r"^class (\w+)", text, re.M)
-            found |= {name: entry.key for name in entry.classes if name in written}
-    return found
+def keras_classes() -> dict[str, str]:
+    """Map each class that Keras has too to the key of its mechanism."""
+    return {name: entry.key for entry in entries().values() for name in entry.keras}
 
 
 def resolve(name: str) -> str:
@@ -256,17 +336,17 @@ def find(
     applies: str | None = None,
     kind: str | None = None,
     year: int | Container[int] | None = None,
-) -> list[Entry]:
+) -> Entries:
     """List the mechanisms that answer to all that is asked, oldest first.
 
     Args:
         text: Words that its names, sentence, card or docstring must hold.
-        domain: What it weighs: ``channel``, ``spatial``, ``temporal``, ``branch``,
+        domain: What it weights: ``channel``, ``spatial``, ``temporal``, ``branch``,
             ``channel+spatial``, ``spatial+temporal``, ``sequence``.
-        computes: How it finds the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
+        computes: How it computes the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
         applies: How it uses them: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
-        kind: What it can stand for: ``gate``, ``relation``, ``convolution``, ``sequence``,
-            ``head``, ``network``.
+        kind: How it can be used: ``gate``, ``relation``, ``convolution``, ``sequence``, ``head``,
+            ``network``.
         year: A year, or several: ``range(2018, 2021)``.
 
     Raises:
@@ -299,7 +379,7 @@ def find(
     if text:
         words = text.lower().split()
         chosen = [entry for entry in chosen if all(word in _prose(entry) for word in words)]
-    return sorted(chosen, key=lambda entry: (entry.card.year, entry.key))
+    return Entries(sorted(chosen, key=lambda entry: (entry.card.year, entry.key)))
 
 
 def _prose(entry: Entry) -> str:

@@ -31,7 +31,7 @@ GRID = {"l", "t", "h", "w", "1"}
 @cache
 def stems() -> dict[str, str]:
     """The name of the class of each twin, by its stem."""
-    return {stem: catalog.entries()[stem].name for stem in catalog.twins().values()}
+    return {stem: catalog.entries()[stem].name for stem in catalog.keras_classes().values()}
 
 
 def twin(name: str, options: Mapping[str, Any], /, **more: Any) -> Any:
@@ -150,7 +150,7 @@ class Pair:
 @cache
 def pairs_of() -> tuple[Case, ...]:
     """The cases of the laws whose mechanism has a twin."""
-    return tuple(case for case in cases() if case.cls.__name__ in catalog.twins())
+    return tuple(case for case in cases() if case.cls.__name__ in catalog.keras_classes())
 
 
 def pair(case: Case, **more: Any) -> Pair:

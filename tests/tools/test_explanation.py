@@ -388,3 +388,9 @@ def test_figures_say_what_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "regard\[compare\]"'):
         explain(build("simam"), torch.randn(IMAGE)).figure()
+
+
+def test_a_notebook_shows_the_figure_and_the_table_without_pyplot():
+    found = explain(regard.create("simam"), torch.randn(1, 8, 6, 6))
+    assert found.figure()._repr_png_().startswith(b"\x89PNG")
+    assert found._repr_html_().startswith("<table>")

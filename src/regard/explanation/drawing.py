@@ -54,7 +54,9 @@ def draw(
         ValueError: there are more maps than images, or there is nothing to draw.
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401  # the message below is for this one
+
+        from .picture import Picture
     except ImportError as e:
         raise ImportError('figures need matplotlib: pip install "regard[compare]"') from e
     panels = _merge_strips(maps)
@@ -70,7 +72,7 @@ def draw(
     lines = math.ceil((len(panels) + first) / across)
     ratio = 1.0 if pictures is None else pictures.shape[1] / pictures.shape[2]
     size = (SIDE * 1.15 * across, (SIDE * ratio + 0.55) * lines * shown)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     grid = figure.subplots(lines * shown, across, squeeze=False)
     for row in range(shown):
         block = grid[row * lines : (row + 1) * lines].flat

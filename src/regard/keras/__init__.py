@@ -7,13 +7,13 @@
 from importlib import import_module
 from typing import Any
 
-from ..catalog import twins
+from ..catalog import keras_classes
 
 _TOOLS = {"maps": "maps", "transfer": "transfer"}
 
 
 def __getattr__(name: str) -> Any:
-    stem = _TOOLS.get(name) or (twins().get(name) if not name.startswith("_") else None)
+    stem = _TOOLS.get(name) or (keras_classes().get(name) if not name.startswith("_") else None)
     if stem is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{stem}"), name)
@@ -22,4 +22,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_TOOLS, *twins()])
+    return sorted([*_TOOLS, *keras_classes()])

@@ -156,13 +156,12 @@ def _tensors(
     source = torch.Generator().manual_seed(0)
     found = []
     for x in inputs:
-        shape = isinstance(x, Sequence) and all(isinstance(size, int) for size in x)
-        if not shape and not isinstance(x, Tensor):
+        if isinstance(x, Tensor):
+            found.append(x.detach().clone().to(device))
+        elif not isinstance(x, Sequence) or not all(isinstance(size, int) for size in x):
             raise TypeError(
                 f"inputs: expected tensors or shapes, one after the other, got {type(x).__name__}"
             )
-        if isinstance(x, Tensor):
-            found.append(x.detach().clone().to(device))
         elif where.type == "meta":
             found.append(torch.empty(tuple(x), device="meta", dtype=home.dtype))
         else:
