@@ -1,4 +1,4 @@
-"""What the two versions of MobileViT share: patches of an image as sequences, and their layers."""
+"""What both versions of MobileViT share: images as sequences of patches, and the layer on them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..core.tracing import leaf
 
 
 class Layer(nn.Module):
-    """Attention and two linear layers, each behind a norm and added to what it reads.
+    """Attention and a feed-forward network, each after a norm and with a residual connection.
 
     Args:
-        attention: The attention.
-        norms: One norm before the attention, and one before the linear layers.
+        attention: The attention module.
+        norms: The norm before the attention and the one before the feed-forward network.
         embed_dim: Channels of a token.
-        hidden_dim: Channels between the linear layers.
-        dropout: Rate of dropping numbers of what is added, in training.
-        hidden_dropout: Rate of dropping hidden numbers.
+        hidden_dim: Hidden channels of the feed-forward network.
+        dropout: Dropout rate before each addition.
+        hidden_dropout: Dropout rate of the hidden channels.
         factory: Device and type of the parameters.
     """
 
@@ -53,9 +53,9 @@ class Layer(nn.Module):
 
 @leaf
 def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> Tensor:
-    """The image, enlarged to the next height and width that a patch divides."""
+    """Upsample an image to the next height and width that are multiples of the patch."""
     size = tuple(n * side for n, side in zip(patches(x, patch), patch, strict=True))
-    # A compiled model is for every size: it has no second way.
+    # A compiled model serves every size, so it must not branch on one.
     if not torch.compiler.is_compiling() and size == tuple(x.shape[2:]):
         return x
     return interpolate(x, size, mode="bilinear", align_corners=align_corners)
@@ -63,20 +63,20 @@ def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> 
 
 @leaf
 def unfold(x: Tensor, patch: Sequence[int]) -> Tensor:
-    """A sequence over the patches for each place in a patch, ``(b p) n d``."""
+    """Return one sequence of patches for each position inside a patch, ``(b p) n d``."""
     x = x.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))  # b d i p j q
     return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
 
 
 @leaf
 def fold(z: Tensor, like: Tensor, patch: Sequence[int]) -> Tensor:
-    """The image, of the height and width of another, that the sequences are."""
+    """Undo `unfold`, for an image of the height and width of ``like``."""
     z = z.unflatten(0, (-1, *patch)).unflatten(3, patches(like, patch))  # b p q i j d
     return z.permute(0, 5, 3, 1, 4, 2).flatten(4).flatten(2, 3)
 
 
 def patches(x: Tensor, patch: Sequence[int]) -> tuple[int, int]:
-    """How many patches an image is high and wide, begun ones too."""
+    """Return how many patches cover the height and the width, partial ones included."""
     h, w = x.shape[2:]
-    # Not by -(-h // p): an exported model rounds a quotient toward zero.
+    # Not -(-h // p): an exported model rounds quotients toward zero.
     return (h + patch[0] - 1) // patch[0], (w + patch[1] - 1) // patch[1]

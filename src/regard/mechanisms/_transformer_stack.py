@@ -1,4 +1,4 @@
-"""What the stacks of a Transformer are made of, and how torch's are read."""
+"""The layer and the stack of layers that Transformer encoders and decoders share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KeysValues = tuple[Tensor, Tensor]  # b heads m d each
 def without_padding(
     who: str, keys: Tensor, mask: Tensor | None, key_mask: Tensor | None
 ) -> Tensor | None:
-    """Close a mask for keys that are padding, of which ``key_mask`` is a checked ``b m``."""
+    """Check ``key_mask`` (``b m``, True = no padding) and mask the padding keys as well."""
     if key_mask is None:
         return mask
     if key_mask.dtype != torch.bool:
@@ -32,9 +32,9 @@ def without_padding(
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, attention to a memory if ``crossed``, and two linear layers.
+    """Self-attention, cross-attention to a memory if ``crossed``, and a feed-forward network.
 
-    Each is added to what it reads, with a norm after the sum or before the reading.
+    Each has a residual connection, with a norm after the sum or, if ``norm_first``, before it.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class TransformerLayer(nn.Module):
         above_zero(eps=eps)
         self.norm_first = norm_first
 
-        def normalize() -> nn.LayerNorm:
+        def layer_norm() -> nn.LayerNorm:
             return nn.LayerNorm(embed_dim, eps, bias=bias, **factory)
 
-        self.self_norm = normalize()
-        how = {"bias": bias, "dropout": dropout, **factory}
-        self.self_attention = MultiHead(embed_dim, num_heads, causal=causal, **how)
+        options = {"bias": bias, "dropout": dropout, **factory}
+        self.self_norm = layer_norm()
+        self.self_attention = MultiHead(embed_dim, num_heads, causal=causal, **options)
         if crossed:
-            self.cross_norm = normalize()
-            self.cross_attention = MultiHead(embed_dim, num_heads, **how)
-        self.feed_norm = normalize()
+            self.cross_norm = layer_norm()
+            self.cross_attention = MultiHead(embed_dim, num_heads, **options)
+        self.feed_norm = layer_norm()
         self.feed_forward = nn.Sequential(
             nn.Linear(embed_dim, hidden_dim, bias, **factory),
             ACTIVATIONS[activation](),
@@ -78,13 +78,6 @@ class TransformerLayer(nn.Module):
         )
         self.drop = nn.Dropout(dropout)
 
-    def before(self, norm: nn.Module, x: Tensor) -> Tensor:
-        return norm(x) if self.norm_first else x
-
-    def add(self, norm: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        y = x + self.drop(y)
-        return y if self.norm_first else norm(y)
-
     def forward(
         self,
         x: Tensor,
@@ -92,7 +85,7 @@ class TransformerLayer(nn.Module):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """Read all positions at once."""
+        """Run the layer on all positions at once."""
         z = self.before(self.self_norm, x)
         x = self.add(self.self_norm, x, self.self_attention(z, mask=mask))
         if memory is not None:
@@ -103,7 +96,7 @@ class TransformerLayer(nn.Module):
         return self.add(self.feed_norm, x, self.feed_forward(z))
 
     def remember(self, memory: Tensor) -> KeysValues:
-        """The keys and values of the memory."""
+        """Return the keys and values of the memory."""
         attention = self.cross_attention
         return attention.divide(attention.key(memory)), attention.divide(attention.value(memory))
 
@@ -115,11 +108,12 @@ class TransformerLayer(nn.Module):
         memory_mask: Tensor | None,
         past: KeysValues | None,
     ) -> tuple[Tensor, KeysValues]:
-        """Read the next positions; give the keys and values of all so far, too."""
+        """Run the layer on the next positions; also return the keys and values of all so far."""
         z = self.before(self.self_norm, x)
         q, k, v = self.self_attention.prepare(z, z, z)
         if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+            past_k, past_v = past
+            k, v = torch.cat([past_k, k], 2), torch.cat([past_v, v], 2)
         x = self.add(self.self_norm, x, self.self_attention.read((q, k, v), mask))
         attention = self.cross_attention
         q = attention.divide(attention.query(self.before(self.cross_norm, x)))
@@ -127,9 +121,18 @@ class TransformerLayer(nn.Module):
         z = self.before(self.feed_norm, x)
         return self.add(self.feed_norm, x, self.feed_forward(z)), (k, v)
 
+    def before(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Return the input of a sublayer."""
+        return norm(x) if self.norm_first else x
+
+    def add(self, norm: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Add a sublayer's output y to its input x."""
+        y = x + self.drop(y)
+        return y if self.norm_first else norm(y)
+
 
 class TransformerStack(Mechanism):
-    """What encoder and decoder share: layers, and a norm behind the last."""
+    """A stack of Transformer layers and a norm after the last: an encoder or a decoder."""
 
     crossed = False
 
@@ -154,18 +157,25 @@ class TransformerStack(Mechanism):
         positive(embed_dim=embed_dim, num_layers=num_layers)
         self.causal = self.crossed if causal is None else causal
         norms: dict[str, Any] = dict(eps=eps, bias=bias, device=device, dtype=dtype)
-        how: dict[str, Any] = dict(
-            activation=activation, norm_first=norm_first, dropout=dropout, **norms
-        )
-        how |= dict(crossed=self.crossed, causal=self.causal)
         self.layers = nn.ModuleList(
-            TransformerLayer(embed_dim, num_heads, hidden_dim, **how) for _ in range(num_layers)
+            TransformerLayer(
+                embed_dim,
+                num_heads,
+                hidden_dim,
+                activation=activation,
+                norm_first=norm_first,
+                dropout=dropout,
+                crossed=self.crossed,
+                causal=self.causal,
+                **norms,
+            )
+            for _ in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(embed_dim, **norms) if final_norm else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw matrices by Glorot's rule, and put biases to zero."""
+        """Draw matrices by Glorot's rule and set biases to zero."""
         super().reset_parameters()
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
@@ -176,7 +186,7 @@ class TransformerStack(Mechanism):
     def readable(
         self, name: str, query: Tensor, key: Tensor, mask: Tensor | None, key_mask: Tensor | None
     ) -> Tensor | None:
-        """One mask out of two that are checked."""
+        """Check both masks and return them as one."""
         layer: Any = self.layers[0]
         layer.self_attention.check_mask(query, key, mask)
         return without_padding(f"{type(self).__name__}: {name}_key_mask", key, mask, key_mask)

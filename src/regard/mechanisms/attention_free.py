@@ -1,4 +1,4 @@
-"""Attention-free layer: a learned bias for each pair of places stands in for queries times keys."""
+"""Attention Free Transformer: weights from the keys and learned position biases, not from q·k."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 
+Prepared = tuple[Tensor, Tensor, Tensor]  # sigmoid of the queries, keys, values: b n e each
+
 
 class AttentionFree(Attention):
-    r"""Averages the values by weights of each channel's keys and of the places, and gates the sum.
+    r"""Averages values with weights from keys and position biases, and gates the result by queries.
 
     .. math::
         a_{cts} = \operatorname{softmax}_s(K_{sc} + w_{ts}), \quad
         y_{tc} = \sigma(Q_{tc}) \textstyle\sum_s a_{cts} V_{sc}
 
     with linear queries Q, keys K and values V: equation 2 of the paper, AFT-full. Without a
-    ``max_length``, :math:`w = 0` and every place gets the same average: AFT-simple. With a
-    ``window_size``, :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, though place s is
-    still read: AFT-local.
+    ``max_length``, :math:`w = 0` and every position gets the same average: AFT-simple. With a
+    ``window_size``, :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, but position s is
+    still averaged: AFT-local.
 
     Args:
         embed_dim: Channels of a token.
-        max_length: Tokens of the input, which w has a row and a column for; None for no w.
-        hidden_dim: Channels of queries, keys and values, which a last layer brings back to
-            ``embed_dim``; if None they have ``embed_dim``, and there is no such layer.
-        window_size: Distance from which on w is zero.
-        rank: Make w the product of two matrices of so many columns and rows.
+        max_length: Number of tokens n of the input, for which w is ``n n``; None for no w.
+        hidden_dim: Channels e of queries, keys and values, which an output layer projects to
+            ``embed_dim``; None for ``embed_dim`` channels and no output layer.
+        window_size: Distance at and beyond which w is zero.
+        rank: Factor w into matrices ``n rank`` and ``rank n``.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -67,15 +69,15 @@ class AttentionFree(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("aft", "aft_full", "aft_simple", "aft_local"),
         differs=(
-            "The default is AFT-simple, which reads any number of tokens; the paper's general "
-            "form has a table of biases for one number of them (length).",
+            "The default is AFT-simple, which takes any number of tokens; the paper's general "
+            "form has a table of biases for one number of them (max_length).",
             "The paper's models learn w as the product of two factors (rank); the "
             "re-implementations, and the default here, learn the table itself.",
             "The projections have biases, as in the re-implementations; the paper's have none.",
-            "The paper's equation ends with the gate; one of the re-implementations puts a layer "
-            "behind it, and lets queries, keys and values have another width (hidden).",
-            "That one reads fewer tokens with a corner of its table; here there are as many as "
-            "the length says.",
+            "The paper's equation ends with the gate; one of the re-implementations adds a layer "
+            "after it, and another number of channels for queries, keys and values (hidden_dim).",
+            "That one takes fewer tokens, with a corner of its table; here their number is "
+            "always max_length.",
             "The convolutional form of the paper, whose biases depend on the offset alone, is not "
             "offered.",
         ),
@@ -94,20 +96,23 @@ class AttentionFree(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=embed_dim)
-        inner = embed_dim if hidden_dim is None else hidden_dim
-        positive(embed_dim=embed_dim, hidden_dim=inner)
-        for name, size in {"length": max_length, "window": window_size, "rank": rank}.items():
+        inner_dim = embed_dim if hidden_dim is None else hidden_dim
+        positive(embed_dim=embed_dim, hidden_dim=inner_dim)
+        sizes = {"max_length": max_length, "window_size": window_size, "rank": rank}
+        for name, size in sizes.items():
             if size is None:
                 continue
             positive(**{name: size})
             if max_length is None:
-                raise ValueError(f"{name} ({size}) needs a length: without it there is no w")
+                raise ValueError(f"{name} ({size}) needs max_length: without it there is no w")
         self.max_length, self.window_size, self.rank = max_length, window_size, rank
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Linear(embed_dim, inner, **factory)
-        self.key = nn.Linear(embed_dim, inner, **factory)
-        self.value = nn.Linear(embed_dim, inner, **factory)
-        self.out = nn.Identity() if hidden_dim is None else nn.Linear(inner, embed_dim, **factory)
+        self.query = nn.Linear(embed_dim, inner_dim, **factory)
+        self.key = nn.Linear(embed_dim, inner_dim, **factory)
+        self.value = nn.Linear(embed_dim, inner_dim, **factory)
+        self.out = (
+            nn.Identity() if hidden_dim is None else nn.Linear(inner_dim, embed_dim, **factory)
+        )
         if max_length is not None:
             self.fixed_axes["n"] = max_length
             self.axes = replace(self.axes, map="b e n m")
@@ -117,36 +122,39 @@ class AttentionFree(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new projections, and a w so small that the layer starts close to AFT-simple."""
+        """Draw new projections, and w close to zero: the layer starts close to AFT-simple."""
         super().reset_parameters()
         for parameter in self.parameters(recurse=False):
             nn.init.normal_(parameter, std=0.01)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.query(x).sigmoid(), self.key(x), self.value(x)  # b n e
+    def prepare(self, x: Tensor) -> Prepared:
+        return self.query(x).sigmoid(), self.key(x), self.value(x)
 
-    def table(self) -> Tensor:
-        """w, whose row t belongs to the place that reads, ``n m``."""
-        w = self.rows if self.rank is None else self.rows @ self.columns
-        if self.window_size is None:
-            return w
-        place = torch.arange(self.max_length, device=w.device)
-        return w * ((place[:, None] - place).abs() < self.window_size)
+    def attention(self, z: Prepared) -> Tensor:
+        _, k, _ = z
+        scores = k.mT.unsqueeze(2)  # b e 1 m
+        if self.max_length is not None:
+            scores = scores + self.position_bias()
+        return precision.softmax(scores, 3)
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        scores = x[1].mT.unsqueeze(2)  # b e 1 m
-        return precision.softmax(scores if self.max_length is None else scores + self.table(), 3)
-
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        gate, _, v = x
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        gate, _, v = z
         return self.out(gate * (a @ v.mT.unsqueeze(3)).squeeze(3).mT)
 
-    def fused(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        gate, k, v = x
+    def fused(self, z: Prepared) -> Tensor:
+        gate, k, v = z
         a = precision.softmax(k, 1)  # b m e
         if self.max_length is None:
             return self.out(gate * (a * v).sum(1, keepdim=True))
-        # exp(K + w) is a product, so two products of matrices do what the map does. Normalized
-        # like this it neither overflows nor, unless keys and w both spread over 80, vanishes.
-        w = precision.softmax(self.table(), 1)
+        # exp(K + w) factors into exp(K) exp(w), so two matrix products replace the map. Normalized
+        # by softmax, it cannot overflow, nor underflow unless keys and w both span more than 80.
+        w = precision.softmax(self.position_bias(), 1)
         return self.out(gate * ((w @ (a * v)) / (w @ a)))
+
+    def position_bias(self) -> Tensor:
+        """Return w, a row for each position of the output, ``n m``."""
+        w = self.rows if self.rank is None else self.rows @ self.columns
+        if self.window_size is None:
+            return w
+        i = torch.arange(self.max_length, device=w.device)
+        return w * ((i[:, None] - i).abs() < self.window_size)

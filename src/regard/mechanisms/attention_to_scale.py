@@ -1,9 +1,8 @@
-"""Attention to scale: at each position, how much to trust what was seen at each scale."""
+"""Attention to scale: a softmax over scales at each position averages their scores."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,27 +13,29 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 
+Prepared = tuple[list[Tensor], Tensor]  # scores b k h w of each scale, features b (s c) h w
+
 
 class AttentionToScale(Mechanism):
-    r"""Adds up the scores of several scales, weighed anew at each position.
+    r"""Averages the class scores of several scales with a softmax over scales at each position.
 
     .. math::
         y_i = \textstyle\sum_s a^s_i\, f^s_i, \quad
         a_i = \operatorname{softmax}_s \big(W_2\, \delta(W_1 * [z^1; \dots; z^S])\big)_i
 
-    where the scores :math:`f^s` and the features :math:`z^s` of the S scales are first brought to
+    where the scores :math:`f^s` and the features :math:`z^s` of the S scales are first upsampled to
     the size of the first, the finest; :math:`W_1` is a :math:`3 \times 3` convolution and
     :math:`\delta` = ReLU. All channels of the scores share the weights. Equations 1 and 2 and
     section 3.2 of the paper.
 
-    Features alone are weighed by themselves when they are given twice: ``fuse(*z, *z)``.
+    To average the features themselves, pass them twice: ``fuse(*z, *z)``.
 
     Args:
         channels: Channels of the features of one scale.
         num_scales: :math:`S`.
         hidden_dim: Channels between the two convolutions.
-        align_corners: Which points interpolation keeps: the centers of the corner pixels or, if
-            not, the corners of the image.
+        align_corners: Which points interpolation aligns: the centers of the corner pixels or, if
+            False, the corners of the image.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -67,8 +68,8 @@ class AttentionToScale(Mechanism):
         aliases=("attention_to_scale", "scale_attention", "scale_aware_attention"),
         differs=(
             "The authors released no code of the attention. Open in the paper and chosen here: "
-            "biases, a ReLU between the convolutions, and features that are enlarged before they "
-            "are joined.",
+            "biases, a ReLU between the convolutions, and upsampling the features before their "
+            "concatenation.",
         ),
         plug=False,
     )
@@ -104,8 +105,17 @@ class AttentionToScale(Mechanism):
         self.score = nn.Conv2d(hidden_dim, num_scales, 1, **factory)
         self.tap = Tap()
 
-    def prepare(self, *x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The scores of each scale and the features of all, in the finest size."""
+    def forward(self, *x: Tensor) -> Tensor:
+        """Average the scores of all scales; scores first, then features, the finest first."""
+        self.check_count(x)
+        # By index: torch.fx cannot iterate over a symbol.
+        x = tuple(x[i] for i in range(2 * self.num_scales))
+        self.check(*x)
+        z = self.prepare(*x)
+        return self.combine(self.tap(self.attention(z)), z)
+
+    def prepare(self, *x: Tensor) -> Prepared:
+        """Upsample the scores and features of all scales to the finest."""
         like = x[0]
         fine = [
             grid.upsample_like(x[i], like, align_corners=self.align_corners)
@@ -113,29 +123,21 @@ class AttentionToScale(Mechanism):
         ]
         return fine[: self.num_scales], torch.cat(fine[self.num_scales :], 1)
 
-    def attention(self, x: tuple[list[Tensor], Tensor]) -> Tensor:
+    def attention(self, z: Prepared) -> Tensor:
         """g: the weight of each scale at each position."""
-        return precision.softmax(self.score(self.look(x[1]).relu()), 1)
+        _, features = z
+        return precision.softmax(self.score(self.look(features).relu()), 1)
 
-    def combine(self, a: Tensor, x: tuple[list[Tensor], Tensor]) -> Tensor:
-        """f: the scores, weighed and added."""
-        scores = x[0]
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        """f: the weighted sum of the scores."""
+        scores, _ = z
         y = scores[0] * a[:, :1]
         for i in range(1, self.num_scales):
             y = y + scores[i] * a[:, i : i + 1]
         return y
 
-    def forward(self, *x: Tensor) -> Tensor:
-        """Weigh the scores of all scales; scores first, then features, the finest first."""
-        self.count(x)
-        # By number: a traced model has no other way to take them apart.
-        x = tuple(x[i] for i in range(2 * self.num_scales))
-        self.check(*x)
-        z = self.prepare(*x)
-        return self.combine(self.tap(self.attention(z)), z)
-
-    def count(self, x: Any) -> None:
-        """Refuse too few or too many inputs."""
+    def check_count(self, x: tuple[Tensor, ...]) -> None:
+        """Raise `ValueError` for too few or too many inputs."""
         if not isinstance(x, torch.fx.Proxy) and len(x) != 2 * self.num_scales:
             raise ValueError(
                 f"{type(self).__name__}: expected scores and features of {self.num_scales} scales "

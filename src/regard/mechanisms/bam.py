@@ -12,10 +12,11 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
+from ..core.conv_norm import conv_norm
 
 
 class BAM(Attention):
-    r"""Strengthens each position of each channel by a gate that two branches agree on.
+    r"""Scales each element by one plus a gate from a channel branch and a spatial branch.
 
     .. math::
         a = \sigma\big(M_c(\bar x) \odot M_s(x)\big), \quad y = x + a \odot x
@@ -28,9 +29,9 @@ class BAM(Attention):
         channels: :math:`C`.
         reduction: :math:`r`; both branches have :math:`\lfloor C/r \rfloor` hidden channels.
         dilation: Dilation of the :math:`3 \times 3` convolutions.
-        fusion: How the branches meet: their ``product``, as in the authors' code, or their ``sum``,
-            as in the paper.
-        norm_position: Where the batch norms stand: after the ``hidden`` layers, as in the authors'
+        fusion: How the branches are combined: their ``product``, as in the authors' code, or their
+            ``sum``, as in the paper.
+        norm_position: Where the batch norms are: after the ``hidden`` layers, as in the authors'
             code, or ``last`` in each branch, as in the paper (and after the dilated convolutions).
         device: Where to put the parameters.
         dtype: Their type.
@@ -39,8 +40,8 @@ class BAM(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no hidden channel, or a fusion or
-            a place of the norms is unknown.
+        ValueError: a size is not positive, the reduction leaves no hidden channel, or the fusion or
+            the position of the norms is unknown.
 
     >>> BAM(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -65,10 +66,10 @@ class BAM(Attention):
         differs=(
             "The paper adds the two branches (fusion='sum'); the authors' code, and the default "
             "here, multiplies them.",
-            "The paper ends each branch with a batch norm (norm='last'); the authors' code, and "
-            "the default here, has norms behind the hidden layers and none at the end.",
-            "The authors' code pools windows as high as they are wide, which is the average of a "
-            "channel for square maps only; here it always is.",
+            "The paper ends each branch with a batch norm (norm_position='last'); the authors' "
+            "code, and the default here, has norms after the hidden layers and none at the end.",
+            "The authors' code pools a square window, which is the average of a channel only if "
+            "the input is square; here it always is the average.",
         ),
     )
     axes = Axes("b c h w", "b c h w", range="unit")
@@ -85,35 +86,35 @@ class BAM(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         positive(dilation=dilation)
         one_of(("product", "sum"), fusion=fusion)
         one_of(("hidden", "last"), norm_position=norm_position)
         self.fusion = fusion
-        early = norm_position == "hidden"
+        last = norm_position == "last"
         factory = {"device": device, "dtype": dtype}
 
-        def look() -> list[nn.Module]:
-            around = {"padding": dilation, "dilation": dilation}
-            return [nn.Conv2d(hidden, hidden, 3, **around, **factory), *normed()]
+        def dilated() -> nn.Sequential:
+            options = {"dilation": dilation, "bias": True, **factory}
+            return conv_norm(hidden_dim, hidden_dim, 3, activation=nn.ReLU(), **options)
 
-        def normed() -> list[nn.Module]:
-            return [nn.BatchNorm2d(hidden, **factory), nn.ReLU()]
+        def norm_relu() -> list[nn.Module]:
+            return [nn.BatchNorm2d(hidden_dim, **factory), nn.ReLU()]
 
         self.channel = nn.Sequential(
-            nn.Linear(channels, hidden, **factory),
-            *([nn.BatchNorm1d(hidden, **factory)] if early else []),
+            nn.Linear(channels, hidden_dim, **factory),
+            *([] if last else [nn.BatchNorm1d(hidden_dim, **factory)]),
             nn.ReLU(),
-            nn.Linear(hidden, channels, **factory),
-            *([] if early else [nn.BatchNorm1d(channels, **factory)]),
+            nn.Linear(hidden_dim, channels, **factory),
+            *([nn.BatchNorm1d(channels, **factory)] if last else []),
         )
         self.spatial = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, **factory),
-            *(normed() if early else []),
-            *look(),
-            *look(),
-            nn.Conv2d(hidden, 1, 1, **factory),
-            *([] if early else [nn.BatchNorm2d(1, **factory)]),
+            nn.Conv2d(channels, hidden_dim, 1, **factory),
+            *([] if last else norm_relu()),
+            *dilated(),
+            *dilated(),
+            nn.Conv2d(hidden_dim, 1, 1, **factory),
+            *([nn.BatchNorm2d(1, **factory)] if last else []),
         )
 
     def attention(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""CBAM: a gate per channel, then a gate per position."""
+"""CBAM: one gate per channel, then one gate per position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GATES = ("both", "channel", "spatial")
 
 
 class CBAM(Attention):
-    r"""Weighs each channel, then each position of the result.
+    r"""Scales each channel by a gate, then each position of the result by another gate.
 
     .. math::
         a^c = \sigma\big(\textstyle\sum_p W_2\,\delta(W_1\, p(x))\big), \quad
@@ -36,23 +36,23 @@ class CBAM(Attention):
     :math:`7 \times 7` kernel; equations 1 to 3 of the paper.
 
     Args:
-        channels: :math:`C`; None means any, which the spatial gate alone can take.
+        channels: :math:`C`; None for any number, with ``gates="spatial"`` only.
         reduction: :math:`r`; the shared layers have :math:`\lfloor C/r \rfloor` hidden channels.
         kernel_size: Side of the spatial kernel, odd.
-        pools: What the channel gate sees: some of ``mean``, ``max``, ``l2`` (square root of the sum
-            of squares) and ``logsumexp``.
+        pools: Poolings that feed the channel gate: any of ``mean``, ``max``, ``l2`` (square root of
+            the sum of squares) and ``logsumexp``.
         hidden_dim: The hidden channels themselves, instead of ``reduction``.
         bias: Give the channel gate's layers biases.
         spatial_bias: Give the spatial kernel a bias.
-        norm: Normalize the spatial scores by a batch norm.
-        planes: Order of the two planes that the spatial kernel reads: ``max-mean`` or ``mean-max``.
-        gates: Weigh by ``both`` gates, or by the ``channel`` or the ``spatial`` gate alone.
+        norm: Apply batch norm to the spatial scores.
+        planes: Order of the two input channels of the spatial kernel: ``max-mean`` or ``mean-max``.
+        gates: Use ``both`` gates, or only the ``channel`` or the ``spatial`` gate.
         residual: Add x to the result, as some other libraries do.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w`` (``b c 1 1`` or ``b 1 h w`` of a single gate), y as x; the
+        x ``b c h w``, map ``b c h w`` (``b c 1 1`` or ``b 1 h w`` for a single gate), y as x; the
         parts ``tap_channel`` ``b c 1 1`` and ``tap_spatial`` ``b 1 h w``.
 
     Raises:
@@ -80,9 +80,9 @@ class CBAM(Attention):
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("cbam", "convolutional_block_attention"),
         differs=(
-            "The authors' code, and the default here, normalizes the spatial scores, reads the "
-            "maximum before the mean and has biases in the shared layers; the paper's equations "
-            "have none of it (norm=False, planes='mean-max', bias=False).",
+            "The authors' code, and the default here, normalizes the spatial scores, has the "
+            "maximum before the mean and uses biases in the shared layers; the paper's equations "
+            "do none of this (norm=False, planes='mean-max', bias=False).",
         ),
     )
     axes = Axes(
@@ -125,13 +125,30 @@ class CBAM(Attention):
             self.excite = nn.Linear(hidden_dim, channels, bias, **factory)
             self.tap_channel = Tap()
         if gates != "channel":
-            how = {"padding": kernel_size // 2, "bias": spatial_bias}
-            self.look = nn.Conv2d(2, 1, kernel_size, **how, **factory)
+            options = {"padding": kernel_size // 2, "bias": spatial_bias}
+            self.look = nn.Conv2d(2, 1, kernel_size, **options, **factory)
             self.norm = nn.BatchNorm2d(1, momentum=0.01, **factory) if norm else nn.Identity()
             self.tap_spatial = Tap()
         if gates != "both":
             alone = self.axes.parts[gates]
             self.axes = replace(self.axes, map=alone, parts={gates: alone})
+
+    def attention(self, x: Tensor) -> Tensor:
+        if self.gates == "channel":
+            return self.channel_gate(x)
+        if self.gates == "spatial":
+            return self.spatial_gate(x)
+        a = self.channel_gate(x)
+        return a * self.spatial_gate(x * a)
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return self.apply_gate(x, a, x)
+
+    def fused(self, x: Tensor) -> Tensor:
+        if self.gates != "both":
+            return self.apply_gate(x, self.attention(x), x)
+        z = x * self.channel_gate(x)
+        return self.apply_gate(z, self.spatial_gate(z), x)
 
     def channel_gate(self, x: Tensor) -> Tensor:
         z = torch.stack([POOLS[name](x.flatten(2)) for name in self.pools])  # p b c
@@ -143,20 +160,6 @@ class CBAM(Attention):
         z = torch.cat(planes if self.planes == "max-mean" else planes[::-1], 1)  # b 2 h w
         return self.tap_spatial(self.norm(self.look(z)).sigmoid())
 
-    def attention(self, x: Tensor) -> Tensor:
-        if self.gates != "both":
-            return self.channel_gate(x) if self.gates == "channel" else self.spatial_gate(x)
-        a = self.channel_gate(x)
-        return a * self.spatial_gate(x * a)
-
-    def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return self.add(x, x, a)
-
-    def fused(self, x: Tensor) -> Tensor:
-        if self.gates != "both":
-            return self.add(x, x, self.attention(x))
-        z = x * self.channel_gate(x)
-        return self.add(x, z, self.spatial_gate(z))
-
-    def add(self, x: Tensor, z: Tensor, a: Tensor) -> Tensor:
+    def apply_gate(self, z: Tensor, a: Tensor, x: Tensor) -> Tensor:
+        """Scale z by the gate a; add x if ``residual``."""
         return torch.addcmul(x, z, a) if self.residual else z * a

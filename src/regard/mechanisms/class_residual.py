@@ -1,10 +1,9 @@
-"""Class-specific residual attention: each class looks where it scores, on top of everywhere."""
+"""Class-specific residual attention: class scores from average pooling plus attention pooling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,41 +16,23 @@ from ..core.card import Card
 from ..core.check import above_zero, positive
 
 
-def usual_temperatures(num_heads: int) -> tuple[float | str, ...]:
-    """The temperatures that the authors give to so many heads.
-
-    >>> usual_temperatures(1), usual_temperatures(2), usual_temperatures(4)
-    ((1,), (1, 'max'), (1, 2, 4, 'max'))
-    """
-    if num_heads == 4:
-        return (1, 2, 4, "max")
-    return (*range(1, num_heads), "max") if num_heads > 1 else (1,)
-
-
-def look(s: Tensor, temperature: float | str) -> Tensor:
-    """Where classes look that score so: a softmax over the positions, or their maximum alone."""
-    if temperature == "max":
-        return torch.zeros_like(s).scatter(-1, s.argmax(-1, keepdim=True), 1.0)
-    return precision.softmax(temperature * s, -1)
-
-
 class ClassResidual(Attention):
-    r"""Scores classes by an average over all positions, plus one over those where a class scores.
+    r"""Scores classes by average pooling plus attention pooling of each class's own score map.
 
     .. math::
         y_k = \textstyle\sum_h \Big(\tfrac1n \sum_i s_{hki} + \lambda \sum_i a_{hki} s_{hki}\Big),
         \quad a_{hki} = \operatorname{softmax}_i(T_h s_{hki}), \quad
         s_{hki} = \frac{w_{hk}^\top x_i}{\lVert w_{hk} \rVert}
 
-    for n positions i, heads h and classes k; an infinite temperature T takes the maximum. Section 3
-    of the paper.
+    for n positions i, heads h and classes k; an infinite temperature T selects the maximum. Section
+    3 of the paper.
 
     Args:
         channels: Channels of x.
         num_classes: Classes to score.
         num_heads: Classifiers whose scores are added.
         residual_weight: :math:`\lambda`.
-        temperatures: :math:`T` of each head, a number or ``max``; by default the authors': 1 for
+        temperatures: :math:`T` of each head, a number or ``max``; by default the authors', 1 for
             one head, 1 and ``max`` for two, and so on.
         normalize: Divide by the norm of :math:`w`, as the authors' code does.
         device: Where to put the parameters.
@@ -61,7 +42,7 @@ class ClassResidual(Attention):
         x ``b c h w``, map ``b heads k n`` for k classes and n positions, y ``b k``.
 
     Raises:
-        ValueError: a size is not positive, or a temperature is not above zero, or there is not one
+        ValueError: a size is not positive, a temperature is not above zero, or there is not one
             for each head.
 
     >>> ClassResidual(64, num_classes=10, num_heads=2)(torch.randn(2, 64, 9, 7)).shape
@@ -87,7 +68,7 @@ class ClassResidual(Attention):
         differs=(
             "The authors' code, and the default here, divides the scores of a class by the norm of "
             "its weights; the paper does not (normalize=False).",
-            "The mean plus the maximum, as the paper's listing has it, is temperatures=('max',) "
+            "The mean plus the maximum, as in the paper's listing, is temperatures=('max',) "
             "with normalize=False.",
         ),
     )
@@ -130,24 +111,48 @@ class ClassResidual(Attention):
     def prepare(self, x: Tensor) -> Tensor:
         w = self.classify.weight
         w = normalize(w, dim=1) if self.normalize else w
-        s = conv2d(x, w[:, :, None, None])  # faster than a product with a matrix for each image
+        s = conv2d(x, w[:, :, None, None])  # faster than one matrix product per image
         return s.flatten(2).unflatten(1, (self.num_heads, -1))  # b heads k n
 
-    def by_head(self, x: Tensor) -> Any:
-        # One head is a view; unbind would copy the whole of it on the way back.
-        return (x.squeeze(1),) if self.num_heads == 1 else x.unbind(1)
+    def attention(self, z: Tensor) -> Tensor:
+        heads = self.split_heads(z)
+        maps = [_attention_weights(heads[h], t) for h, t in enumerate(self.temperatures)]
+        return torch.stack(maps, 1)
 
-    def attention(self, x: Tensor) -> Tensor:
-        s = self.by_head(x)
-        return torch.stack([look(s[h], t) for h, t in enumerate(self.temperatures)], 1)
+    def combine(self, a: Tensor, z: Tensor) -> Tensor:
+        return (z.mean(3) + self.residual_weight * (a * z).sum(3)).sum(1)
 
-    def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return (x.mean(3) + self.residual_weight * (a * x).sum(3)).sum(1)
+    def fused(self, z: Tensor) -> Tensor:
+        heads = self.split_heads(z)
+        residuals = [_attention_pool(heads[h], t) for h, t in enumerate(self.temperatures)]
+        return z.mean(3).sum(1) + self.residual_weight * torch.stack(residuals).sum(0)
 
-    def fused(self, x: Tensor) -> Tensor:
-        s = self.by_head(x)
-        peaks = [
-            grid.amax(s[h], 2) if t == "max" else (look(s[h], t) * s[h]).sum(2)
-            for h, t in enumerate(self.temperatures)
-        ]
-        return x.mean(3).sum(1) + self.residual_weight * torch.stack(peaks).sum(0)
+    def split_heads(self, z: Tensor) -> Sequence[Tensor]:
+        """Return the scores of each head, ``b k n`` each."""
+        # A view for one head: the backward pass of unbind would copy the whole tensor.
+        return (z.squeeze(1),) if self.num_heads == 1 else z.unbind(1)
+
+
+def usual_temperatures(num_heads: int) -> tuple[float | str, ...]:
+    """Return the temperatures that the authors use for this number of heads.
+
+    >>> usual_temperatures(1), usual_temperatures(2), usual_temperatures(4)
+    ((1,), (1, 'max'), (1, 2, 4, 'max'))
+    """
+    if num_heads == 4:
+        return (1, 2, 4, "max")
+    return (*range(1, num_heads), "max") if num_heads > 1 else (1,)
+
+
+def _attention_weights(s: Tensor, temperature: float | str) -> Tensor:
+    """Return the softmax over the positions, or one-hot weights of the maximum."""
+    if temperature == "max":
+        return torch.zeros_like(s).scatter(-1, s.argmax(-1, keepdim=True), 1.0)
+    return precision.softmax(temperature * s, -1)
+
+
+def _attention_pool(s: Tensor, temperature: float | str) -> Tensor:
+    """Return the scores averaged with these weights, ``b k``."""
+    if temperature == "max":
+        return grid.amax(s, 2)
+    return (_attention_weights(s, temperature) * s).sum(2)

@@ -1,4 +1,4 @@
-"""CondConv: every image is convolved with its own mixture of expert kernels."""
+"""CondConv: a convolution whose kernel is a mixture of experts, weighted for each image."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ..core.mixed_conv import MixedConv, Padding
 
 
 class CondConv(Attention):
-    r"""Convolves each image with a mixture of expert kernels that its own average asks for.
+    r"""Convolves each image with its own mixture of expert kernels, routed by global pooling.
 
     .. math::
         y = \big(\textstyle\sum_e a_e W_e\big) * x + \sum_e a_e b_e, \quad
         a = \sigma(R\,\bar x + r)
 
-    where the bar averages over positions; section 3 of the paper. `CondConvBlock` lets
-    three convolutions share one routing, as in the paper's network.
+    where the bar averages over positions; section 3 of the paper. `CondConvBlock` is a bottleneck
+    of three convolutions with one routing, as in the paper's network.
 
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the kernels, or one for each axis.
-        num_experts: Kernels to mix.
+        num_experts: Number of kernels to mix.
         stride: Stride, or one for each axis.
-        padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
-            it by the stride and rounds up, as TensorFlow does; ``valid`` adds none. By default the
-            kernel is centerd, for which it has to be odd.
+        padding: Zeros on each side, or one number for each axis; ``same`` keeps the size, or
+            divides it by the stride and rounds up, as TensorFlow does; ``valid`` adds none. By
+            default the kernel is centered and must be odd.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
         bias: Give the convolution a bias.
-        mix_bias: Mix the experts' biases too; if not, all share one.
+        mix_bias: Mix the experts' biases too; if False, all share one.
         route_bias: Give the routing a bias.
-        dropout: Rate of dropping numbers of the average that the routing reads.
+        dropout: Dropout rate of the averages from which the routing is computed.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -50,7 +50,7 @@ class CondConv(Attention):
 
     Raises:
         ValueError: a size is not positive, the groups do not divide the channels, the padding is
-            negative or unknown, or missing for an even kernel, or the dropout is no rate.
+            negative or unknown, or missing for an even kernel, or the dropout is not a rate.
 
     >>> CondConv(64, kernel_size=3)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -76,7 +76,7 @@ class CondConv(Attention):
             "The paper's routing has no bias (route_bias=False); in the authors' code, and by "
             "default here, it has one.",
             "The authors pad as TensorFlow does (padding='same'), which at a stride of two adds "
-            "more at the end; the default here adds as much on both sides.",
+            "more at the end; the default here adds the same on both sides.",
         ),
     )
     axes = Axes("b c h w", "b e", output="b o y x", range="unit")
@@ -127,23 +127,23 @@ class CondConv(Attention):
 
 
 class CondConvBlock(Attention):
-    r"""Widens, convolves each channel and narrows: three mixed convolutions that share one routing.
+    r"""Applies an inverted bottleneck of three mixed convolutions that share one routing.
 
     .. math::
         y = x + \mathrm{BN}\,P_a\;\delta\,\mathrm{BN}\,D_a\;\delta\,\mathrm{BN}\,E_a\,x, \quad
         W_a = \textstyle\sum_e a_e W_e, \quad a = \sigma(R\,\bar x + r)
 
     with :math:`1 \times 1` convolutions E and P, a depthwise one D, and :math:`\delta` = SiLU; the
-    block of the networks in section 4 of the paper, with no squeeze-and-excitation. Where y is of
-    another size, x is not added.
+    block of the networks in section 4 of the paper, without squeeze-and-excitation. If y has
+    another size than x, there is no residual connection.
 
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the depthwise kernels, odd.
-        num_experts: Kernels to mix in each convolution.
+        num_experts: Number of kernels to mix in each convolution.
         stride: Stride of the depthwise convolution.
-        expansion: How many times wider the block is inside.
+        expansion: Hidden channels as a multiple of ``in_channels``.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -178,16 +178,22 @@ class CondConvBlock(Attention):
         positive(stride=stride, expansion=expansion)
         odd(kernel_size=kernel_size)
         factory = {"device": device, "dtype": dtype}
-        wide = expansion * in_channels
-        self.adds = stride == 1 and in_channels == out_channels
+        hidden_dim = expansion * in_channels
+        self.residual = stride == 1 and in_channels == out_channels
         self.route = nn.Linear(in_channels, num_experts, **factory)
-        self.widen = MixedConv(in_channels, wide, 1, num_experts, **factory)
-        self.widen_norm = nn.BatchNorm2d(wide, **factory)
+        self.widen = MixedConv(in_channels, hidden_dim, 1, num_experts, **factory)
+        self.widen_norm = nn.BatchNorm2d(hidden_dim, **factory)
         self.depthwise = MixedConv(
-            wide, wide, kernel_size, num_experts, stride=stride, groups=wide, **factory
+            hidden_dim,
+            hidden_dim,
+            kernel_size,
+            num_experts,
+            stride=stride,
+            groups=hidden_dim,
+            **factory,
         )
-        self.depthwise_norm = nn.BatchNorm2d(wide, **factory)
-        self.narrow = MixedConv(wide, out_channels, 1, num_experts, **factory)
+        self.depthwise_norm = nn.BatchNorm2d(hidden_dim, **factory)
+        self.narrow = MixedConv(hidden_dim, out_channels, 1, num_experts, **factory)
         self.narrow_norm = nn.BatchNorm2d(out_channels, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
@@ -197,4 +203,4 @@ class CondConvBlock(Attention):
         y = silu(self.widen_norm(self.widen(x, a)))
         y = silu(self.depthwise_norm(self.depthwise(y, a)))
         y = self.narrow_norm(self.narrow(y, a))
-        return x + y if self.adds else y
+        return x + y if self.residual else y

@@ -1,4 +1,4 @@
-"""Context encoding: gates from how a scene spreads around learned codewords."""
+"""Context encoding: channel gates from the residuals of an image to learned codewords."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from ..core.card import Card
 from ..core.check import one_of, positive
 from ..core.tracing import leaf
 
+Prepared = tuple[Tensor, Tensor]  # x, and e: b c
+
 
 class ContextEncoding(Attention):
-    r"""Weighs each channel by a gate that sees the residuals to K codewords.
+    r"""Scales each channel by a gate computed from the residuals to K codewords.
 
     .. math::
         e = \tfrac1K \textstyle\sum_k \delta(\mathrm{BN}(E_k)), \quad
         a = \sigma(W e + b), \quad y = \delta(x + a \odot x)
 
     where :math:`E = \mathrm{Encode}(\delta(\mathrm{BN}(W_0 x)))` and :math:`\delta` = ReLU; figure
-    2 of the paper. `CodewordEncoding` is Encode alone. A third layer can tell from e which classes
-    are in the image; `SemanticEncodingLoss` teaches it.
+    2 of the paper. `CodewordEncoding` is Encode alone. With ``num_classes``, another layer predicts
+    from e which classes are in the image; `SemanticEncodingLoss` trains it.
 
     Args:
         channels: :math:`C`.
         num_codewords: :math:`K`.
-        num_classes: Give the scores of so many classes, too.
+        num_classes: Return the scores of this number of classes, too.
         pooling: Take the ``mean`` over the codewords, as the authors' code does, or the ``sum``, as
             the paper does.
-        residual: Add x and end with ReLU, as the authors' code does; if not, :math:`y = a \odot x`
-            as in the paper.
+        residual: Add x and end with ReLU, as the authors' code does; if False,
+            :math:`y = a \odot x`, as in the paper.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -44,7 +46,7 @@ class ContextEncoding(Attention):
         ``num_classes`` y and the scores ``b k``.
 
     Raises:
-        ValueError: a size is not positive, or the pool is unknown.
+        ValueError: a size is not positive, or the pooling is unknown.
 
     >>> ContextEncoding(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -72,9 +74,9 @@ class ContextEncoding(Attention):
         cost=dict(time="n c^2 + n k c", memory="n c + n k"),
         aliases=("encnet", "enc_module"),
         differs=(
-            "The paper sums over the codewords and gives a x; the authors' code, and the default "
-            "here, takes their mean and gives relu(x + a x) (pool='sum', residual=False are the "
-            "paper's).",
+            "The paper sums over the codewords and returns a x; the authors' code, and the default "
+            "here, averages them and returns relu(x + a x) (pooling='sum' and residual=False are "
+            "the paper's).",
             "The distances are multiplied by a scale that starts between -1 and 0, as in the "
             "authors' code; the paper writes a minus and a positive scale.",
         ),
@@ -109,28 +111,30 @@ class ContextEncoding(Attention):
             self.axes = replace(self.axes, output="b c *, b k")
             self.classify = nn.Linear(channels, num_classes, **factory)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         z = self.norm(self.project(x.flatten(2))).relu()
         e = self.norm_codewords(self.encoding(z)).relu()  # b k c
         return x, e.mean(1) if self.pooling == "mean" else e.sum(1)
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return grid.broadcast_gate(self.gate(x[1]).sigmoid(), x[0])
+    def attention(self, z: Prepared) -> Tensor:
+        x, e = z
+        return grid.broadcast_gate(self.gate(e).sigmoid(), x)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        y = ((1 + a) * x[0]).relu() if self.residual else a * x[0]
-        return y if self.num_classes is None else (y, self.classify(x[1]))
+    def combine(self, a: Tensor, z: Prepared) -> Tensor | tuple[Tensor, Tensor]:
+        x, e = z
+        y = ((1 + a) * x).relu() if self.residual else a * x
+        return y if self.num_classes is None else (y, self.classify(e))
 
 
 class CodewordEncoding(Attention):
-    r"""Gathers the residuals of all positions to each codeword: Encode in `ContextEncoding`.
+    r"""Sums the residuals of all positions to each codeword, softly assigned.
 
     .. math::
         E_k = \textstyle\sum_i a_{ik} (x_i - d_k), \quad
         a_i = \operatorname{softmax}_k\big(s_k \lVert x_i - d_k \rVert^2\big)
 
-    with K codewords :math:`d_k` and their scales :math:`s_k`, that start negative; equation 1 of
-    the paper, which writes the sign.
+    with K codewords :math:`d_k` and scales :math:`s_k` that start negative; equation 1 of the
+    paper, which writes a minus instead. It is Encode in `ContextEncoding`.
 
     Args:
         channels: :math:`C`.
@@ -178,27 +182,27 @@ class CodewordEncoding(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw codewords around zero, the closer the more there are, and scales below zero."""
+        """Draw codewords uniformly within ±1/√(K C), and scales between -1 and 0."""
         bound = self.codewords.numel() ** -0.5
         nn.init.uniform_(self.codewords, -bound, bound)
         nn.init.uniform_(self.scale, -1, 0)
 
     def attention(self, x: Tensor) -> Tensor:
-        return _assign(x.flatten(2), self.codewords, self.scale)
+        return _soft_assignment(x.flatten(2), self.codewords, self.scale)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a.mT @ x.flatten(2).mT - a.sum(1).unsqueeze(2) * self.codewords  # b k c
 
 
 class SemanticEncodingLoss(nn.Module):
-    """How wrong the scores are about which classes are in an image: the paper's SE-loss.
+    """Binary cross-entropy of which classes are in an image: the paper's SE-loss.
 
     Args:
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
 
     Shape:
-        scores ``b k``, labels ``b *``, whole numbers, of which those outside of 0 to k - 1 are
-        ignored; the loss, a mean over images and classes.
+        scores ``b k``, integer labels ``b *``, of which those outside of 0 to k - 1 are ignored;
+        the loss, a mean over images and classes.
 
     >>> SemanticEncodingLoss(3)(torch.zeros(1, 3), torch.tensor([[[0, 2], [-1, 2]]]))
     tensor(0.6931)
@@ -210,19 +214,20 @@ class SemanticEncodingLoss(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Compare the scores with what the labels hold."""
+        """Return the loss of the scores, given a label map."""
         labels = labels.flatten(1)
         outside = (labels < 0) | (labels >= self.num_classes)
-        places = labels.masked_fill(outside, self.num_classes)
-        present = scores.new_zeros(scores.shape[0], self.num_classes + 1).scatter(1, places, 1.0)
+        # Ignored labels are collected in an extra class.
+        classes = labels.masked_fill(outside, self.num_classes)
+        present = scores.new_zeros(scores.shape[0], self.num_classes + 1).scatter(1, classes, 1.0)
         return binary_cross_entropy_with_logits(scores, present[:, :-1])
 
 
 @leaf
-def _assign(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
-    """The softmax over the codewords of the scaled squared distances, ``b n k``."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x_squared = x.to(wide).square().sum(1, keepdim=True)  # b 1 n
-    d_squared = codewords.to(wide).square().sum(1, keepdim=True)  # k 1
-    distances = x_squared - 2 * (codewords @ x).to(wide) + d_squared  # b k n
+def _soft_assignment(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
+    """Return the softmax over codewords of the scaled squared distances, ``b n k``."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x_squared = x.to(dtype).square().sum(1, keepdim=True)  # b 1 n
+    d_squared = codewords.to(dtype).square().sum(1, keepdim=True)  # k 1
+    distances = x_squared - 2 * (codewords @ x).to(dtype) + d_squared  # b k n
     return precision.softmax(scale.unsqueeze(1) * distances, 1).to(x.dtype).mT

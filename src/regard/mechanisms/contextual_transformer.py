@@ -1,6 +1,8 @@
-"""Contextual transformer: kernels made from a convolved neighborhood weigh the neighbors."""
+"""Contextual Transformer: local attention with weights computed by convolutions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,14 @@ from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
+from ..core.conv_norm import conv_norm
+
+# The contexts κ and k¹ of the paper, which it calls dynamic and static: b c h w each.
+Prepared = tuple[Tensor, Tensor]
 
 
 class ContextualTransformer(Attention):
-    r"""Convolves, weighs each position's neighbors by what that says, and chooses among both.
+    r"""Fuses a convolution of x with local attention whose kernels are computed from it.
 
     .. math::
         k^1 = \delta(\mathrm{BN}(K * x)), \quad
@@ -26,14 +32,14 @@ class ContextualTransformer(Attention):
     the kernel g(c) = c mod C/s, :math:`\kappa = \mathrm{SiLU}(\mathrm{BN}(k^2))`, :math:`\delta` is
     ReLU, and
     :math:`a = \operatorname{softmax}(U_2\,\delta(\mathrm{BN}(U_1\, \overline{\kappa + k^1})))` is
-    over the two for each channel; section 3.2 of the paper.
+    over these two for each channel; section 3.2 of the paper.
 
     Args:
         channels: :math:`C`.
         kernel_size: Side of the neighborhoods, odd.
-        hidden_dim: Rows of :math:`U_1`; by default half of the channels, and 32 at least.
+        hidden_dim: Rows of :math:`U_1`; by default half of the channels, but at least 32.
         groups: Groups of the convolution by K.
-        group_width: s, the channels that share a kernel; every :math:`C/s`-th channel has the same.
+        group_width: s, the number of channels that share a kernel: every :math:`C/s`-th channel.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -42,9 +48,9 @@ class ContextualTransformer(Attention):
         ``tap_local`` ``b g j h w``: g kernels of j neighbors for each position.
 
     Raises:
-        ValueError: a size is not positive, the kernel is even, the channels are odd, or groups or
-            share do not divide them; or a single image in training, whose norm behind the average
-            has no variance.
+        ValueError: a size is not positive, the kernel is even, the channels are odd, or ``groups``
+            or ``group_width`` does not divide them; or a single image in training, for which the
+            batch norm after the average has no variance.
 
     >>> ContextualTransformer(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -67,9 +73,9 @@ class ContextualTransformer(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("cot", "cotnet", "cot_attention"),
         differs=(
-            "The norms, the SiLU, the sharing of kernels among channels and the form of the last "
-            "choice are those of the authors' code; the paper names none of them but the choice.",
-            "No softmax is taken of the kernels, in the paper as in the code.",
+            "The norms, the SiLU, the sharing of kernels among channels and the form of the final "
+            "fusion are those of the authors' code; the paper mentions only the fusion.",
+            "The kernels are not normalized by a softmax, in the paper as in the code.",
         ),
     )
     axes = Axes("b c h w", "b k c 1 1", parts=dict(local="b g j h w"), range="softmax k")
@@ -94,48 +100,41 @@ class ContextualTransformer(Attention):
         positive(hidden_dim=hidden_dim)
         self.kernel_size, self.groups, self.group_width = kernel_size, groups, group_width
         kernels, half = channels // group_width, channels // 2
-        area = kernel_size**2
-        factory = {"device": device, "dtype": dtype}
-        around = {"padding": kernel_size // 2, "groups": groups, "bias": False}
-        self.near = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel_size, **around, **factory),
-            nn.BatchNorm2d(channels, **factory),
-            nn.ReLU(),
-        )
+        weights = kernels * kernel_size**2
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        options = {"groups": groups, **factory}
+        self.near = conv_norm(channels, channels, kernel_size, activation=nn.ReLU(), **options)
         self.look = nn.Sequential(
-            nn.Conv2d(2 * channels, half, 1, bias=False, **factory),
-            nn.BatchNorm2d(half, **factory),
-            nn.ReLU(),
-            nn.Conv2d(half, kernels * area, 1, **factory),
-            nn.GroupNorm(kernels, kernels * area, **factory),
+            *conv_norm(2 * channels, half, activation=nn.ReLU(), **factory),
+            nn.Conv2d(half, weights, 1, **factory),
+            nn.GroupNorm(kernels, weights, **factory),
         )
-        self.value = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False, **factory),
-            nn.BatchNorm2d(channels, **factory),
-        )
+        self.value = conv_norm(channels, channels, **factory)
         self.norm = nn.BatchNorm2d(channels, **factory)
         self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
         self.squeeze_norm = nn.BatchNorm2d(hidden_dim, **factory)
         self.select = nn.Conv2d(hidden_dim, 2 * channels, 1, **factory)
         self.tap_local = Tap()
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        near = self.near(x)
-        w = self.look(torch.cat([x, near], 1)).unflatten(1, (-1, self.kernel_size**2))
-        far = self.gather(self.tap_local(w), self.value(x))
-        return silu(self.norm(far)), near  # b c h w, twice
+    def prepare(self, x: Tensor) -> Prepared:
+        static = self.near(x)
+        w = self.look(torch.cat([x, static], 1)).unflatten(1, (-1, self.kernel_size**2))
+        dynamic = self.local_attention(self.tap_local(w), self.value(x))
+        return silu(self.norm(dynamic)), static
 
-    def gather(self, w: Tensor, v: Tensor) -> Tensor:
-        """Sum over each position's neighbors, in ``v``, as ``w`` (``b g j h w``) weighs them."""
+    def attention(self, z: Prepared) -> Tensor:
+        dynamic, static = z
+        s = (dynamic + static).mean((2, 3), keepdim=True)  # b c 1 1
+        s = grid.check_norm_batch(self.squeeze(s), type(self).__name__, self.training)
+        scores = self.select(self.squeeze_norm(s).relu())
+        # In the authors' weights, the two scores of a channel are adjacent.
+        return precision.softmax(scores.unflatten(1, (-1, 2)).transpose(1, 2), 1)
+
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        dynamic, static = z
+        return a[:, 0] * dynamic + a[:, 1] * static
+
+    def local_attention(self, w: Tensor, v: Tensor) -> Tensor:
+        """Return the sum over each position's neighbors in ``v``, weighted by ``w``."""
         v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.group_width, -1)).transpose(1, 2)
         return neighbors.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
-
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        z = (x[0] + x[1]).mean((2, 3), keepdim=True)  # b c 1 1
-        z = grid.check_norm_batch(self.squeeze(z), type(self).__name__, self.training)
-        z = self.select(self.squeeze_norm(z).relu())
-        # There, the scores of a channel stand side by side.
-        return precision.softmax(z.unflatten(1, (-1, 2)).transpose(1, 2), 1)
-
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
-        return a[:, 0] * x[0] + a[:, 1] * x[1]

@@ -13,7 +13,7 @@ from ..core.check import positive
 
 
 class Coordinate(Attention):
-    r"""Weighs each position of a channel by a gate for its row and a gate for its column.
+    r"""Scales each position of each channel by a gate for its row and a gate for its column.
 
     .. math::
         [f^h; f^w] = \delta\big(\mathrm{BN}(F_1 [z^h; z^w])\big), \quad
@@ -26,7 +26,7 @@ class Coordinate(Attention):
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; the shared layer has :math:`\max(m, \lfloor C/r \rfloor)` channels.
-        min_hidden_dim: :math:`m`, the fewest channels of the shared layer.
+        min_hidden_dim: :math:`m`, the minimum number of channels of the shared layer.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -58,8 +58,8 @@ class Coordinate(Attention):
         aliases=("coord", "coordatt", "coordinate_attention", "ca"),
         differs=(
             "The paper leaves the activation open and shows the batch norm in a figure only; both "
-            "are the authors' code's.",
-            "timm's layer has no biases unless it is told to; what it lacks is loaded as zeros.",
+            "follow the authors' code.",
+            "timm's layer has no biases by default; missing ones are loaded as zeros.",
         ),
     )
     axes = Axes("b c h w", "h: b c h 1, w: b c 1 w", range="unit")
@@ -75,16 +75,16 @@ class Coordinate(Attention):
     ) -> None:
         super().__init__(c=channels)
         positive(channels=channels, reduction=reduction, min_hidden_dim=min_hidden_dim)
-        hidden = max(min_hidden_dim, channels // reduction)
+        hidden_dim = max(min_hidden_dim, channels // reduction)
         factory = {"device": device, "dtype": dtype}
-        self.shared = nn.Conv1d(channels, hidden, 1, **factory)
-        self.norm = nn.BatchNorm1d(hidden, **factory)
-        self.height = nn.Conv1d(hidden, channels, 1, **factory)
-        self.width = nn.Conv1d(hidden, channels, 1, **factory)
+        self.shared = nn.Conv1d(channels, hidden_dim, 1, **factory)
+        self.norm = nn.BatchNorm1d(hidden_dim, **factory)
+        self.height = nn.Conv1d(hidden_dim, channels, 1, **factory)
+        self.width = nn.Conv1d(hidden_dim, channels, 1, **factory)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h, w = x.shape[2:]
-        z = torch.cat([x.mean(3), x.mean(2)], 2)  # b c h+w: the norm sees rows and columns together
+        z = torch.cat([x.mean(3), x.mean(2)], 2)  # b c h+w: rows and columns share the norm
         f_h, f_w = hardswish(self.norm(self.shared(z))).split([h, w], 2)
         return self.height(f_h).sigmoid().unsqueeze(3), self.width(f_w).sigmoid().unsqueeze(2)
 

@@ -1,4 +1,4 @@
-"""Criss-cross attention: every position reads its column and its row, and so, twice, everything."""
+"""Criss-cross attention: each position attends to its row and column, in repeated passes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability, reduced
+from ..core.conv_norm import conv_norm
 from ..core.tracing import leaf
 
 
 class CrissCross(Attention):
-    r"""Adds to each position what its column and its row hold, as often as it is repeated.
+    r"""Adds attention over the row and the column of each position, in repeated passes.
 
     .. math::
         x^{(r+1)}_u = x^{(r)}_u + \gamma \textstyle\sum_{i \in N(u)} a^{(r)}_{ui} V x^{(r)}_i,
@@ -25,21 +26,21 @@ class CrissCross(Attention):
         \big(Q x^{(r)}_u\big)^\top K x^{(r)}_i, \quad x^{(0)} = x, \quad y = x^{(R)}
 
     where N(u) are the h + w - 1 positions in the column and the row of u, itself counted once;
-    equations 1 and 2 and section 3.3 of the paper. All passes have the same weights. After two,
-    every position has read every other, in memory that grows with n (h + w) instead of n².
-    `CrissCrossHead` is the network's head.
+    equations 1 and 2 and section 3.3 of the paper. All passes share their weights. After two,
+    information from every position has reached every other, in memory that grows with n (h + w)
+    instead of n². `CrissCrossHead` is the network's head.
 
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
-        recurrence: :math:`R`, how many passes are made.
+        recurrence: :math:`R`, the number of passes.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         x ``b c h w``, y as x; a map ``b h w k`` for each pass: the k = h + w weights of a position,
         of its column from top to bottom and of its row from left to right. In the column its own
-        place has weight zero: it is counted in the row.
+        weight is zero: it is counted in the row.
 
     Raises:
         ValueError: a size is not positive, or the reduction leaves no channel.
@@ -67,8 +68,8 @@ class CrissCross(Attention):
         differs=(
             "The sum is multiplied by a learned scale that starts at zero, as in the authors' "
             "code; the paper's equations have none.",
-            "Two passes are made, as in the paper's network; one module of the authors' code makes "
-            "one (recurrence=1).",
+            "The default is two passes, as in the paper's network; one module of the authors' code "
+            "makes one (recurrence=1).",
         ),
     )
     axes = Axes("b c h w", "b h w k, b h w k", range="softmax")
@@ -83,55 +84,55 @@ class CrissCross(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         positive(recurrence=recurrence)
         self.recurrence = recurrence
         self.axes = replace(self.axes, map=", ".join(["b h w k"] * recurrence))
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, hidden, 1, **factory)
-        self.key = nn.Conv2d(channels, hidden, 1, **factory)
+        self.query = nn.Conv2d(channels, hidden_dim, 1, **factory)
+        self.key = nn.Conv2d(channels, hidden_dim, 1, **factory)
         self.value = nn.Conv2d(channels, channels, 1, **factory)
         self.gamma = nn.Parameter(torch.zeros(1, **factory))
 
     def reset_parameters(self) -> None:
-        """Draw new projections; the scale starts at zero, so that the module starts as x."""
+        """Draw new projections; the scale starts at zero, so the module starts as the identity."""
         super().reset_parameters()
         nn.init.zeros_(self.gamma)
 
     def attention(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = [self.weigh(x)]
+        maps = [self.attention_of_pass(x)]
         for _ in range(self.recurrence - 1):
-            x = self.read(maps[-1], x)
-            maps.append(self.weigh(x))
+            x = self.run_pass(maps[-1], x)
+            maps.append(self.attention_of_pass(x))
         return tuple(maps)
 
     def combine(self, a: tuple[Tensor, ...], x: Tensor) -> Tensor:
-        for one in a:
-            x = self.read(one, x)
+        for a_pass in a:
+            x = self.run_pass(a_pass, x)
         return x
 
     def fused(self, x: Tensor) -> Tensor:
-        for _ in range(self.recurrence):  # one map at a time, and no pass made twice
-            x = self.read(self.weigh(x), x)
+        for _ in range(self.recurrence):  # keeps one map at a time, and computes no pass twice
+            x = self.run_pass(self.attention_of_pass(x), x)
         return x
 
-    def weigh(self, x: Tensor) -> Tensor:
-        """The map of one pass."""
-        return _weigh(self.query(x), self.key(x))
+    def attention_of_pass(self, x: Tensor) -> Tensor:
+        """Return the map of one pass."""
+        return _attention_weights(self.query(x), self.key(x))
 
-    def read(self, a: Tensor, x: Tensor) -> Tensor:
-        """One pass."""
-        return x + self.gamma * _gather(a, self.value(x))
+    def run_pass(self, a: Tensor, x: Tensor) -> Tensor:
+        """Return the output of one pass."""
+        return x + self.gamma * _weighted_sum(a, self.value(x))
 
 
 class CrissCrossHead(nn.Module):
-    """The head of CCNet: criss-cross attention between convolutions, joined with its input.
+    """Scores classes by CCNet's head: criss-cross attention, concatenated with its input.
 
     Args:
-        in_channels: Channels of the backbone's map; a quarter of them is used inside.
+        in_channels: Channels of x; the attention has a quarter of them.
         out_channels: Channels before the classifier.
         num_classes: Channels of the output.
-        recurrence: How many passes the attention makes.
+        recurrence: Number of passes of the attention.
         dropout: Rate of dropping whole channels before the classifier.
         device: Where to put the parameters.
         dtype: Their type.
@@ -159,19 +160,15 @@ class CrissCrossHead(nn.Module):
         divides(in_channels=in_channels, quarter=4)
         probability(dropout=dropout)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        hidden = in_channels // 4
+        hidden_dim = in_channels // 4
 
-        def convolve(before: int, after: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False, **factory),
-                nn.BatchNorm2d(after, **factory),
-                nn.LeakyReLU(0.01),
-            )
+        def conv(inputs: int, outputs: int) -> nn.Sequential:
+            return conv_norm(inputs, outputs, 3, activation=nn.LeakyReLU(0.01), **factory)
 
-        self.before = convolve(in_channels, hidden)
-        self.criss_cross = CrissCross(hidden, recurrence=recurrence, **factory)
-        self.after = convolve(hidden, hidden)
-        self.join = convolve(in_channels + hidden, out_channels)
+        self.before = conv(in_channels, hidden_dim)
+        self.criss_cross = CrissCross(hidden_dim, recurrence=recurrence, **factory)
+        self.after = conv(hidden_dim, hidden_dim)
+        self.join = conv(in_channels + hidden_dim, out_channels)
         self.drop = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(out_channels, num_classes, 1, **factory)
 
@@ -182,11 +179,11 @@ class CrissCrossHead(nn.Module):
 
 
 @leaf
-def _weigh(q: Tensor, k: Tensor) -> Tensor:
-    """The softmax of each position over its column and its row, ``b h w k``."""
-    if q.dtype == torch.float16:  # the sums of products leave its range
+def _attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Return the softmax of each position over its column and its row, ``b h w k``."""
+    if q.dtype == torch.float16:  # the scores can exceed its range
         with torch.autocast(q.device.type, enabled=False):
-            return _weigh(q.float(), k.float()).half()
+            return _attention_weights(q.float(), k.float()).half()
     q, k = q.permute(0, 2, 3, 1), k.permute(0, 2, 3, 1)  # b h w d
     rows = q @ k.mT  # b h w j
     columns = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)  # b w h i
@@ -196,9 +193,9 @@ def _weigh(q: Tensor, k: Tensor) -> Tensor:
 
 
 @leaf
-def _gather(a: Tensor, v: Tensor) -> Tensor:
-    """The sum over column and row, ``b c h w``."""
+def _weighted_sum(a: Tensor, v: Tensor) -> Tensor:
+    """Return the weighted sum of the values over column and row, ``b c h w``."""
     columns, rows = a.split([*v.shape[2:]], -1)
-    v = v.permute(0, 2, 3, 1).contiguous()  # b h w c, read twice
+    v = v.permute(0, 2, 3, 1).contiguous()  # b h w c, used twice
     y = columns.transpose(1, 2) @ v.transpose(1, 2)  # b w h c
     return (rows @ v + y.transpose(1, 2)).permute(0, 3, 1, 2)

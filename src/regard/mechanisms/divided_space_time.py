@@ -1,4 +1,4 @@
-"""Divided space-time attention: over the frames of each position, then over each frame."""
+"""Divided space-time attention: over time at each position, then over space in each frame."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, positive
 
+# x, its patches as b p t c, and the class token as b 1 c
+Prepared = tuple[Tensor, Tensor, Tensor | None]
+
 
 class DividedSpaceTime(Attention):
-    r"""Lets each position read its own past and future, then each frame read itself.
+    r"""Applies attention over the frames at each position, then over the positions of each frame.
 
     .. math::
         z = x + W_t\,\mathrm{MSA}_{time}(\mathrm{LN}(x)), \quad
@@ -25,20 +28,20 @@ class DividedSpaceTime(Attention):
 
     where MSA is multi-head attention with a softmax over the :math:`T` frames at one position, or
     over the :math:`P` positions of one frame, and MLP two layers with a GELU between them: the
-    block "T+S" of section 3 and figure 2 of the paper. A position reads :math:`T + P` others, and
-    not :math:`TP`.
+    block "T+S" of section 3 and figure 2 of the paper. A position attends to :math:`T + P`
+    positions instead of :math:`TP`.
 
-    Given ``num_frames``, it reads tokens with a class token before them, as TimeSformer does. That
-    one takes no part in the attention over time; it stands in every frame of the attention over
-    space, and gets the average of what it reads there.
+    With ``num_frames``, the input is a sequence of tokens after a class token, as in TimeSformer.
+    The class token is left out of the attention over time; it is part of every frame in the
+    attention over space, and its outputs there are averaged.
 
     Args:
         channels: Channels of a position, or a token.
         num_heads: Heads of both attentions.
         hidden_dim: Channels between the two layers of the MLP; four times ``channels`` by default.
-        num_frames: :math:`T` of an input of tokens; by default it is a video.
-        qkv_bias: Give queries, keys and values biases.
-        temporal_fc: Put the linear layer :math:`W_t` behind the attention over time.
+        num_frames: :math:`T`, for an input of tokens; by default the input is a video.
+        qkv_bias: Give the projections of queries, keys and values biases.
+        temporal_fc: Use the linear layer :math:`W_t` after the attention over time.
         eps: Added to the variance in each norm.
         device: Where to put the parameters.
         dtype: Their type.
@@ -76,12 +79,13 @@ class DividedSpaceTime(Attention):
         differs=(
             "The paper's equation for the attention over time has the class token among the keys; "
             "the authors' code, and this file, leaves it out.",
-            "The paper has no layer behind the projection of the attention over time "
+            "The paper has no layer after the projection of the attention over time "
             "(temporal_fc=False); the authors' code has one that starts at zero.",
             "The authors drop whole branches at random in training; here nothing is dropped.",
-            "The authors' block alone adds 1e-5 to a variance, and 1e-6 in their models, as here.",
-            "The authors' block is told the number of frames when it is called; here it is an "
-            "argument, and for loading their weights one of theirs: T.",
+            "The authors' block adds 1e-5 to a variance by default, but 1e-6 in their models, as "
+            "here.",
+            "The authors' block takes the number of frames in its forward method; here the "
+            "constructor does, and load_reference takes it as T.",
         ),
     )
     axes = Axes("b c t h w", "time: b p heads t t, space: b t heads p p", range="softmax")
@@ -128,13 +132,13 @@ class DividedSpaceTime(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters; the layer behind the attention over time starts at zero."""
+        """Draw new parameters; the layer after the attention over time starts at zero."""
         super().reset_parameters()
         for parameter in self.temporal_fc.parameters():
             nn.init.zeros_(parameter)
 
     def check(self, *inputs: Any) -> None:
-        """Refuse inputs that cannot be meant, and tokens that are no whole number of frames."""
+        """Check the axes, and that the tokens divide into the frames."""
         super().check(*inputs)
         (x,) = inputs
         if self.num_frames is None or isinstance(x, torch.fx.Proxy):
@@ -145,50 +149,57 @@ class DividedSpaceTime(Attention):
                 f"({self.axes.input}), got {x.shape[1]}: {tuple(x.shape)}"
             )
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def prepare(self, x: Tensor) -> Prepared:
         if self.num_frames is None:
             return x, x.flatten(3).permute(0, 3, 2, 1), None  # b p t c
         return x, x[:, 1:].unflatten(1, (-1, self.num_frames)), x[:, :1]
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
-        _, z, token = x
-        q, k, v = self.time(z)
-        a = pairwise.attention_weights(q, k, scale=self.time.scale)
-        q, k, _ = self.space(self.by_frames(self.after_time(a @ v, z), token))
-        return a, pairwise.attention_weights(q, k, scale=self.space.scale)
+    def attention(self, z: Prepared) -> tuple[Tensor, Tensor]:
+        _, patches, cls = z
+        q, k, v = self.time(patches)
+        a_time = pairwise.attention_weights(q, k, scale=self.time.scale)
+        q, k, _ = self.space(self.by_frames(self.after_time(a_time @ v, patches), cls))
+        return a_time, pairwise.attention_weights(q, k, scale=self.space.scale)
 
-    def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
-        x, z, token = x
-        z = self.after_time(a[0] @ self.time(z)[2], z)
-        y = a[1] @ self.space(self.by_frames(z, token))[2]
-        return self.after_space(y, x, z, token)
+    def combine(self, a: tuple[Tensor, Tensor], z: Prepared) -> Tensor:
+        x, patches, cls = z
+        a_time, a_space = a
+        _, _, v = self.time(patches)
+        patches = self.after_time(a_time @ v, patches)
+        _, _, v = self.space(self.by_frames(patches, cls))
+        return self.after_space(a_space @ v, x, patches, cls)
 
-    def fused(self, x: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
-        x, z, token = x
-        z = self.after_time(self.time.read(z), z)
-        return self.after_space(self.space.read(self.by_frames(z, token)), x, z, token)
+    def fused(self, z: Prepared) -> Tensor:
+        x, patches, cls = z
+        patches = self.after_time(self.time.fused(patches), patches)
+        y = self.space.fused(self.by_frames(patches, cls))
+        return self.after_space(y, x, patches, cls)
 
-    def after_time(self, y: Tensor, z: Tensor) -> Tensor:
-        return z + self.temporal_fc(self.time.join(y))
+    def after_time(self, y: Tensor, patches: Tensor) -> Tensor:
+        """Add the attention over time."""
+        return patches + self.temporal_fc(self.time.project(y))
 
-    def by_frames(self, z: Tensor, token: Tensor | None) -> Tensor:
-        z = z.transpose(1, 2)  # b t p c
-        if token is None:
-            return z
-        return torch.cat([token.unsqueeze(1).expand(-1, z.shape[1], -1, -1), z], 2)
+    def by_frames(self, patches: Tensor, cls: Tensor | None) -> Tensor:
+        """Return the tokens of each frame, ``b t p c``, the class token first."""
+        patches = patches.transpose(1, 2)
+        if cls is None:
+            return patches
+        return torch.cat([cls.unsqueeze(1).expand(-1, patches.shape[1], -1, -1), patches], 2)
 
-    def after_space(self, y: Tensor, x: Tensor, z: Tensor, token: Tensor | None) -> Tensor:
-        y = self.space.join(y).transpose(1, 2)  # b p t c
-        if token is None:
-            z = z + y
-            z = z + self.mlp(self.norm(z))
-            return z.permute(0, 3, 2, 1).unflatten(3, x.shape[3:])
-        z = torch.cat([token + y[:, 0].mean(1, keepdim=True), (z + y[:, 1:]).flatten(1, 2)], 1)
-        return z + self.mlp(self.norm(z))
+    def after_space(self, y: Tensor, x: Tensor, patches: Tensor, cls: Tensor | None) -> Tensor:
+        """Add the attention over space, then the MLP, and return to the axes of x."""
+        y = self.space.project(y).transpose(1, 2)  # b p t c
+        if cls is None:
+            patches = patches + y
+            patches = patches + self.mlp(self.norm(patches))
+            return patches.permute(0, 3, 2, 1).unflatten(3, x.shape[3:])
+        cls = cls + y[:, 0].mean(1, keepdim=True)
+        tokens = torch.cat([cls, (patches + y[:, 1:]).flatten(1, 2)], 1)
+        return tokens + self.mlp(self.norm(tokens))
 
 
 class _Heads(nn.Module):
-    """The layers of a multi-head attention along the third of four axes, behind a norm."""
+    """A norm and the layers of multi-head attention along the third of four axes."""
 
     def __init__(
         self, channels: int, num_heads: int, bias: bool, eps: float, **factory: Any
@@ -201,16 +212,16 @@ class _Heads(nn.Module):
         self.out = nn.Linear(channels, channels, **factory)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, ``b g heads n d`` each, of ``b g n c``."""
+        """Return queries, keys and values, ``b g heads n d`` each, of ``b g n c``."""
         x = self.qkv(self.norm(x)).unflatten(3, (3, self.num_heads, -1))
         x = x.permute(3, 0, 1, 4, 2, 5)
         return x[0], x[1], x[2]
 
-    def read(self, x: Tensor) -> Tensor:
-        """What the queries read, without the map."""
+    def fused(self, x: Tensor) -> Tensor:
+        """Return the weighted sum of the values without building the map."""
         q, k, v = (t.flatten(0, 1) for t in self(x))
         return pairwise.scaled_dot_product(q, k, v, scale=self.scale).unflatten(0, x.shape[:2])
 
-    def join(self, y: Tensor) -> Tensor:
-        """``b g n c`` of what the heads have read."""
+    def project(self, y: Tensor) -> Tensor:
+        """Merge the heads and project them, ``b g n c``."""
         return self.out(y.transpose(2, 3).flatten(3))

@@ -1,4 +1,4 @@
-"""Double attention: all positions are gathered into a few descriptors, and these handed out."""
+"""Double attention: pool all positions into a few descriptors, then distribute these back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
 
+Prepared = tuple[Tensor, Tensor]  # x, and its positions as b c n
+
 
 class DoubleAttention(Attention):
-    r"""Gathers the whole image into a few descriptors, and hands to each position what it needs.
+    r"""Pools x into a few global descriptors, and adds a mixture of them to each position.
 
     .. math::
         y = x + W_e\, G\, D, \quad
@@ -30,11 +32,10 @@ class DoubleAttention(Attention):
         reduction: :math:`r`; there are :math:`\lfloor C/r \rfloor` descriptors of as many channels.
         hidden_dim: m, the channels of a descriptor, instead of ``reduction``.
         num_descriptors: The number of descriptors, instead of ``reduction``.
-        expand: Give y as many channels as x by :math:`W_e`; if not, y has m.
+        expand: Project y to the channels of x by :math:`W_e`; if False, y has m channels.
         residual: Add x.
-        num_frames: Take so many images one after another as the frames of one video, which share
-            their descriptors; 1 leaves each image, or each video with an axis for its frames,
-            alone.
+        num_frames: Number of consecutive images in the batch that are the frames of one video and
+            share their descriptors; 1 for independent images, or videos with an axis for frames.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -43,8 +44,8 @@ class DoubleAttention(Attention):
         (distribute) for k descriptors and n positions, y as x, or ``b m *`` without ``expand``.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no channel, or x shall be added to
-            a y of other channels.
+        ValueError: a size is not positive, the reduction leaves no channel, or ``residual`` would
+            add x to a y with other channels.
 
     >>> DoubleAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -65,11 +66,11 @@ class DoubleAttention(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("a2", "a2_net", "a2_nets", "a2_attention"),
         differs=(
-            "The authors have released no code. The best-known re-implementation gives the m "
-            "channels as they are (expand=False, residual=False) and takes frames as images one "
-            "after another (frames=8, say).",
-            "Both maps sum to one, so the layers before and behind them act on the descriptors and "
-            "not on the positions: the numbers are those of the equations, for less work.",
+            "The authors have released no code. The best-known re-implementation returns the m "
+            "channels as they are (expand=False, residual=False) and takes the frames of a video "
+            "as consecutive images (num_frames=8, say).",
+            "Both maps sum to one, so the value and output layers are applied to the descriptors "
+            "instead of the positions: the numbers are those of the equations, for less work.",
         ),
     )
     axes = Axes("b c *", "gather: b k n, distribute: b n k", range="softmax")
@@ -90,9 +91,9 @@ class DoubleAttention(Attention):
         super().__init__(c=channels)
         positive(num_frames=num_frames)
         if hidden_dim is None or num_descriptors is None:
-            width = reduced(channels, reduction)
-            hidden_dim = width if hidden_dim is None else hidden_dim
-            num_descriptors = width if num_descriptors is None else num_descriptors
+            reduced_dim = reduced(channels, reduction)
+            hidden_dim = reduced_dim if hidden_dim is None else hidden_dim
+            num_descriptors = reduced_dim if num_descriptors is None else num_descriptors
         positive(
             channels=channels,
             reduction=reduction,
@@ -121,28 +122,29 @@ class DoubleAttention(Attention):
         self.value = nn.Linear(channels, hidden_dim, **factory)
         self.expand = nn.Linear(hidden_dim, channels, **factory) if expand else nn.Identity()
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         if self.num_frames == 1:
             return x, x.flatten(2)
         return x, x.unflatten(0, (-1, self.num_frames)).transpose(1, 2).flatten(2)  # b c (t *)
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        z = x[1]
-        gather = precision.softmax(_each(self.gather, z), 2)
-        return gather, precision.softmax(_each(self.distribute, z), 1).mT  # b k n, b n k
+    def attention(self, z: Prepared) -> tuple[Tensor, Tensor]:
+        _, flat = z
+        gather = precision.softmax(_linear(self.gather, flat), 2)
+        return gather, precision.softmax(_linear(self.distribute, flat), 1).mT  # b k n, b n k
 
-    def combine(self, a: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> Tensor:
-        whole, z = x
+    def combine(self, a: tuple[Tensor, Tensor], z: Prepared) -> Tensor:
+        x, flat = z
         gather, distribute = a
-        g = self.expand(self.value(gather @ z.mT))  # b k c
-        # Laid out as x is, or, where x does not say how, channels last, as it can be.
+        g = self.expand(self.value(gather @ flat.mT))  # b k c
+        # Adding x sets the memory layout; without x the product is left in channels last.
         y = g.mT @ distribute.mT if self.residual else (distribute @ g).mT  # b c n
         if self.num_frames > 1:
             y = y.unflatten(2, (self.num_frames, -1)).transpose(1, 2).flatten(0, 1)
-        y = y.unflatten(2, whole.shape[2:])
-        return whole + y if self.residual else y
+        y = y.unflatten(2, x.shape[2:])
+        return x + y if self.residual else y
 
 
-def _each(layer: nn.Linear, z: Tensor) -> Tensor:
-    """A layer at each position of ``b c n``; as a convolution, channels last would be copied."""
-    return layer.weight.expand(z.shape[0], -1, -1) @ z + layer.bias.unsqueeze(1)
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a linear layer to the channels of ``b c n``."""
+    # Not as a convolution, which would copy an input in channels last.
+    return layer.weight.expand(x.shape[0], -1, -1) @ x + layer.bias.unsqueeze(1)

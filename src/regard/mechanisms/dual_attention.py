@@ -1,9 +1,9 @@
-"""Dual attention: positions read positions, channels read channels, and the two are added."""
+"""Dual attention: self-attention over positions plus self-attention over channels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,25 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability, reduced
+from ..core.conv_norm import conv_norm
 
 
 class DualAttention(Attention):
-    r"""Adds to each position what similar positions hold, and to each channel what others hold.
+    r"""Adds the outputs of self-attention over positions and self-attention over channels.
 
     .. math::
         y = \big(x + \gamma_p V A_p^\top\big) + \big(x + \gamma_c A_c X\big), \quad
         A_p = \operatorname{softmax}(Q^\top K), \quad A_c = \operatorname{softmax}(-X X^\top)
 
-    with linear :math:`Q, K, V` of the positions and :math:`X` the channels as rows; section 3 of
-    the paper. `PositionAttention` and `ChannelAttention` are the two parts alone,
-    `DualAttentionHead` is the network's head.
+    with linear queries, keys and values :math:`Q, K, V` of the positions, and the channels as the
+    rows of :math:`X`; section 3 of the paper. `PositionAttention` and `ChannelAttention` are the
+    two parts, `DualAttentionHead` is the network's head.
 
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
-        energy: Channels attend to those ``unlike`` them, as in the authors' code, or ``like`` them,
-            as in the paper.
+        energy: Channels attend to ``unlike`` channels, as in the authors' code, or to ``like``
+            ones, as in the paper.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -62,9 +63,8 @@ class DualAttention(Attention):
         cost=dict(time="n^2 c + n c^2", memory="n c + c^2"),
         aliases=("danet", "danet_position", "danet_channel"),
         differs=(
-            "In the paper a channel attends to the channels like it; the authors' code, and the "
-            "default here, takes the softmax of the negated similarity (energy='like' is the "
-            "paper's).",
+            "In the paper a channel attends to similar channels (energy='like'); the authors' "
+            "code, and the default here, takes the softmax of the negated similarity.",
             "Queries and keys have an eighth of the channels, as in the authors' code; the paper "
             "keeps them all (reduction=1).",
         ),
@@ -85,17 +85,19 @@ class DualAttention(Attention):
         self.channel = ChannelAttention(channels, energy=energy, device=device, dtype=dtype)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.position.attention(x), self.channel.attention(x)
+        a_p, a_c = self.position.attention(x), self.channel.attention(x)
+        return self.position.tap(a_p), self.channel.tap(a_c)
 
     def combine(self, a: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-        return self.position.combine(a[0], x) + self.channel.combine(a[1], x)
+        a_p, a_c = a
+        return self.position.combine(a_p, x) + self.channel.combine(a_c, x)
 
     def fused(self, x: Tensor) -> Tensor:
-        return self.position.fused(x) + self.channel(x)
+        return self.position(x) + self.channel(x)
 
 
 class PositionAttention(Attention):
-    r"""Adds to each position what similar positions hold: the first part of `DualAttention`.
+    r"""Adds self-attention over positions to x: the first part of `DualAttention`.
 
     .. math::
         y = x + \gamma V A^\top, \quad A = \operatorname{softmax}(Q^\top K)
@@ -132,47 +134,46 @@ class PositionAttention(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, hidden, 1, **factory)
-        self.key = nn.Conv2d(channels, hidden, 1, **factory)
+        self.query = nn.Conv2d(channels, hidden_dim, 1, **factory)
+        self.key = nn.Conv2d(channels, hidden_dim, 1, **factory)
         self.value = nn.Conv2d(channels, channels, 1, **factory)
         self.gamma = nn.Parameter(torch.zeros(1, **factory))
 
     def reset_parameters(self) -> None:
-        """Draw new projections; the scale starts at zero, so that the part starts as x."""
+        """Draw new projections; the scale starts at zero, so the module starts as the identity."""
         super().reset_parameters()
         nn.init.zeros_(self.gamma)
 
     def attention(self, x: Tensor) -> Tensor:
-        return pairwise.attention_weights(_rows(self.query(x)), _rows(self.key(x)))
+        q, k = _tokens(self.query(x)), _tokens(self.key(x))
+        return pairwise.attention_weights(q, k)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return self.add(a @ _rows(self.value(x)), x)
+        v = _tokens(self.value(x))
+        return self.add(a @ v, x)
 
     def fused(self, x: Tensor) -> Tensor:
-        return self.add(
-            pairwise.scaled_dot_product(
-                _rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x))
-            ),
-            x,
-        )
+        q, k, v = _tokens(self.query(x)), _tokens(self.key(x)), _tokens(self.value(x))
+        return self.add(pairwise.scaled_dot_product(q, k, v), x)
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
+        """Add the scaled tokens y to the image x."""
         return x + self.gamma * y.mT.unflatten(2, x.shape[2:])
 
 
 class ChannelAttention(Attention):
-    r"""Adds to each channel what the others hold: the second part of `DualAttention`.
+    r"""Adds self-attention over channels to x: the second part of `DualAttention`.
 
     .. math::
         y = x + \gamma A X, \quad A = \operatorname{softmax}(-X X^\top)
 
-    Equations 3 and 4 of the paper, but for the sign.
+    Equations 3 and 4 of the paper, except for the sign.
 
     Args:
-        channels: :math:`C`; no weight depends on it.
-        energy: Channels attend to those ``unlike`` them, or ``like`` them.
+        channels: :math:`C`; no parameter depends on it.
+        energy: Channels attend to ``unlike`` or to ``like`` channels.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -210,31 +211,31 @@ class ChannelAttention(Attention):
         self.gamma = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """Start the scale at zero, so that the part starts as x."""
+        """Set the scale to zero, so the module starts as the identity."""
         nn.init.zeros_(self.gamma)
 
     def attention(self, x: Tensor) -> Tensor:
-        rows = x.flatten(2)  # b c n
-        return pairwise.attention_weights(
-            rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0
-        )
+        channels = x.flatten(2)  # b c n
+        scale = -1.0 if self.energy == "unlike" else 1.0
+        return pairwise.attention_weights(channels, channels, scale=scale)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + self.gamma * (a @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 class DualAttentionHead(nn.Module):
-    """The head of DANet: both parts between convolutions, and a classifier for each and the sum.
+    """Scores classes by DANet's head: from the sum of both attentions, and from each alone.
 
     Args:
-        in_channels: Channels of the backbone's map; a quarter of them is used inside.
+        in_channels: Channels of x; the attentions have a quarter of them.
         num_classes: Channels of the outputs.
         dropout: Rate of dropping whole channels before each classifier.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``; the scores ``b k h w`` of the sum, of the positions and of the channels.
+        x ``b c h w``; the scores ``b k h w`` of the sum, of the position attention and of the
+        channel attention.
 
     >>> [tuple(y.shape) for y in DualAttentionHead(32, 5)(torch.randn(2, 32, 9, 7))]
     [(2, 5, 9, 7), (2, 5, 9, 7), (2, 5, 9, 7)]
@@ -253,27 +254,23 @@ class DualAttentionHead(nn.Module):
         positive(num_classes=num_classes)
         divides(in_channels=in_channels, quarter=4)
         probability(dropout=dropout)
-        factory = {"device": device, "dtype": dtype}
-        hidden = in_channels // 4
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        hidden_dim = in_channels // 4
 
-        def convolve(channels: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(channels, hidden, 3, padding=1, bias=False, **factory),
-                nn.BatchNorm2d(hidden, **factory),
-                nn.ReLU(),
-            )
+        def conv(channels: int) -> nn.Sequential:
+            return conv_norm(channels, hidden_dim, 3, activation=nn.ReLU(), **factory)
 
-        self.before_position, self.before_channel = convolve(in_channels), convolve(in_channels)
-        self.position = PositionAttention(hidden, **factory)
-        self.channel = ChannelAttention(hidden, **factory)
-        self.after_position, self.after_channel = convolve(hidden), convolve(hidden)
+        self.before_position, self.before_channel = conv(in_channels), conv(in_channels)
+        self.position = PositionAttention(hidden_dim, **factory)
+        self.channel = ChannelAttention(hidden_dim, **factory)
+        self.after_position, self.after_channel = conv(hidden_dim), conv(hidden_dim)
         self.drop = nn.Dropout2d(dropout)
-        self.classify_position = nn.Conv2d(hidden, num_classes, 1, **factory)
-        self.classify_channel = nn.Conv2d(hidden, num_classes, 1, **factory)
-        self.classify = nn.Conv2d(hidden, num_classes, 1, **factory)
+        self.classify_position = nn.Conv2d(hidden_dim, num_classes, 1, **factory)
+        self.classify_channel = nn.Conv2d(hidden_dim, num_classes, 1, **factory)
+        self.classify = nn.Conv2d(hidden_dim, num_classes, 1, **factory)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the scores of the sum, of the positions and of the channels."""
+        """Return the scores of the sum, of the position and of the channel attention."""
         p = self.after_position(self.position(self.before_position(x)))
         c = self.after_channel(self.channel(self.before_channel(x)))
         return (
@@ -283,5 +280,5 @@ class DualAttentionHead(nn.Module):
         )
 
 
-def _rows(x: Tensor) -> Tensor:
+def _tokens(x: Tensor) -> Tensor:
     return x.flatten(2).mT  # b n c

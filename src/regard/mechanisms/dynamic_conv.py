@@ -1,4 +1,4 @@
-"""Dynamic convolution: every image attends to a few kernels and is convolved with their average."""
+"""Dynamic convolution: a convolution whose kernel is an average, weighted for each image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTPUT = {1: "b o x", 2: "b o y x", 3: "b o z y x"}
 
 
 class DynamicConv(Attention):
-    r"""Convolves each image with an average of kernels, weighed by a softmax of its own.
+    r"""Convolves each image with its own average of kernels, weighted by a softmax.
 
     .. math::
         y = \big(\textstyle\sum_k a_k W_k\big) * x + \sum_k a_k b_k, \quad
@@ -34,15 +34,15 @@ class DynamicConv(Attention):
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the kernels, or one for each axis.
-        num_kernels: Kernels to average.
+        num_kernels: Number of kernels to average.
         dims: Axes of space and time: 1, 2 or 3.
         reduction: The attention has :math:`\lfloor C/r \rfloor` hidden channels.
         hidden_dim: The hidden channels themselves, instead of ``reduction``.
         temperature: :math:`\tau`.
         stride: Stride, or one for each axis.
-        padding: Zeros on each side, or so many for each axis; ``same`` keeps the size, or divides
-            it by the stride and rounds up; ``valid`` adds none. By default the kernel is centerd,
-            for which it has to be odd.
+        padding: Zeros on each side, or one number for each axis; ``same`` keeps the size, or
+            divides it by the stride and rounds up; ``valid`` adds none. By default the kernel is
+            centered and must be odd.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
         bias: Give the convolution a bias, averaged like the kernels.
@@ -52,7 +52,7 @@ class DynamicConv(Attention):
 
     Shape:
         x ``b c *`` (``dims`` axes of space and time), map ``b k`` for the k kernels, y ``b o *``,
-        of another size where stride or padding ask for it.
+        whose size depends on stride and padding.
 
     Raises:
         ValueError: a size is not positive, the reduction leaves no hidden channel, the groups do
@@ -81,11 +81,11 @@ class DynamicConv(Attention):
         aliases=("dynamic_conv", "dyconv", "dynamic_convolution"),
         differs=(
             "The authors released no code. The best-known re-implementation has one hidden channel "
-            "more than a quarter of the input's, and lowers the temperature from 34 by threes; "
-            "here, as in the paper, there is a quarter, and the schedule goes from 30 to 1.",
-            "The paper's batch norm and activation behind the convolution are left to the network.",
-            "A new module has the temperature 1 at which a trained one is used; the schedule sets "
-            "that of the beginning.",
+            "more than a quarter of the input's, and lowers the temperature from 34 in steps of "
+            "three; here, as in the paper, it is a quarter, and the schedule goes from 30 to 1.",
+            "The paper's batch norm and activation after the convolution are left to the network.",
+            "A new module has the temperature of a trained one, 1; the schedule sets the initial "
+            "temperature of training.",
         ),
     )
     axes = Axes("b c h w", "b k", output="b o y x", range="softmax")
@@ -145,14 +145,14 @@ class DynamicConv(Attention):
 class TemperatureSchedule:
     """Lowers the temperature of every `DynamicConv` of a model, in equal steps.
 
-    The paper takes ten epochs from 30 to 1, a step for each. A temperature is no weight: a model
-    that is loaded halfway needs the state of its schedule as well.
+    The paper goes from 30 to 1 in ten epochs, one step each. The temperature is not in the state
+    dict of the model: to resume training, load the state of the schedule as well.
 
     Args:
         model: The model, compiled or not.
         start: Temperature before the first step.
-        end: Temperature after the last, and from then on.
-        steps: Steps from one to the other.
+        end: Temperature after the last step, and from then on.
+        steps: Number of steps from ``start`` to ``end``.
 
     Raises:
         ValueError: a number is not above zero, or the model has no `DynamicConv`.
@@ -178,20 +178,20 @@ class TemperatureSchedule:
 
     @property
     def temperature(self) -> float:
-        """What it is now."""
-        part = min(self.done / self.steps, 1.0)
-        return (1 - part) * self.start + part * self.end
+        """The current temperature."""
+        progress = min(self.done / self.steps, 1.0)
+        return (1 - progress) * self.start + progress * self.end
 
     def step(self) -> None:
-        """Go on by one step."""
+        """Advance by one step."""
         self.load_state_dict({"done": self.done + 1})
 
     def state_dict(self) -> dict[str, int]:
-        """How many steps are done."""
+        """Return the number of steps done."""
         return {"done": self.done}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from where a schedule was."""
+        """Resume from the state of a schedule."""
         self.done = state["done"]
         for layer in self.layers:
             layer.temperature = self.temperature

@@ -1,4 +1,4 @@
-"""ECA: each channel's gate sees the averages of its neighbors only."""
+"""ECA: one gate per channel, from the averages of neighboring channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ..core.check import odd, positive
 
 
 def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
-    r"""The paper's kernel size: the odd number nearest to :math:`(\log_2 C + b)/\gamma`, ties up.
+    r"""Return the paper's kernel size: the odd number nearest to :math:`(\log_2 C + b)/\gamma`.
+
+    Ties are rounded up.
 
     >>> [adaptive_kernel(c) for c in (4, 8, 64, 128, 2047, 2048)]
     [1, 3, 3, 5, 5, 7]
@@ -27,19 +29,19 @@ def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
 
 
 class ECA(Attention):
-    r"""Weighs each channel by a gate that sees the averages of the k channels around it.
+    r"""Scales each channel by a gate computed from the averages of the k channels around it.
 
     .. math::
         a = \sigma(w * z), \quad z_c = \tfrac{1}{HW}\textstyle\sum_{ij} x_{cij}, \quad
         y = a \odot x
 
-    where :math:`*` is a correlation along the channels, zero-padded, with one kernel of
-    :math:`k = |\log_2 C / 2 + 1/2|_{odd}` taps for all; equations 9 and 12 of the paper.
+    where :math:`*` is a zero-padded 1D convolution along the channels, with one kernel of size
+    :math:`k = |\log_2 C / 2 + 1/2|_{odd}`; equations 9 and 12 of the paper.
 
     Args:
-        channels: :math:`C`; none for any number, where the ``kernel_size`` is given.
-        kernel_size: :math:`k`, odd; from ``channels`` by the paper's rule if not given.
-        bias: Give the correlation a bias, as some other libraries do.
+        channels: :math:`C`; None for any number, with a ``kernel_size``.
+        kernel_size: :math:`k`, odd; by default from ``channels`` by the paper's rule.
+        bias: Give the convolution a bias, as some other libraries do.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -71,8 +73,8 @@ class ECA(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("eca", "ecanet", "eca_net", "efficient_channel"),
         differs=(
-            "The authors' code takes the kernel size from the command line; the rule that finds "
-            "it from the channels is in the paper only; timm's, from the channels, is never one.",
+            "The authors' code takes the kernel size from the command line; the rule that computes "
+            "it from the channels is in the paper only. timm's rule never returns 1.",
         ),
     )
     axes = Axes("b c *", "b c 1*", range="unit")
@@ -97,10 +99,10 @@ class ECA(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         w, k = self.mix.weight.flatten(), self.mix.weight.shape[2]
-        # As a product it takes a third of the time of conv1d
-        near = pad(grid.mean(x), (k // 2, k // 2)).unfold(1, k, 1)  # b c k
-        z = near @ w if self.mix.bias is None else near @ w + self.mix.bias
-        return grid.broadcast_gate(z.sigmoid(), x)
+        # A matrix product takes a third of the time of conv1d.
+        windows = pad(grid.mean(x), (k // 2, k // 2)).unfold(1, k, 1)  # b c k
+        scores = windows @ w if self.mix.bias is None else windows @ w + self.mix.bias
+        return grid.broadcast_gate(scores.sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

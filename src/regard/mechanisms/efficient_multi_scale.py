@@ -1,4 +1,4 @@
-"""Efficient multi-scale attention: two views of a group of channels, each read by the other."""
+"""Efficient multi-scale attention: spatial gates from two branches that attend to each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core.check import divides, odd
 
 
 class EfficientMultiScale(Attention):
-    r"""Weighs each position, group by group, by two views of it that summarize each other.
+    r"""Scales each position of each channel group by a gate from two cross-attending branches.
 
     .. math::
         u = \mathrm{Norm}\big(x \odot \sigma(W \bar x^h) \odot \sigma(W \bar x^w)\big), \quad
@@ -21,14 +21,14 @@ class EfficientMultiScale(Attention):
         a = \sigma\big(\operatorname{softmax}(\bar u)^\top v
             + \operatorname{softmax}(\bar v)^\top u\big), \quad y = a \odot x
 
-    for each group of channels alike, where :math:`\bar x^h` and :math:`\bar x^w` are the averages
-    of the rows and of the columns, :math:`\bar u` and :math:`\bar v` those of the image, the norm
-    is over the positions of each channel, and K is a :math:`3 \times 3` kernel; section 3 of the
-    paper.
+    for each group of channels, where :math:`\bar x^h` and :math:`\bar x^w` are the averages of the
+    rows and of the columns, :math:`\bar u` and :math:`\bar v` the averages of all positions, the
+    norm is over the positions of each channel, and K is a :math:`3 \times 3` kernel; section 3 of
+    the paper.
 
     Args:
         channels: :math:`C`.
-        groups: Groups of channels, which share all weights.
+        groups: Groups of channels, which share all parameters.
         kernel_size: Side of K, odd.
         device: Where to put the parameters.
         dtype: Their type.
@@ -63,8 +63,8 @@ class EfficientMultiScale(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("ema_multiscale", "ema"),
         differs=(
-            "The average of what a norm over each channel's positions gives is its bias, so that "
-            "one of the two summaries never sees the input; it is taken from the bias here.",
+            "The output of a norm over each channel's positions has its bias as the average, so "
+            "softmax(u) does not depend on the input; here it is computed from the bias.",
         ),
     )
     axes = Axes("b c h w", "b g h w", range="unit")
@@ -82,20 +82,21 @@ class EfficientMultiScale(Attention):
         divides(channels=channels, groups=groups)
         odd(kernel_size=kernel_size)
         self.groups = groups
-        width = channels // groups
+        group_dim = channels // groups
         factory = {"device": device, "dtype": dtype}
-        self.strips = nn.Conv1d(width, width, 1, **factory)
-        self.norm = nn.GroupNorm(width, width, **factory)
-        self.around = nn.Conv2d(width, width, kernel_size, padding=kernel_size // 2, **factory)
+        self.strips = nn.Conv1d(group_dim, group_dim, 1, **factory)
+        self.norm = nn.GroupNorm(group_dim, group_dim, **factory)
+        padding = kernel_size // 2
+        self.around = nn.Conv2d(group_dim, group_dim, kernel_size, padding=padding, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
-        x = x.unflatten(1, (self.groups, -1)).flatten(0, 1)  # b·g d h w, the weights being shared
+        x = x.unflatten(1, (self.groups, -1)).flatten(0, 1)  # (b g) d h w
         rows = self.strips(x.mean(3)).sigmoid().unsqueeze(3)
         columns = self.strips(x.mean(2)).sigmoid().unsqueeze(2)
         u, v = self.norm(x * rows * columns), self.around(x)
-        of_u = precision.softmax(self.norm.bias, 0)  # the average of u is the bias, d
-        of_v = precision.softmax(v.mean((2, 3)), 1).unsqueeze(1)  # b·g 1 d
-        a = of_u @ v.flatten(2) + (of_v @ u.flatten(2)).squeeze(1)  # b·g n
+        q_u = precision.softmax(self.norm.bias, 0)  # d: the average of u is the bias
+        q_v = precision.softmax(v.mean((2, 3)), 1).unsqueeze(1)  # (b g) 1 d
+        a = q_u @ v.flatten(2) + (q_v @ u.flatten(2)).squeeze(1)  # (b g) n
         return a.sigmoid().unflatten(1, x.shape[2:]).unflatten(0, (-1, self.groups))
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

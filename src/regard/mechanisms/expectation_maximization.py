@@ -1,4 +1,4 @@
-"""Expectation-maximization attention: features rebuilt from a few bases that the image tells."""
+"""Expectation-maximization attention: features rebuilt from a few bases fitted to the image."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ from ..core.tracing import leaf
 
 EPS = 1e-6
 
+Prepared = tuple[Tensor, Tensor]  # x and its features, b c n
+
 
 class ExpectationMaximization(Attention):
-    r"""Rebuilds the features from K bases, which a few steps of EM have fitted to the image.
+    r"""Reconstructs the features from K bases that a few EM steps fit to the image.
 
     .. math::
         y = \delta\big(x + \mathrm{BN}(W_2\, \delta(\mu A^\top))\big), \quad
         A = \operatorname{softmax}_k(Z^\top \mu), \quad
         \mu_k = \Big|\tfrac{\sum_n a_{nk} z_n}{\sum_n a_{nk}}\Big|, \quad Z = W_1 x + b_1
 
-    The last two alternate T times: each position is shared out among the bases, then each base is
-    the mean of its positions, divided by its norm. They start from bases that training keeps as a
-    moving average, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \bar\mu`, over the images of all
-    processes; :math:`\delta` is ReLU. Section 4 of the paper.
+    The last two alternate T times: each position is softly assigned to the bases, then each base
+    becomes the normalized mean of its positions. The first bases are a moving average over the
+    images of all processes, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \bar\mu`, updated in
+    training; :math:`\delta` is ReLU. Section 4 of the paper.
 
-    The steps are taken without gradients, so :math:`W_1` and :math:`b_1` stay as they are.
-    `torch.nn.parallel.DistributedDataParallel` wants to be told:
+    The steps are taken without gradients, so :math:`W_1` and :math:`b_1` do not learn. Before
+    wrapping a model in `torch.nn.parallel.DistributedDataParallel`, call
     ``attention.before.requires_grad_(False)``.
 
     Args:
         channels: :math:`C`.
         num_bases: :math:`K`.
         num_steps: :math:`T`.
-        momentum: :math:`\alpha`, the part of the kept bases that a training step keeps; with 1 they
-            never move.
-        return_bases: Give the image's bases, too.
+        momentum: :math:`\alpha`, the weight of the old bases in the moving average; with 1 they
+            never change.
+        return_bases: Return the image's bases too.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -74,13 +76,15 @@ class ExpectationMaximization(Attention):
         cost=dict(time="n c^2 + n c k", memory="n c + n k"),
         aliases=("emanet", "ema", "emau", "em_attention"),
         differs=(
-            "The authors' training script moves the bases, after the network has returned them; "
-            "here the module does it, in training, with the images of all processes.",
-            "No gradient passes the EM steps, as in the authors' code: the first convolution does "
-            "not learn, and the input gets its gradient past the attention.",
+            "The authors' training script updates the bases, which the network returns; here the "
+            "module does it, in training, from the images of all processes.",
+            "No gradient passes through the EM steps, as in the authors' code: the first "
+            "convolution does not learn, and the input gets its gradient from the shortcut alone.",
         ),
     )
     axes = Axes("b c h w", "b n k", range="softmax")
+
+    bases: Tensor
 
     def __init__(
         self,
@@ -109,58 +113,57 @@ class ExpectationMaximization(Attention):
         )
         self.reset_parameters()
 
-    bases: Tensor
-
     def reset_parameters(self) -> None:
-        """Draw new layers by He's rule, and bases of length one in random directions."""
+        """Draw new layers by He's rule, and random bases of length one."""
         super().reset_parameters()
         for layer in (self.before, self.after[0]):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
         with torch.no_grad():
-            self.bases.copy_(_unit(self.bases.normal_()))
+            self.bases.copy_(_normalize(self.bases.normal_()))
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, self.before(x).flatten(2).detach()  # b c h w, b c n
+    def prepare(self, x: Tensor) -> Prepared:
+        return x, self.before(x).flatten(2).detach()
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        z = x[1]
-        a = _share(z, self.bases)
+    def attention(self, z: Prepared) -> Tensor:
+        _, features = z
+        a = _assign(features, self.bases)
         for _ in range(self.num_steps - 1):
-            a = _share(z, _fit(z, a))
+            a = _assign(features, _fit(features, a))
         return a
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        whole, z = x
-        bases = _fit(z, a)  # b c k
+    def combine(self, a: Tensor, z: Prepared) -> Tensor | tuple[Tensor, Tensor]:
+        x, features = z
+        bases = _fit(features, a)  # b c k
         if self.training and self.momentum < 1:
-            mean = _mean_of_all(bases.detach()).to(self.bases.dtype)
+            mean = _mean_over_images(bases.detach()).to(self.bases.dtype)
             self.bases.lerp_(mean, 1 - self.momentum)
-        y = (bases @ a.mT).relu().unflatten(2, whole.shape[2:])
-        y = (whole + self.after(y)).relu()
+        y = (bases @ a.mT).relu().unflatten(2, x.shape[2:])
+        y = (x + self.after(y)).relu()
         return (y, bases) if self.return_bases else y
 
 
-def _share(z: Tensor, bases: Tensor) -> Tensor:
-    """E: share out each position among the bases, ``b n k``."""
-    return precision.softmax(z.mT @ bases, -1)
+def _assign(features: Tensor, bases: Tensor) -> Tensor:
+    """E step: return the soft assignment of each position to the bases, ``b n k``."""
+    return precision.softmax(features.mT @ bases, -1)
 
 
-def _fit(z: Tensor, a: Tensor) -> Tensor:
-    """M: the direction of the mean of the positions that each base has a share in, ``b c k``."""
-    # Divided before they are summed: the sum of many positions leaves the range of half precision.
-    return _unit(z @ (a / (a.sum(1, keepdim=True) + EPS)))
+def _fit(features: Tensor, a: Tensor) -> Tensor:
+    """M step: return the normalized mean of the positions assigned to each base, ``b c k``."""
+    # Divided before the sum: a sum over many positions overflows in half precision.
+    return _normalize(features @ (a / (a.sum(1, keepdim=True) + EPS)))
 
 
-def _unit(bases: Tensor) -> Tensor:
+def _normalize(bases: Tensor) -> Tensor:
+    """Scale each base to length one."""
     return bases / (vector_norm(bases, dim=-2, keepdim=True) + EPS)
 
 
 @leaf
-def _mean_of_all(bases: Tensor) -> Tensor:
-    """The mean over the images of all processes, however many each of them has."""
-    wide = torch.promote_types(bases.dtype, torch.float32)
-    count = bases.new_full((1,), bases.shape[0], dtype=wide)
-    total = torch.cat([bases.sum(0, dtype=wide).flatten(), count])
+def _mean_over_images(bases: Tensor) -> Tensor:
+    """Return the mean over the images of all processes, whose batch sizes may differ."""
+    dtype = torch.promote_types(bases.dtype, torch.float32)
+    count = bases.new_full((1,), bases.shape[0], dtype=dtype)
+    total = torch.cat([bases.sum(0, dtype=dtype).flatten(), count])
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(total)
     return (total[:-1] / total[-1]).unflatten(0, bases.shape[1:])

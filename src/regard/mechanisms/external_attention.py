@@ -1,4 +1,4 @@
-"""External attention: tokens read a learned memory that all images share."""
+"""External attention: tokens attend to a learned memory that all images share."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
 
+Prepared = tuple[Tensor, Tensor]  # x and its tokens, b n c or b heads n d
+
 
 class ExternalAttention(Attention):
-    r"""Replaces keys and values by two small memories that are learned over the whole data set.
+    r"""Lets tokens attend to a small learned memory of keys and values, shared by all images.
 
     .. math::
         a = \operatorname{softmax}_n(M_k x), \quad
         y = M_v \frac{a}{\epsilon + \sum_s a_s}
 
     with a softmax over the n tokens and a sum over the S slots of the memories; algorithm 1 of the
-    paper. The ``block`` form puts it between two convolutions, adds its input and ends with ReLU;
-    the ``heads`` form widens the tokens four times and shares the memories between four times as
-    many heads.
+    paper. The ``block`` form puts it between two convolutions, adds the input and ends with ReLU;
+    the ``heads`` form expands the tokens four times and splits them into heads that share the
+    memories.
 
     Args:
-        embed_dim: Channels of a token, or of the map in the ``block`` form.
+        embed_dim: Channels of a token, or of the feature map in the ``block`` form.
         num_slots: :math:`S`.
         form: ``tokens``, ``block`` or ``heads``.
-        num_heads: Heads of the ``heads`` form, which share the tokens after they are widened.
+        num_heads: Number of heads in the ``heads`` form, which split the expanded tokens.
         eps: :math:`\epsilon`.
         device: Where to put the parameters.
         dtype: Their type.
@@ -41,8 +43,8 @@ class ExternalAttention(Attention):
         ``heads`` form the map is ``b heads n s``. The map is the softmax, before the division.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, or the form is
-            unknown.
+        ValueError: a size is not positive, ``num_heads`` does not divide four times ``embed_dim``,
+            or the form is unknown.
 
     >>> ExternalAttention(64)(torch.randn(2, 49, 64)).shape
     torch.Size([2, 49, 64])
@@ -66,8 +68,8 @@ class ExternalAttention(Attention):
         aliases=("external", "eanet"),
         differs=(
             "The default is the attention itself; the authors' segmentation network wraps it in "
-            "convolutions, a batch norm and a residual (form='block').",
-            "The authors' multi-head code widens the tokens four times and has biases in the "
+            "convolutions, a batch norm and a residual connection (form='block').",
+            "The authors' multi-head code expands the tokens four times and has biases in the "
             "memories (form='heads'); the paper shows neither.",
             "In the authors' code the value memory starts as the transpose of the key memory and "
             "shares its storage until the model is moved; here the two are separate.",
@@ -94,7 +96,7 @@ class ExternalAttention(Attention):
         self.form = form
         self.eps = eps
         factory = {"device": device, "dtype": dtype}
-        inner, bias = embed_dim, False
+        token_dim, bias = embed_dim, False
         if form == "block":
             self.axes = replace(self.axes, input="b c h w", output="b c h w")
             self.before = nn.Conv2d(embed_dim, embed_dim, 1, **factory)
@@ -106,9 +108,9 @@ class ExternalAttention(Attention):
             self.num_heads = num_heads
             self.axes = replace(self.axes, map="b heads n s")
             self.before = nn.Linear(embed_dim, 4 * embed_dim, **factory)
-            inner, bias = 4 * embed_dim // num_heads, True
-        self.keys = nn.Linear(inner, num_slots, bias, **factory)
-        self.values = nn.Linear(num_slots, inner, bias, **factory)
+            token_dim, bias = 4 * embed_dim // num_heads, True
+        self.keys = nn.Linear(token_dim, num_slots, bias, **factory)
+        self.values = nn.Linear(num_slots, token_dim, bias, **factory)
         if form == "block":
             self.after = nn.Sequential(
                 nn.Conv2d(embed_dim, embed_dim, 1, bias=False, **factory),
@@ -117,21 +119,22 @@ class ExternalAttention(Attention):
         elif form == "heads":
             self.after = nn.Linear(4 * embed_dim, embed_dim, **factory)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         if self.form == "block":
-            return x, self.before(x).flatten(2).mT  # b n c
+            return x, self.before(x).flatten(2).mT
         if self.form == "heads":
-            return x, pairwise.split_heads(self.before(x), self.num_heads)  # b heads n d
+            return x, pairwise.split_heads(self.before(x), self.num_heads)
         return x, x
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return precision.softmax(self.keys(x[1]), -2)
+    def attention(self, z: Prepared) -> Tensor:
+        _, tokens = z
+        return precision.softmax(self.keys(tokens), -2)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _ = z
         y = self.values(a / (self.eps + a.sum(-1, keepdim=True)))
         if self.form == "block":
-            whole = x[0]
-            return (whole + self.after(y.mT.unflatten(2, whole.shape[2:]))).relu()
+            return (x + self.after(y.mT.unflatten(2, x.shape[2:]))).relu()
         if self.form == "heads":
             return self.after(pairwise.merge_heads(y))
         return y

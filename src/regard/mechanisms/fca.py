@@ -1,4 +1,4 @@
-"""FCA: one gate per channel, from a frequency of its own where others take the average."""
+"""FCA: one gate per channel, from one DCT coefficient of each channel instead of its average."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..core.card import Card
 from ..core.check import divides, one_of, positive, reduced
 
 BASE = 7
-# The authors' order of the frequencies of a grid of 7 x 7, down and across: by what one alone
-# achieves on ImageNet, from the best and from the worst, and by how low they are.
+# The authors' orders of the 7 x 7 frequencies, vertical and horizontal: by the ImageNet accuracy of
+# each alone, best first (top) or worst first (bot), and lowest frequency first (low).
 ORDERS = {
     "top": ("00600114513000324635526553342261", "01052020060463526333511242113053"),
     "low": ("00110221203401301234501234561234", "01012012230043154321065432106543"),
@@ -26,7 +26,7 @@ ORDERS = {
 
 
 class FCA(Attention):
-    r"""Weighs each channel by a gate that sees one frequency of every channel.
+    r"""Scales each channel by a gate, computed from one DCT coefficient of every channel.
 
     .. math::
         a = \sigma\big(W_2\,\delta(W_1 z)\big), \quad
@@ -35,15 +35,16 @@ class FCA(Attention):
 
     with :math:`\bar x` averaged to a grid of :math:`H \times W`, the orthonormal cosines
     :math:`B_u(i, H) = \sqrt{(1 + [u > 0]) / H} \cos(\pi u (i + \frac12) / H)`, and :math:`\delta` =
-    ReLU. The channels are as many groups in a row as there are frequencies; section 3 of the paper.
+    ReLU. The channels are split into one contiguous group per frequency; section 3 of the paper.
 
     Args:
         channels: :math:`C`.
-        reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
-        num_frequencies: How many frequencies, up to 32; they divide the channels.
-        selection: Those that alone do best (``top``) or worst (``bot``), or the lowest (``low``).
-        grid_size: :math:`H` and :math:`W`; a larger grid stretches the frequencies of 7 by a whole
-            number, a smaller one makes averages of them all.
+        reduction: :math:`r`; the hidden layer has :math:`\lfloor C/r \rfloor` channels.
+        num_frequencies: Number of frequencies, 32 at most; it must divide ``channels``.
+        selection: The frequencies that do best alone (``top``), worst alone (``bot``), or the
+            lowest (``low``).
+        grid_size: :math:`H` and :math:`W`. Frequencies are multiplied by the grid size over 7,
+            rounded down: with a side below 7 all become the average along it.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -51,8 +52,9 @@ class FCA(Attention):
         x ``b c h w`` of any size, map ``b c 1 1``, y as x.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no hidden channel, the frequencies
-            do not divide the channels or are too many, or the selection is unknown.
+        ValueError: a size is not positive, the reduction leaves no hidden channel,
+            ``num_frequencies`` does not divide the channels or is above 32, or the selection is
+            unknown.
 
     >>> FCA(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -74,10 +76,10 @@ class FCA(Attention):
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("fca", "fcanet", "frequency_channel", "multi_spectral"),
         differs=(
-            "The cosines are orthonormal, as in the authors' code; the paper leaves their constant "
-            "factors out.",
-            "The authors give each stage of a network a grid of its own size, 56 down to 7; the "
-            "default here is 7 x 7 everywhere.",
+            "The cosines are orthonormal, as in the authors' code; the paper omits their constant "
+            "factors.",
+            "The authors use a different grid size in each stage of a network, from 56 down to 7; "
+            "the default here is 7 x 7 everywhere.",
             "The authors' cosines are rounded to single precision; here they have the module's.",
         ),
     )
@@ -95,7 +97,7 @@ class FCA(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         one_of(tuple(ORDERS), selection=selection)
         divides(channels=channels, num_frequencies=num_frequencies)
         if num_frequencies > len(ORDERS["top"][0]):
@@ -109,11 +111,11 @@ class FCA(Attention):
         self.selection = selection
         factory = {"device": device, "dtype": dtype}
         self.register_buffer("basis", torch.empty(channels, h, w, **factory))
-        self.squeeze = nn.Linear(channels, hidden, False, **factory)
-        self.excite = nn.Linear(hidden, channels, False, **factory)
-        self.draw_waves()
+        self.squeeze = nn.Linear(channels, hidden_dim, False, **factory)
+        self.excite = nn.Linear(hidden_dim, channels, False, **factory)
+        self.fill_basis()
 
-    def draw_waves(self) -> None:
+    def fill_basis(self) -> None:
         waves = [
             _waves(order[: self.num_frequencies], n)
             for order, n in zip(ORDERS[self.selection], self.grid_size, strict=True)
@@ -122,9 +124,9 @@ class FCA(Attention):
         self.basis.copy_(plane.repeat_interleave(len(self.basis) // self.num_frequencies, 0))
 
     def reset_parameters(self) -> None:
-        """Draw new layers; the frequencies are no parameters, and are made again."""
+        """Draw new layers and recompute the basis, which has no parameters."""
         super().reset_parameters()
-        self.draw_waves()
+        self.fill_basis()
 
     def attention(self, x: Tensor) -> Tensor:
         z = (grid.adaptive_avg_pool2d(x, self.grid_size) * self.basis).sum((2, 3))  # b c
@@ -135,7 +137,8 @@ class FCA(Attention):
 
 
 def _waves(order: str, n: int) -> Tensor:
+    """Return the cosines of these frequencies at n positions, ``f n``."""
     u = torch.tensor([int(digit) for digit in order], dtype=torch.float64)[:, None] * (n // BASE)
     i = torch.arange(n, dtype=torch.float64)
     factor = ((1 + u.sign()) / n).sqrt()
-    return factor * (math.pi / n * u * (i + 0.5)).cos()  # f n
+    return factor * (math.pi / n * u * (i + 0.5)).cos()

@@ -1,4 +1,4 @@
-"""GALA: what and where to attend, from a global and a local path that add and multiply."""
+"""GALA: one gate per channel and position, from a global path and a local path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..core.check import odd, one_of, reduced
 
 
 class GALA(Attention):
-    r"""Weighs each position of each channel by a global score, a local score and their product.
+    r"""Scales each channel of each position by a gate from a global and a local score.
 
     .. math::
         a = \zeta\big(\alpha \odot (g + l) + \beta \odot (g \odot l)\big), \quad
@@ -25,19 +25,18 @@ class GALA(Attention):
         l = V_2\,\delta(K * \delta(V_1 x)), \quad y = a \odot x
 
     where :math:`\bar x` is the average of each channel, :math:`\delta` is ReLU, :math:`V_1` and
-    :math:`V_2` act on the channels of one position, and :math:`\alpha, \beta` have one weight for
-    each channel. The equations of the paper have no K, no outer :math:`\delta` in g, and
+    :math:`V_2` act on the channels of one position, and :math:`\alpha, \beta` have one weight per
+    channel. The equations of the paper have no K, no outer :math:`\delta` in g, and
     :math:`\zeta = \tanh`.
 
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; both paths have :math:`\lfloor C/r \rfloor` hidden channels.
-        kernel_sizes: Sides of the convolutions K of the local path, odd; as many as one likes, or
-            none.
-        interaction: How the scores meet: ``both`` weighs their sum by :math:`\alpha` and their
-            product by :math:`\beta`; ``additive`` is the sum, ``multiplicative`` the product.
+        kernel_sizes: Kernel sizes of the convolutions K in the local path, odd; may be empty.
+        interaction: How the scores are combined: ``both`` weights their sum by :math:`\alpha` and
+            their product by :math:`\beta`; ``additive`` is the sum, ``multiplicative`` the product.
         gate_activation: :math:`\zeta`: ``sigmoid`` or ``tanh``.
-        activation: Of the end of the global path: ``relu``, or None.
+        activation: Activation at the end of the global path: ``relu``, or None.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -68,9 +67,9 @@ class GALA(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("gala", "global_and_local_attention"),
         differs=(
-            "The authors' code, and the default here, squashes by a sigmoid, ends the global path "
-            "with a ReLU and has a 5x5 convolution in the local path; the paper's equations have "
-            "none of it (gate_activation='tanh', activation=None, kernel_sizes=()).",
+            "The authors' code, and the default here, has a sigmoid gate, a ReLU at the end of the "
+            "global path and a 5x5 convolution in the local path; the paper's equations have none "
+            "of these (gate_activation='tanh', activation=None, kernel_sizes=()).",
         ),
     )
     axes = Axes("b c h w", "b c h w", range="unit")
@@ -88,7 +87,7 @@ class GALA(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         one_of(("both", "additive", "multiplicative"), interaction=interaction)
         one_of(("sigmoid", "tanh"), gate_activation=gate_activation)
         one_of(("relu", None), activation=activation)
@@ -99,19 +98,19 @@ class GALA(Attention):
         self.gate_activation = gate_activation
         self.axes = replace(self.axes, range="unit" if gate_activation == "sigmoid" else "real")
         factory = {"device": device, "dtype": dtype}
-        self.squeeze = nn.Linear(channels, hidden, **factory)
-        self.excite = nn.Linear(hidden, channels, **factory)
-        self.look = nn.Sequential(nn.Conv2d(channels, hidden, 1, **factory), nn.ReLU())
+        self.squeeze = nn.Linear(channels, hidden_dim, **factory)
+        self.excite = nn.Linear(hidden_dim, channels, **factory)
+        self.look = nn.Sequential(nn.Conv2d(channels, hidden_dim, 1, **factory), nn.ReLU())
         for kernel in kernel_sizes:
-            self.look.append(nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, **factory))
-            self.look.append(nn.ReLU())
-        self.look.append(nn.Conv2d(hidden, 1, 1, **factory))
+            convolution = nn.Conv2d(hidden_dim, hidden_dim, kernel, padding=kernel // 2, **factory)
+            self.look.extend([convolution, nn.ReLU()])
+        self.look.append(nn.Conv2d(hidden_dim, 1, 1, **factory))
         if interaction == "both":
             self.alpha = nn.Parameter(torch.ones(channels, 1, 1, **factory))
             self.beta = nn.Parameter(torch.ones(channels, 1, 1, **factory))
 
     def reset_parameters(self) -> None:
-        """Draw new layers; the sum and the product start with the same weight."""
+        """Draw new layers; the weights of the sum and of the product start at one."""
         super().reset_parameters()
         if self.interaction == "both":
             nn.init.ones_(self.alpha)
@@ -120,13 +119,13 @@ class GALA(Attention):
     def attention(self, x: Tensor) -> Tensor:
         g = self.excite(self.squeeze(grid.mean(x)).relu())  # b c
         g = grid.broadcast_gate(g.relu() if self.activation else g, x)
-        here = self.look(x)  # b 1 h w
+        local = self.look(x)  # b 1 h w
         if self.interaction == "additive":
-            s = g + here
+            s = g + local
         elif self.interaction == "multiplicative":
-            s = g * here
-        else:  # gathered so that all but two operations are on one number for each channel
-            s = self.alpha * g + (self.alpha + self.beta * g) * here
+            s = g * local
+        else:  # factored so that all but two operations act on one value per channel
+            s = self.alpha * g + (self.alpha + self.beta * g) * local
         return s.sigmoid_() if self.gate_activation == "sigmoid" else s.tanh_()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""GAM: a gate per channel and position, without any pool, then another that sees around it."""
+"""GAM: a channel gate without pooling, then a spatial gate from two large convolutions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..core.check import divides, odd, one_of, reduced
 
 
 class GAM(Attention):
-    r"""Weighs each channel of each position by all its channels, then by all that is around it.
+    r"""Scales x by a gate from the channels of each position, then by one from its neighborhood.
 
     .. math::
         a^c = W_2\,\delta(W_1 x), \quad x' = a^c \odot x, \quad
         a^s = \sigma\big(\mathrm{BN}(K_2 * \delta(\mathrm{BN}(K_1 * x')))\big), \quad
         y = a^s \odot x'
 
-    where :math:`\delta` is ReLU, :math:`W_1` and :math:`W_2` act on each position by itself, and
+    where :math:`\delta` is ReLU, :math:`W_1` and :math:`W_2` act on each position alone, and
     :math:`K_1` and :math:`K_2` are :math:`7 \times 7` kernels over all channels; equations 1 and 2
     and figures 2 and 3 of the paper.
 
     Args:
         channels: :math:`C`.
-        reduction: :math:`r`; between the layers of either gate are :math:`\lfloor C/r \rfloor`
-            channels.
-        kernel_size: Side of the kernels, odd.
-        channel_activation: Of the first gate: ``sigmoid``, as in figure 2 of the paper, or None.
-        groups: Groups of both kernels, whose channels take turns in between.
+        reduction: :math:`r`; both gates have :math:`\lfloor C/r \rfloor` hidden channels.
+        kernel_size: Size of :math:`K_1` and :math:`K_2`, odd.
+        channel_activation: Activation of the first gate: ``sigmoid``, as in figure 2 of the paper,
+            or None.
+        groups: Groups of both convolutions; the channels are shuffled between them.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -62,16 +62,12 @@ class GAM(Attention):
         kind="gate",
         train_differs=True,
         cost=dict(time="n c^2", memory="n c"),
-        aliases=(
-            "gam",
-            "global_attention",
-        ),
+        aliases=("gam", "global_attention"),
         differs=(
-            "The code in circulation, and the default here, multiplies by the first gate as the "
-            "layers give it; the paper's figure has a sigmoid there "
-            "(channel_activation='sigmoid').",
-            "The kernels have most of the parameters; in its larger network the paper groups them "
-            "and shuffles the channels, but does not say where: here it is between the two.",
+            "The code in circulation, and the default here, has no activation on the first gate; "
+            "the paper's figure has a sigmoid there (channel_activation='sigmoid').",
+            "In its larger network the paper uses grouped convolutions and shuffles the channels, "
+            "but does not say where: here it is between the two.",
         ),
     )
     axes = Axes("b c h w", "b c h w", parts=dict(channel="b c h w", spatial="b c h w"))
@@ -88,33 +84,23 @@ class GAM(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         odd(kernel_size=kernel_size)
         divides(channels=channels, groups=groups)
-        divides(hidden=hidden, groups=groups)
+        divides(hidden_dim=hidden_dim, groups=groups)
         one_of(("sigmoid", None), channel_activation=channel_activation)
         self.channel_activation, self.groups = channel_activation, groups
         self.axes = replace(self.axes, range="unit" if channel_activation else "real")
         factory = {"device": device, "dtype": dtype}
-        how = {"padding": kernel_size // 2, "groups": groups, **factory}
-        self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
-        self.excite = nn.Conv2d(hidden, channels, 1, **factory)
-        self.narrow = nn.Conv2d(channels, hidden, kernel_size, **how)
-        self.narrow_norm = nn.BatchNorm2d(hidden, **factory)
-        self.widen = nn.Conv2d(hidden, channels, kernel_size, **how)
+        options = {"padding": kernel_size // 2, "groups": groups, **factory}
+        self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
+        self.excite = nn.Conv2d(hidden_dim, channels, 1, **factory)
+        self.narrow = nn.Conv2d(channels, hidden_dim, kernel_size, **options)
+        self.narrow_norm = nn.BatchNorm2d(hidden_dim, **factory)
+        self.widen = nn.Conv2d(hidden_dim, channels, kernel_size, **options)
         self.widen_norm = nn.BatchNorm2d(channels, **factory)
         self.tap_channel = Tap()
         self.tap_spatial = Tap()
-
-    def channel_gate(self, x: Tensor) -> Tensor:
-        a = self.excite(self.squeeze(x).relu())
-        return self.tap_channel(a.sigmoid() if self.channel_activation else a)
-
-    def spatial_gate(self, x: Tensor) -> Tensor:
-        z = self.narrow_norm(self.narrow(x)).relu()
-        if self.groups > 1:
-            z = z.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-        return self.tap_spatial(self.widen_norm(self.widen(z)).sigmoid())
 
     def attention(self, x: Tensor) -> Tensor:
         a = self.channel_gate(x)
@@ -126,3 +112,13 @@ class GAM(Attention):
     def fused(self, x: Tensor) -> Tensor:
         x = x * self.channel_gate(x)
         return x * self.spatial_gate(x)
+
+    def channel_gate(self, x: Tensor) -> Tensor:
+        a = self.excite(self.squeeze(x).relu())
+        return self.tap_channel(a.sigmoid() if self.channel_activation else a)
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        z = self.narrow_norm(self.narrow(x)).relu()
+        if self.groups > 1:
+            z = z.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        return self.tap_spatial(self.widen_norm(self.widen(z)).sigmoid())

@@ -1,4 +1,4 @@
-"""Gated channel transformation: channels compete or cooperate, by three numbers for each."""
+"""Gated channel transformation: one gate per channel, from its norm relative to the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.tracing import leaf
 
 
 class GatedChannelTransform(Attention):
-    r"""Weighs each channel by its norm beside the norms of all channels.
+    r"""Scales each channel by a gate, computed from its norm relative to the norms of all channels.
 
     .. math::
         s_c = \alpha_c \sqrt{\textstyle\sum_{ij} x_{cij}^2 + \epsilon}, \quad
@@ -28,8 +28,8 @@ class GatedChannelTransform(Attention):
 
     Args:
         channels: :math:`C`.
-        p: Order of the norm that measures the channels: 2 or 1.
-        after_relu: Skip the absolute value of the 1-norm, because x has no negative numbers.
+        p: Order of the norm over positions: 2 or 1.
+        after_relu: Skip the absolute value of the 1-norm, because x has no negative values.
         eps: :math:`\epsilon`.
         device: Where to put the parameters.
         dtype: Their type.
@@ -38,7 +38,7 @@ class GatedChannelTransform(Attention):
         x ``b c *`` (one to three axes of space and time), map ``b c 1*`` (from 0 to 2), y as x.
 
     Raises:
-        ValueError: a size is not positive, ``eps`` is not above zero, or the order is unknown.
+        ValueError: a size is not positive, ``eps`` is not above zero, or ``p`` is neither 1 nor 2.
 
     >>> GatedChannelTransform(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -63,8 +63,8 @@ class GatedChannelTransform(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("gct", "gated_channel_transformation"),
         differs=(
-            "The authors' code, and this one, adds epsilon to the mean over the channels; the "
-            "paper adds it to the sum, which is epsilon / C here.",
+            "The authors' code, and the default here, adds epsilon to the mean over the channels; "
+            "the paper adds it to the sum, which corresponds to epsilon / C here.",
         ),
     )
     axes = Axes("b c *", "b c 1*")
@@ -91,7 +91,7 @@ class GatedChannelTransform(Attention):
         self.beta = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """Start with gates of one, so that the module starts as x."""
+        """Set all gates to one, so that a new module returns its input."""
         super().reset_parameters()
         nn.init.ones_(self.alpha)
         nn.init.zeros_(self.gamma)
@@ -102,7 +102,7 @@ class GatedChannelTransform(Attention):
             s = self.alpha * (_norm(x, 2).square() + self.eps).sqrt()  # b c
             scale = (s.square().mean(1, keepdim=True) + self.eps).sqrt()
         else:
-            s = self.alpha * (_total(x) if self.after_relu else _norm(x, 1))
+            s = self.alpha * (_sum(x) if self.after_relu else _norm(x, 1))
             scale = s.abs().mean(1, keepdim=True) + self.eps
         a = 1 + (self.gamma * (s / scale) + self.beta).tanh()
         return grid.broadcast_gate(a.to(x.dtype), x)
@@ -111,13 +111,15 @@ class GatedChannelTransform(Attention):
         return x * a
 
 
-# In half precision the sum over a large map would overflow.
+# At least single precision: in half precision the sum over a large map would overflow.
 @leaf
-def _norm(x: Tensor, order: int) -> Tensor:
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return torch.linalg.vector_norm(x.flatten(2), order, 2, dtype=wide)  # b c
+def _norm(x: Tensor, p: int) -> Tensor:
+    """Return the p-norm of each channel, ``b c``."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.linalg.vector_norm(x.flatten(2), p, 2, dtype=dtype)
 
 
 @leaf
-def _total(x: Tensor) -> Tensor:
-    return x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32))  # b c
+def _sum(x: Tensor) -> Tensor:
+    """Return the sum of each channel, ``b c``."""
+    return x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32))

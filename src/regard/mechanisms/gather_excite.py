@@ -1,4 +1,4 @@
-"""Gather-Excite: each channel is weighed by what it holds nearby, or everywhere."""
+"""Gather-Excite: each channel gated by its own average, over windows or the whole image."""
 
 from __future__ import annotations
 
@@ -15,42 +15,37 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
 
-FORMS: dict[str, Literal["pool", "conv", "mlp"]] = {
-    "theta-": "pool",
-    "theta": "conv",
-    "theta+": "mlp",
-}
-
 
 class GatherExcite(Attention):
-    r"""Gathers each channel over windows, or over the whole map, and weighs it by what was found.
+    r"""Scales each channel by a gate gathered from windows of it, or from all of its positions.
 
     .. math::
         a = \sigma(\mathrm{up}(\xi(x))), \quad y = a \odot x
 
     where :math:`\xi` averages over windows of :math:`2e - 1` positions with stride e (the paper's
-    GE-:math:`\theta^-`), or convolves each channel for itself with stride 2 as often as e halves
-    (:math:`\theta`), and two layers over the channels may follow (:math:`\theta^+`); up repeats the
-    nearest value; section 3 of the paper.
+    GE-:math:`\theta^-`), or is :math:`\log_2 e` depthwise convolutions of stride 2
+    (:math:`\theta`), optionally followed by two layers over the channels (:math:`\theta^+`); up is
+    nearest-neighbor upsampling; section 3 of the paper.
 
     Args:
         channels: :math:`C`.
-        extent: e, a power of two where it is convolved; None gathers over the whole map.
-        form: Gather by ``pool`` (:math:`\theta^-`), by ``conv`` (:math:`\theta`), or by ``conv``
-            followed by the two layers (``mlp``, :math:`\theta^+`).
-        input_size: Height and width of x, where one convolution is as large as the whole map.
+        extent: e, a power of two in the ``conv`` and ``mlp`` forms; None for all positions.
+        form: Gather by average pooling (``pool``, :math:`\theta^-`), by convolutions (``conv``,
+            :math:`\theta`), or by convolutions and the two layers (``mlp``, :math:`\theta^+`).
+        input_size: Height and width of x; the convolutional forms need it to gather over all
+            positions, with one kernel of this size.
         reduction: The two layers have :math:`\lfloor C/r \rfloor` hidden channels.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c y x`` (as large as x, or :math:`1 \times 1` where all of it is
-        gathered), y as x.
+        x ``b c h w``, map ``b c y x`` (the size of x, or :math:`1 \times 1` without an extent), y
+        as x.
 
     Raises:
-        ValueError: a size is not positive, the extent is 1 or cannot be halved, the reduction
-            leaves no hidden channel, the form is unknown, or ``input_size`` is missing or has no
-            use.
+        ValueError: a size is not positive, the extent is 1 or not a power of two where it has to
+            be, the reduction leaves no hidden channel, the form is unknown, or ``input_size`` is
+            missing or not used.
 
     >>> GatherExcite(64, 4)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -75,11 +70,11 @@ class GatherExcite(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("ge", "genet"),
         differs=(
-            "Windows at the border average the positions inside the map; the paper does not say, "
-            "and the authors' Caffe layer would count the padding too.",
-            "Gathered maps grow back by nearest neighbors, as the paper has it; the authors' "
-            "figures do not say how.",
-            "The released models gather over the whole map only; smaller extents follow the "
+            "Windows at the border average only the positions inside the image; the paper does not "
+            "say, and the authors' Caffe layer would count the padding too.",
+            "The gates are upsampled by nearest neighbor, as in the paper; the authors' figures do "
+            "not say how.",
+            "The released models gather over the whole image only; smaller extents follow the "
             "released figures.",
         ),
     )
@@ -101,12 +96,14 @@ class GatherExcite(Attention):
         if extent is not None:
             positive(extent=extent)
             if extent == 1 or (form != "pool" and extent & (extent - 1)):
-                wanted = "above one" if form == "pool" else "2, 4, 8, …"
-                raise ValueError(f"extent must be {wanted}, got {extent}")
-        whole = form != "pool" and extent is None
-        if whole != (input_size is not None):
-            use = "must be given" if whole else "has no use"
-            raise ValueError(f"size {use} with form={form!r}, extent={extent}, got {input_size}")
+                expected = "above one" if form == "pool" else "2, 4, 8, …"
+                raise ValueError(f"extent must be {expected}, got {extent}")
+        needs_size = form != "pool" and extent is None
+        if needs_size != (input_size is not None):
+            expected = "must be given" if needs_size else "must be None"
+            raise ValueError(
+                f"input_size {expected} with form={form!r}, extent={extent}, got {input_size}"
+            )
         if input_size is not None and len(input_size) != 2:
             raise ValueError(f"input_size must be a height and a width, got {input_size!r}")
         for side in input_size or ():
@@ -128,9 +125,16 @@ class GatherExcite(Attention):
         self.gathers = nn.ModuleList(kernels)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels, **factory) for _ in kernels)
         if form == "mlp":
-            hidden = reduced(channels, reduction)
-            self.squeeze = nn.Conv2d(channels, hidden, 1, **factory)
-            self.excite = nn.Conv2d(hidden, channels, 1, **factory)
+            hidden_dim = reduced(channels, reduction)
+            self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
+            self.excite = nn.Conv2d(hidden_dim, channels, 1, **factory)
+
+    def attention(self, x: Tensor) -> Tensor:
+        a = self.gather(x).sigmoid()
+        return a if self.extent is None else interpolate(a, size=x.shape[2:], mode="nearest")
+
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return x * a  # x first: the result has its memory format
 
     def gather(self, x: Tensor) -> Tensor:
         if self.form == "pool":
@@ -142,10 +146,3 @@ class GatherExcite(Attention):
             z = convolve(z.relu() if i else z)
             z = norm(grid.check_norm_batch(z, type(self).__name__, self.training))
         return self.excite(self.squeeze(z.relu()).relu()) if self.form == "mlp" else z
-
-    def attention(self, x: Tensor) -> Tensor:
-        a = self.gather(x).sigmoid()
-        return a if self.extent is None else interpolate(a, size=x.shape[2:], mode="nearest")
-
-    def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return x * a  # laid out like x, whatever the small map was

@@ -16,7 +16,7 @@ from ..core.check import above_zero, one_of, reduced
 
 
 class GlobalContext(Attention):
-    r"""Adds to every position the same context: an average in which the positions weigh unequally.
+    r"""Adds the same context vector to every position: a weighted average over all positions.
 
     .. math::
         y_i = x_i + W_{v2}\,\delta\big(\mathrm{LN}(W_{v1} z)\big), \quad
@@ -28,13 +28,13 @@ class GlobalContext(Attention):
 
     Args:
         channels: :math:`C`.
-        reduction: :math:`r`; the hidden width is :math:`\lfloor C/r \rfloor`.
-        hidden_dim: The hidden width itself, instead of ``reduction``.
-        pooling: How the context is gathered: with weights that the positions score themselves
-            (``attention``) or with equal ones (``mean``).
+        reduction: :math:`r`; the hidden layer has :math:`\lfloor C/r \rfloor` channels.
+        hidden_dim: The number of hidden channels, instead of ``reduction``.
+        pooling: Average the positions with attention weights (``attention``) or with equal weights
+            (``mean``).
         fusion: Add the transformed context to x (``add``), multiply x by its sigmoid (``mul``), or
-            multiply and then add, each with layers of its own (``both``).
-        eps: What the layer norm adds to the variance.
+            multiply and then add, each with separate layers (``both``).
+        eps: Epsilon of the layer norm.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -42,8 +42,8 @@ class GlobalContext(Attention):
         x ``b c *`` (one to three axes of space and time), map ``b 1 n`` for n positions, y as x.
 
     Raises:
-        ValueError: a size or eps is not positive, the reduction leaves no hidden channel, or a pool
-            or a fusion is unknown.
+        ValueError: a size or eps is not positive, the reduction leaves no hidden channel, or the
+            pooling or the fusion is unknown.
 
     >>> GlobalContext(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -67,8 +67,8 @@ class GlobalContext(Attention):
         cost=dict(time="n c + c^2", memory="n c"),
         aliases=("gc", "gcnet", "gc_block", "global_context_block", "context_block"),
         differs=(
-            "Sigmoid gates and equal weights are what the paper and the authors' code compare the "
-            "block with (fusion='mul', fusion='both', pool='mean').",
+            "Sigmoid gates and equal weights are ablations in the paper and the authors' code "
+            "(fusion='mul', fusion='both', pooling='mean').",
             "timm's layer of the same name multiplies by default, with r = 8 and an eps of 1e-6.",
         ),
     )
@@ -93,8 +93,7 @@ class GlobalContext(Attention):
         above_zero(eps=eps)
         self.pooling = pooling
         self.fusion = fusion
-        uniform = pooling == "mean"
-        self.axes = replace(self.axes, range="unit" if uniform else "softmax")
+        self.axes = replace(self.axes, range="unit" if pooling == "mean" else "softmax")
         self.identity_at_init = fusion == "add"
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
@@ -106,7 +105,7 @@ class GlobalContext(Attention):
                 nn.Linear(hidden_dim, channels, **factory),
             )
 
-        if not uniform:
+        if pooling == "attention":
             self.score = nn.Linear(channels, 1, **factory)
         if fusion != "add":
             self.mul = transform()
@@ -115,22 +114,21 @@ class GlobalContext(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters; the last layers start at zero, so that the added context does."""
+        """Draw new parameters; the last layers start at zero, so that a new module adds nothing."""
         super().reset_parameters()
         if self.pooling == "attention":
             nn.init.kaiming_normal_(self.score.weight, nonlinearity="relu")
             nn.init.zeros_(self.score.bias)
         for name in ("mul", "add"):
             if self.fusion in (name, "both"):
-                last = self.get_submodule(f"{name}.3")
-                for parameter in last.parameters():
+                for parameter in self.get_submodule(f"{name}.3").parameters():
                     nn.init.zeros_(parameter)
 
     def attention(self, x: Tensor) -> Tensor:
-        rows = x.flatten(2)  # b c n
+        x = x.flatten(2)  # b c n
         if self.pooling == "mean":
-            return torch.ones_like(rows[:, :1]) / rows.shape[2]
-        scores = self.score.weight[None] @ rows + self.score.bias  # b 1 n
+            return torch.ones_like(x[:, :1]) / x.shape[2]
+        scores = self.score.weight[None] @ x + self.score.bias  # b 1 n
         return precision.softmax(scores, -1)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
@@ -146,9 +144,3 @@ class GlobalContext(Attention):
         if self.fusion != "mul":
             y = y + grid.broadcast_gate(self.add(z), x)
         return y
-
-    @staticmethod
-    def _fusion(add: bool, mul: bool) -> Literal["add", "mul", "both"]:
-        if not add and not mul:
-            raise ValueError("GlobalContext: without add and mul the context would go nowhere")
-        return "both" if add and mul else "add" if add else "mul"

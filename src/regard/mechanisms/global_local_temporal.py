@@ -1,4 +1,4 @@
-"""Global-local temporal representation: frames see their neighbors, then all frames."""
+"""Global-local temporal representation: dilated convolutions over frames, then self-attention."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from ..core import pairwise
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import odd, positive, reduced
+from ..core.check import odd, one_of, positive, reduced
 
-Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # f b k n; q, k, v b n d
 
 
 class GlobalLocalTemporal(Attention):
-    r"""Describes a clip by its frames, their near and far neighbors, and what all frames say.
+    r"""Pools frames into one vector, after dilated convolutions and self-attention over time.
 
     .. math::
         y = \tfrac{1}{T} \textstyle\sum_t f_t + \mathrm{BN}\big(W \sum_s a_{ts}\, g(f_s)\big), \quad
         a_{ts} = \operatorname{softmax}_s \theta(f_t)^\top \phi(f_s), \quad
         f = [x; D_1 * x; D_2 * x; D_3 * x]
 
-    where :math:`D_r` convolves over time with dilation r; section 3 of the paper, whose form is
-    ``dilations=(1, 2, 4), include_frames=False, activation='relu', norm=False``. A new module adds
-    nothing to f.
+    where :math:`D_r` is a convolution over time with dilation r; section 3 of the paper, which has
+    ``dilations=(1, 2, 4), include_frames=False, activation='relu', norm=False``. A new module
+    only averages f.
 
     Args:
-        channels: Numbers of each frame.
-        reduction: :math:`\theta`, :math:`\phi` and :math:`g` are so many times narrower than f.
-        kernel_size: Frames that each :math:`D_r` sees, odd.
-        dilations: The steps r.
-        include_frames: Have the frames themselves in f.
-        activation: ``relu``: a batch norm and a ReLU after :math:`\theta` and :math:`\phi`; or
+        channels: Channels of each frame.
+        reduction: :math:`r`; :math:`\theta`, :math:`\phi` and :math:`g` have :math:`1/r` of the
+            channels of f, rounded down.
+        kernel_size: Kernel size of each :math:`D_r`, odd.
+        dilations: The dilation of each convolution.
+        include_frames: Include the frames themselves in f.
+        activation: ``relu`` for a batch norm and a ReLU after :math:`\theta` and :math:`\phi`, or
             None.
-        norm: Put a batch norm behind W.
+        norm: Put a batch norm after W.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b n d`` (n frames), map ``b n m``, y ``b k`` (as many times wider as f has parts).
+        x ``b n d`` (n frames), map ``b n m``, y ``b k`` with the k channels of f.
 
     Raises:
-        ValueError: a size is not positive, the kernel is even, there are no dilations, or the
-            reduction leaves nothing.
+        ValueError: a size is not positive, the kernel is even, there are no dilations, the
+            reduction leaves no hidden channel, or the activation is unknown.
 
     >>> GlobalLocalTemporal(16)(torch.randn(2, 9, 16)).shape
     torch.Size([2, 64])
@@ -69,10 +70,10 @@ class GlobalLocalTemporal(Attention):
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("gltr", "global_local_temporal_representation"),
         differs=(
-            "The authors' code, and the default here, keeps the frames beside their convolutions "
-            "and dilates by 1, 2, 3; the paper has the convolutions alone, dilated by 1, 2, 4 "
-            "(keep=False, dilations=(1, 2, 4)).",
-            "In the paper a batch norm and a ReLU follow both layers that are compared "
+            "The authors' code, and the default here, concatenates the frames with their "
+            "convolutions and dilates by 1, 2, 3; the paper has the convolutions alone, dilated "
+            "by 1, 2, 4 (include_frames=False, dilations=(1, 2, 4)).",
+            "In the paper a batch norm and a ReLU follow the projections of queries and keys "
             "(activation='relu'); the authors' code has neither.",
             "In the authors' code a batch norm that starts at zero follows the last layer; in the "
             "paper the layer itself starts at zero (norm=False).",
@@ -96,12 +97,13 @@ class GlobalLocalTemporal(Attention):
         super().__init__(d=channels)
         positive(channels=channels)
         odd(kernel_size=kernel_size)
+        one_of(("relu", None), activation=activation)
         if not dilations:
             raise ValueError("dilations must have one step at least, got none")
-        for step in dilations:
-            positive(dilations=step)
-        width = channels * (len(dilations) + include_frames)
-        hidden = reduced(width, reduction)
+        for dilation in dilations:
+            positive(dilations=dilation)
+        embed_dim = channels * (len(dilations) + include_frames)
+        hidden_dim = reduced(embed_dim, reduction)
         factory = {"device": device, "dtype": dtype}
         self.include_frames = include_frames
         self.near = nn.ModuleList(
@@ -109,50 +111,51 @@ class GlobalLocalTemporal(Attention):
                 channels,
                 channels,
                 kernel_size,
-                padding=step * (kernel_size // 2),
-                dilation=step,
+                padding=dilation * (kernel_size // 2),
+                dilation=dilation,
                 bias=False,
                 **factory,
             )
-            for step in dilations
+            for dilation in dilations
         )
 
-        def compared() -> nn.Module:
-            layer = nn.Conv1d(width, hidden, 1, **factory)
+        def projection() -> nn.Module:
+            layer = nn.Conv1d(embed_dim, hidden_dim, 1, **factory)
             if activation is None:
                 return layer
-            return nn.Sequential(layer, nn.BatchNorm1d(hidden, **factory), nn.ReLU())
+            return nn.Sequential(layer, nn.BatchNorm1d(hidden_dim, **factory), nn.ReLU())
 
-        self.theta, self.phi = compared(), compared()
-        self.g = nn.Conv1d(width, hidden, 1, **factory)
-        self.out = nn.Conv1d(hidden, width, 1, **factory)
-        self.norm = nn.BatchNorm1d(width, **factory) if norm else nn.Identity()
+        self.theta, self.phi = projection(), projection()
+        self.g = nn.Conv1d(embed_dim, hidden_dim, 1, **factory)
+        self.out = nn.Conv1d(hidden_dim, embed_dim, 1, **factory)
+        self.norm = nn.BatchNorm1d(embed_dim, **factory) if norm else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters; the last layer starts at zero, so that nothing is added at first."""
+        """Draw new parameters; the last layer starts at zero, so that attention adds nothing."""
         super().reset_parameters()
         last = self.out if isinstance(self.norm, nn.Identity) else self.norm
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def prepare(self, x: Tensor) -> Parts:
+    def prepare(self, x: Tensor) -> Prepared:
         x = x.mT
-        f = torch.cat(
-            [*([x] if self.include_frames else []), *(near(x) for near in self.near)], 1
-        )  # b k n
-        return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT  # the others b n d
+        frames = [x] if self.include_frames else []
+        f = torch.cat([*frames, *(convolve(x) for convolve in self.near)], 1)
+        return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT
 
-    def attention(self, x: Parts) -> Tensor:
-        return pairwise.attention_weights(x[1], x[2])
+    def attention(self, z: Prepared) -> Tensor:
+        _, q, k, _ = z
+        return pairwise.attention_weights(q, k)
 
-    def combine(self, a: Tensor, x: Parts) -> Tensor:
-        return self.add(a @ x[3], x[0])
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        f, _, _, v = z
+        return self.pool(a @ v, f)
 
-    def add(self, y: Tensor, f: Tensor) -> Tensor:
-        """The frames' average of f and what all frames say."""
+    def fused(self, z: Prepared) -> Tensor:
+        f, q, k, v = z
+        return self.pool(pairwise.scaled_dot_product(q, k, v), f)
+
+    def pool(self, y: Tensor, f: Tensor) -> Tensor:
+        """Add the attention's output y to f, and average over the frames."""
         return (f + self.norm(self.out(y.mT))).mean(2)
-
-    def fused(self, x: Parts) -> Tensor:
-        f, q, k, v = x
-        return self.add(pairwise.scaled_dot_product(q, k, v), f)

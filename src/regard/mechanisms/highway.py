@@ -1,4 +1,4 @@
-"""Highway: each unit chooses between what a layer makes of its input and the input itself."""
+"""Highway: a gate mixes the output of a layer with the layer's input."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Highway(Attention):
-    r"""Lets a gate choose, unit by unit, between a layer of its input and the input unchanged.
+    r"""Mixes the output of a layer with its input by a gate for each value.
 
     .. math::
         y = a \odot H(x) + (1 - a) \odot x, \quad a = \sigma(W_T x + b_T), \quad
         H(x) = \delta(W_H x + b_H)
 
-    where W are convolutions, or matrices for vectors; equation 3 of the paper.
+    where W are convolutions, or fully connected for vectors; equation 3 of the paper.
 
     Args:
         channels: Channels of x and y.
-        kernel_size: Side of both kernels, odd; None makes both layers fully connected.
-        gate_kernel_size: Side of the gate's kernel, where it is another.
+        kernel_size: Kernel size of both layers, odd; None makes them fully connected.
+        gate_kernel_size: Kernel size of the gate; ``kernel_size`` by default.
         groups: Groups of both convolutions.
         activation: :math:`\delta`: ``relu``, ``tanh`` or ``sigmoid``.
-        bias: Give both layers a bias.
-        gate_bias: Where :math:`b_T` starts; below zero, a new layer passes most of its input on.
+        bias: Add a bias to both layers.
+        gate_bias: Initial value of :math:`b_T`; if negative, a new module mostly returns its input.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -46,8 +46,8 @@ class Highway(Attention):
 
     Raises:
         ValueError: a size is not positive, a kernel is even, the groups do not divide the channels,
-            a fully connected layer is given groups or a kernel for its gate, or the activation is
-            unknown.
+            ``groups`` or ``gate_kernel_size`` is given for fully connected layers, or the
+            activation is unknown.
 
     >>> Highway(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -69,8 +69,8 @@ class Highway(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("highway", "highway_network", "highway_networks"),
         differs=(
-            "The gate opens for the layer, as in the paper; some re-implementations gate what is "
-            "carried, which is the same with the gate's weights and bias negated.",
+            "The gate multiplies the layer, as in the paper; in some re-implementations it "
+            "multiplies the input, which is the same with the gate's weights and bias negated.",
             "The gate's bias starts at -1 (gate_bias); the paper names -1 and -3.",
         ),
     )
@@ -109,14 +109,14 @@ class Highway(Attention):
             odd(kernel_size=kernel_size, gate_kernel_size=gate_kernel_size)
 
             def convolve(kernel: int) -> nn.Conv2d:
-                around = kernel // 2
-                return nn.Conv2d(channels, channels, kernel, 1, around, 1, groups, bias, **factory)
+                padding = kernel // 2
+                return nn.Conv2d(channels, channels, kernel, 1, padding, 1, groups, bias, **factory)
 
             self.layer, self.gate = convolve(kernel_size), convolve(gate_kernel_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights; the gate starts out passing its input on."""
+        """Draw new weights; the gate's bias starts at ``gate_bias``."""
         super().reset_parameters()
         if self.gate.bias is not None:
             nn.init.constant_(self.gate.bias, self.gate_bias)

@@ -1,4 +1,4 @@
-"""Involution: every position makes the kernel that it is convolved with."""
+"""Involution: a convolution whose kernel is computed at each position, from that position."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from ..core.check import divides, odd, positive, reduced
 
 
 class Involution(Attention):
-    r"""Weighs the neighbors of each position by a kernel that is made from that position.
+    r"""Sums the neighbors of each position, weighted by a kernel computed from that position.
 
     .. math::
         y_{c,p} = \textstyle\sum_{k} a_{g(c),k,p}\, x_{c,p+k}, \quad
         a_p = W_1\, \delta\big(\mathrm{BN}(W_0\, x_p)\big)
 
     where k runs over a :math:`K \times K` window, :math:`g(c)` is the group of the channel and
-    :math:`\delta` is ReLU; section 3 of the paper. With a stride, :math:`x_p` in the kernel is the
-    average of the positions that are stepped over.
+    :math:`\delta` is ReLU; section 3 of the paper. With a stride s, the kernel is computed from the
+    average of :math:`s \times s` positions.
 
     Args:
         channels: :math:`C`.
         kernel_size: :math:`K`, odd.
-        stride: Steps between the windows.
-        reduction: The hidden layer has :math:`\lfloor C/r \rfloor` channels.
-        group_width: Consecutive channels that share a kernel.
-        bias: Give the first layer, which a batch norm follows, a bias.
+        stride: Stride of the windows.
+        reduction: :math:`r`; the hidden layer has :math:`\lfloor C/r \rfloor` channels.
+        group_width: Number of consecutive channels that share a kernel.
+        bias: Add a bias to the first layer, before the batch norm.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         x ``b c h w``, map ``b g k h w`` for g groups and k = :math:`K^2` neighbors, row by row,
-        y as x; with a stride both are smaller by it, rounded up.
+        y as x; a stride divides height and width of both, rounded up.
 
     Raises:
         ValueError: a size is not positive, the kernel is even, the reduction leaves no hidden
-            channel, or the width of a group does not divide the channels.
+            channel, or ``group_width`` does not divide the channels.
 
     >>> Involution(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -66,8 +66,8 @@ class Involution(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("involution", "rednet", "involution_2d"),
         differs=(
-            "Where the stride does not divide a side, the last kernels are made from the average "
-            "of what is left; the authors' code stops there.",
+            "Where the stride does not divide the height or width, the last kernels are computed "
+            "from the average of the remaining positions; the authors' code raises an error.",
         ),
     )
     axes = Axes("b c h w", "b g k h w")
@@ -85,7 +85,7 @@ class Involution(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         odd(kernel_size=kernel_size)
         positive(stride=stride)
         divides(channels=channels, group_width=group_width)
@@ -94,14 +94,13 @@ class Involution(Attention):
         if stride > 1:
             self.axes = replace(self.axes, map="b g k y x", output="b c y x")
         factory = {"device": device, "dtype": dtype}
-        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
-        self.norm = nn.BatchNorm2d(hidden, **factory)
-        self.span = nn.Conv2d(hidden, self.groups * kernel_size**2, 1, **factory)
+        self.squeeze = nn.Conv2d(channels, hidden_dim, 1, bias=bias, **factory)
+        self.norm = nn.BatchNorm2d(hidden_dim, **factory)
+        self.span = nn.Conv2d(hidden_dim, self.groups * kernel_size**2, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.check_norm_batch(
-            neighbors.avg_pool(x, self.stride), type(self).__name__, self.training
-        )
+        z = neighbors.avg_pool(x, self.stride)
+        z = grid.check_norm_batch(z, type(self).__name__, self.training)
         a = self.span(self.norm(self.squeeze(z)).relu())
         return a.unflatten(1, (self.groups, self.kernel_size**2))  # b g k y x
 

@@ -1,26 +1,26 @@
-"""Large kernel attention: a gate from a wide neighborhood, by two small kernels in a row."""
+"""Large kernel attention: a gate from a large neighborhood, by two small depthwise convolutions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ..core.attention import Attention
+from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
 
 
 class LargeKernel(Attention):
-    r"""Weighs each channel of each position by a view of the wide neighborhood around it.
+    r"""Scales each channel of each position by a gate computed from a large neighborhood.
 
     .. math::
         a = W (K_2 * (K_1 * x)), \quad y = a \odot x
 
-    where :math:`K_1` and :math:`K_2` have one kernel for each channel, of the sides :math:`2d - 1`
-    and :math:`\lceil K/d \rceil`, the latter with dilation d, and W mixes the channels of a
-    position: together they reach as far as one :math:`K \times K` kernel; equations 1 and 2 of the
-    paper. Nothing squashes the gate. `LargeKernelBlock` is the block around it.
+    where :math:`K_1` and :math:`K_2` are depthwise convolutions of kernel sizes :math:`2d - 1` and
+    :math:`\lceil K/d \rceil`, the latter with dilation d, and W mixes the channels of a position:
+    together they approximate one :math:`K \times K` kernel; equations 1 and 2 of the paper. The
+    gate has no activation. `LargeKernelBlock` is the block around it.
 
     Args:
         channels: :math:`C`.
@@ -33,7 +33,7 @@ class LargeKernel(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, or the second kernel has no center.
+        ValueError: a size is not positive, or :math:`\lceil K/d \rceil` is even.
 
     >>> LargeKernel(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -71,15 +71,16 @@ class LargeKernel(Attention):
         near, far = 2 * dilation - 1, -(-kernel_size // dilation)
         if far % 2 == 0:
             raise ValueError(
-                f"kernel_size ({kernel_size}) over dilation ({dilation}) must be odd when it is "
-                f"rounded up, got {far}"
+                f"kernel_size ({kernel_size}) over dilation ({dilation}), rounded up, must be odd, "
+                f"got {far}"
             )
         self.kernel_size, self.dilation = kernel_size, dilation
         factory = {"device": device, "dtype": dtype}
-        how = {"groups": channels, **factory}
-        self.near = nn.Conv2d(channels, channels, near, padding=near // 2, **how)
-        reach = dilation * (far // 2)
-        self.far = nn.Conv2d(channels, channels, far, padding=reach, dilation=dilation, **how)
+        depthwise = {"groups": channels, **factory}
+        self.near = nn.Conv2d(channels, channels, near, padding=near // 2, **depthwise)
+        padding = dilation * (far // 2)
+        depthwise |= {"padding": padding, "dilation": dilation}
+        self.far = nn.Conv2d(channels, channels, far, **depthwise)
         self.mix = nn.Conv2d(channels, channels, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
@@ -89,26 +90,27 @@ class LargeKernel(Attention):
         return x * a
 
 
-class LargeKernelBlock(Attention):
-    r"""Adds to the input what large kernel attention makes of it between two linear layers.
+class LargeKernelBlock(Mechanism):
+    r"""Adds large kernel attention, between two pointwise convolutions, to the input.
 
     .. math::
         z = \mathrm{GELU}(P_1 x), \quad y = x + P_2 (a(z) \odot z)
 
-    with a from `LargeKernel`; section 3.2 of the paper, where a norm stands before it.
+    where a is the map of `LargeKernel`, with its tap ``gate.tap``; section 3.2 of the paper, which
+    has a norm before it.
 
     Args:
         channels: :math:`C`.
-        kernel_size: Of `LargeKernel`.
-        dilation: Likewise.
+        kernel_size: :math:`K` of `LargeKernel`.
+        dilation: :math:`d` of `LargeKernel`.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w``, y as x.
+        x ``b c h w``, y as x; the map is that of ``gate``.
 
     Raises:
-        ValueError: a size is not positive, or the second kernel has no center.
+        ValueError: a size is not positive, or :math:`\lceil K/d \rceil` is even.
 
     >>> LargeKernelBlock(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -133,11 +135,7 @@ class LargeKernelBlock(Attention):
         self.gate = LargeKernel(channels, kernel_size, dilation=dilation, **factory)
         self.after = nn.Conv2d(channels, channels, 1, **factory)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, self.before(x)
-
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return self.gate.attention(x[1])
-
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
-        return x[0] + self.after(self.gate.combine(a, x[1]))
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block."""
+        self.check(x)
+        return x + self.after(self.gate(self.before(x)))

@@ -1,4 +1,4 @@
-"""MobileViT: a convolution looks near, and patches, taken pixel by pixel, read one another."""
+"""MobileViT: a convolution, then self-attention among the same pixel of all patches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
+from ..core.conv_norm import conv_norm
 from . import _patches
 from .multi_head import MultiHead
 
 
 class MobileViT(Mechanism):
-    r"""Lets each pixel of a patch read the pixels at the same place in all other patches.
+    r"""Lets each pixel attend to the pixels at the same position in all patches.
 
     .. math::
         y = F * [x; \hat x], \quad \hat x = P\, \mathrm{fold}(\mathrm{LN}(z_L)), \quad
@@ -26,40 +27,40 @@ class MobileViT(Mechanism):
         z'_l = z_{l-1} + \mathrm{MSA}(\mathrm{LN}(z_{l-1}))
 
     with K and F of :math:`k \times k` and P and W of :math:`1 \times 1`, a batch norm and a SiLU
-    behind K, P and F. Unfolding makes a sequence over the patches of each of the places in a patch;
-    MSA is the attention of `MultiHead` along it, and MLP two layers with a SiLU between them.
+    after K, P and F. Unfolding makes one sequence of patches for each position inside a patch; MSA
+    is the attention of `MultiHead` along it, and MLP has two layers with a SiLU between them.
     Section 3.1 and figure 1 of the paper. Each layer has a tap: ``layers.0.attention.tap`` and so
     on.
 
     Args:
         channels: :math:`C`.
-        embed_dim: Channels of a token; one and a half times ``channels`` by default, in whole
-            heads.
-        num_heads: Heads of the attention.
+        embed_dim: Channels of a token; by default 1.5 times ``channels``, rounded down to a
+            multiple of ``num_heads``.
+        num_heads: Number of heads.
         num_layers: :math:`L`.
-        hidden_dim: Channels between the two layers of the MLP; twice ``embed_dim`` by default.
-        head_dim: Channels of a head; ``embed_dim / heads`` by default.
+        hidden_dim: Hidden channels of the MLP; twice ``embed_dim`` by default.
+        head_dim: Channels of a head; ``embed_dim / num_heads`` by default.
         patch_size: Height and width of a patch, or one number for both. An image that they do not
-            divide is enlarged between the convolutions, and what was read is shrunk again.
-        kernel_size: Side of the kernels of K and F, odd.
-        dilation: Steps between the taps of K.
-        norm: Normalize behind the convolutions, with SiLU, and behind the last layer; if not, there
-            are the layers alone, and each convolution has a bias.
-        qkv_bias: Give queries, keys and values biases.
-        fuse: Convolve what was read together with x; if not, :math:`\hat x` is the output.
-        dropout: Rate of dropping what attention and MLP add, in training.
-        attention_dropout: Rate of dropping weights of the maps.
-        hidden_dropout: Rate of dropping numbers inside the MLP.
+            divide is upsampled for the layers, and resized back after them.
+        kernel_size: Kernel size of K and F, odd.
+        dilation: Dilation of K.
+        norm: Apply batch norm and SiLU after the convolutions and layer norm after the last layer;
+            if not, the convolutions have biases instead.
+        qkv_bias: Add biases to queries, keys and values.
+        fuse: Convolve :math:`\hat x` together with x; if not, :math:`\hat x` is the output.
+        dropout: Dropout rate of what attention and MLP add.
+        attention_dropout: Dropout rate of the attention weights.
+        hidden_dropout: Dropout rate of the hidden channels of the MLP.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, y as x. The map of each layer is ``b heads n m`` for the n patches, in a
-        batch of all places in the patches of all images, those of the first image first.
+        x ``b c h w``, y as x. The map of each layer is ``b heads n m`` for the n patches; its batch
+        axis has each position inside a patch of each image, image by image.
 
     Raises:
-        ValueError: a size is not positive, the kernel is even, the heads do not divide the width,
-            or a dropout is not a rate.
+        ValueError: a size is not positive, the kernel is even, ``num_heads`` does not divide
+            ``embed_dim``, or a dropout is not a rate.
 
     >>> MobileViT(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -82,13 +83,13 @@ class MobileViT(Mechanism):
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("mobilevit", "mobile_vit", "mobilevit_block", "mobilevit_attention"),
         differs=(
-            "Ratios of width, heads and two layers are those of the first of three such blocks in "
+            "The default dimensions, heads and layers are those of the first of three blocks in "
             "the authors' largest network; the other two have four and three layers.",
-            "The convolution in front of the layers has neither norm nor SiLU, in the paper and "
-            "in the authors' code.",
-            "A well-known re-implementation has no norm and no SiLU anywhere but in its layers, no "
-            "biases of queries, keys and values, and heads of any width (norm=False, "
-            "qkv_bias=False, head_dim=64); it needs sides that the patch divides.",
+            "The 1 x 1 convolution before the layers has neither norm nor SiLU, as in the paper "
+            "and the authors' code.",
+            "A well-known re-implementation has norms and SiLUs in its layers only, no biases of "
+            "queries, keys and values, and a free head dimension (norm=False, qkv_bias=False, "
+            "head_dim=64); height and width must be multiples of its patch.",
         ),
     )
     axes = Axes("b c h w", "b heads n m", range="softmax")
@@ -128,11 +129,14 @@ class MobileViT(Mechanism):
         self.fuse = fuse
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
-        def convolve(c: int, o: int, side: int, steps: int = 1) -> nn.Sequential:
-            padding = steps * (side // 2)
-            how = {"padding": padding, "dilation": steps, "bias": not norm, **factory}
-            behind = [nn.BatchNorm2d(o, **factory), nn.SiLU()] if norm else []
-            return nn.Sequential(nn.Conv2d(c, o, side, **how), *behind)
+        def convolution(i: int, o: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+            if norm:
+                activation = nn.SiLU()
+                return conv_norm(i, o, kernel, dilation=dilation, activation=activation, **factory)
+            padding = dilation * (kernel // 2)
+            return nn.Sequential(
+                nn.Conv2d(i, o, kernel, padding=padding, dilation=dilation, **factory)
+            )
 
         def layer() -> _patches.Layer:
             attention = MultiHead(
@@ -145,23 +149,22 @@ class MobileViT(Mechanism):
                 **factory,
             )
             norms = nn.LayerNorm(embed_dim, **factory), nn.LayerNorm(embed_dim, **factory)
-            rates = dropout, hidden_dropout
-            return _patches.Layer(attention, norms, embed_dim, hidden_dim, *rates, **factory)
+            sizes = embed_dim, hidden_dim
+            return _patches.Layer(attention, norms, *sizes, dropout, hidden_dropout, **factory)
 
-        self.local = convolve(channels, channels, kernel_size, dilation)
+        self.local = convolution(channels, channels, kernel_size, dilation)
         self.widen = nn.Conv2d(channels, embed_dim, 1, bias=not norm, **factory)
         self.layers = nn.Sequential(*(layer() for _ in range(num_layers)))
         self.norm = nn.LayerNorm(embed_dim, **factory) if norm else nn.Identity()
-        self.project = convolve(embed_dim, channels, 1)
-        self.fusion = convolve(2 * channels, channels, kernel_size) if fuse else nn.Identity()
+        self.project = convolution(embed_dim, channels, 1)
+        self.fusion = convolution(2 * channels, channels, kernel_size) if fuse else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
         y = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
-        z = _patches.stretch(y, self.patch_size)
-        z = _patches.fold(
-            self.norm(self.layers(_patches.unfold(z, self.patch_size))), z, self.patch_size
-        )
+        image = _patches.stretch(y, self.patch_size)
+        z = self.norm(self.layers(_patches.unfold(image, self.patch_size)))
+        z = _patches.fold(z, image, self.patch_size)
         y = self.project(grid.upsample_like(z, y, align_corners=False))
         return self.fusion(torch.cat([x, y], 1)) if self.fuse else y

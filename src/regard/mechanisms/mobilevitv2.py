@@ -1,4 +1,4 @@
-"""MobileViTv2: separable self-attention, one score for a token and one sum for a sequence."""
+"""MobileViTv2: separable self-attention, with one score per token and one sum per sequence."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from ..core.attention import Mechanism, SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, per_axis, positive, probability
+from ..core.conv_norm import conv_norm
 from ..core.tracing import leaf
 from . import _patches
 
+Prepared = tuple[Tensor, Tensor, Tensor]  # gate b n d, scores b 1 m 1, values b 1 m d
+
 
 class MobileViTv2(SequenceAttention):
-    r"""Sums all tokens by one score for each, and has every token gate the sum.
+    r"""Computes one weighted sum of all tokens, and gates it separately for each token.
 
     .. math::
         y_i = W_o \big(\delta(W_V x_i) \odot \textstyle\sum_j a_j W_K z_j\big), \quad
         a = \operatorname{softmax}_j (W_I z_j)
 
     with :math:`\delta` = ReLU and a single row in :math:`W_I`; section 3.2 of the paper. In
-    self-attention x and z are the same; else x are the queries, and z the keys in the softmax and
-    the values in the sum. `MobileViTv2Block` is the block of the paper's networks, for images.
+    self-attention x = z; otherwise x are the queries, and z the keys in the softmax and the values
+    in the sum. `MobileViTv2Block` is the block of the paper's networks, for images.
 
     Args:
         embed_dim: Channels of queries, keys, values and output.
-        activation: Of the gates: ``relu``, or None.
-        dropout: Rate of dropping weights of the map in training.
+        activation: Activation of the gates: ``relu``, or None.
+        dropout: Dropout rate of the attention weights.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        query ``b n d``, key ``b m d``, value ``b m d``, map ``b 1 1 m``, one for all queries, y
-        ``b n d``. With a mask, which is broadcast to ``b 1 n m``, each query has a map of its own;
-        True = may attend, or it is added to the scores.
+        query ``b n d``, key ``b m d``, value ``b m d``, map ``b 1 1 m``, shared by all queries, y
+        ``b n d``. A mask (True = may attend, or added to the scores) is broadcast to ``b 1 n m``
+        and makes a separate map for each query.
 
     Raises:
-        ValueError: the width is not positive, or the dropout is not a rate.
+        ValueError: ``embed_dim`` is not positive, or the dropout is not a rate.
 
     >>> attention = MobileViTv2(64)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
@@ -67,12 +70,12 @@ class MobileViTv2(SequenceAttention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("mobilevitv2", "mobilevit_v2", "mobilevitv2_attention", "separable_attention"),
         differs=(
-            "The authors' code stacks the three projections in one layer, and reads images of "
-            "tokens, places in a patch by patches, of which each place is a sequence; here a "
-            "sequence is a sequence, and MobileViTv2Block takes images apart.",
+            "The authors' code has one layer for the three projections, and takes patches as an "
+            "image of positions by patches; here the input is a sequence, and MobileViTv2Block "
+            "splits images into sequences.",
             "A well-known re-implementation leaves out the ReLU (activation=None).",
             "The authors round the hidden channels of their block down to a multiple of 16; here "
-            "they are twice the width, or what is given.",
+            "they are twice embed_dim, or as given.",
         ),
     )
     axes = Axes(
@@ -95,58 +98,58 @@ class MobileViTv2(SequenceAttention):
         self.activation = activation
         factory = {"device": device, "dtype": dtype}
         self.score = nn.Linear(embed_dim, 1, **factory)
-        self.key = nn.Linear(embed_dim, embed_dim, **factory)  # the paper's W_K: of what is summed
-        self.value = nn.Linear(embed_dim, embed_dim, **factory)  # its W_V: of what gates the sum
+        self.key = nn.Linear(embed_dim, embed_dim, **factory)  # the paper's W_K, of the sum
+        self.value = nn.Linear(embed_dim, embed_dim, **factory)  # the paper's W_V, of the gate
         self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(embed_dim, embed_dim, **factory)
 
-    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> Prepared:
         gate = self.value(query)
-        scores = self.score(key).unsqueeze(1)  # b 1 m 1
+        scores = self.score(key).unsqueeze(1)
         return gate.relu() if self.activation else gate, scores, self.key(value).unsqueeze(1)
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        scores = x[1]
-        query = scores.new_ones(1, 1, 1, 1)  # all share it
-        return pairwise.attention_weights(query, scores, mask=mask)
+    def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
+        _, scores, _ = z
+        q = scores.new_ones(1, 1, 1, 1)  # shared by all queries, so that the scores are the keys
+        return pairwise.attention_weights(q, scores, mask=mask)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        gate, _, z = x
-        return self.out(gate * (self.drop(a) @ z).squeeze(1))
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        gate, _, v = z
+        return self.out(gate * (self.drop(a) @ v).squeeze(1))
 
 
 class MobileViTv2Block(Mechanism):
-    r"""Lets each pixel of a patch read a sum over the pixels at the same place in all patches.
+    r"""Gates, at each pixel, a weighted sum of the pixels at the same position in all patches.
 
     .. math::
         y = P\, \mathrm{fold}(\mathrm{GN}(z_L)), \quad
         z_0 = \mathrm{unfold}(W (K * x)), \quad z_l = z'_l + \mathrm{MLP}(\mathrm{GN}(z'_l)), \quad
         z'_l = z_{l-1} + \mathrm{SSA}(\mathrm{GN}(z_{l-1}))
 
-    where SSA is `MobileViTv2`, GN normalizes an image as a whole, K is depthwise with a batch norm
-    and a SiLU behind it, P has a batch norm, and a SiLU stands between the two layers of the MLP.
-    Section 3.3 of the paper; nothing of x is added or joined, as in `MobileViT`. Each layer has a
-    tap: ``layers.0.attention.tap`` and so on.
+    where SSA is `MobileViTv2`, GN normalizes over all channels and positions of an image, K is
+    depthwise, followed by batch norm and SiLU, P is followed by batch norm, and the MLP has two
+    layers with a SiLU between them. Section 3.3 of the paper; unlike `MobileViT`, it does not fuse
+    the result with x. Each layer has a tap: ``layers.0.attention.tap`` and so on.
 
     Args:
         channels: :math:`C`.
         embed_dim: Channels of a token; half of ``channels`` by default.
         num_layers: :math:`L`.
-        hidden_dim: Channels between the two layers of the MLP; twice ``embed_dim`` by default.
+        hidden_dim: Hidden channels of the MLP; twice ``embed_dim`` by default.
         patch_size: Height and width of a patch, or one number for both. An image that they do not
-            divide is enlarged first.
-        kernel_size: Side of the kernels of K, odd.
-        dilation: Steps between the taps of K.
-        dropout: Rate of dropping what attention and MLP add, in training.
-        attention_dropout: Rate of dropping weights of the maps.
-        hidden_dropout: Rate of dropping numbers inside the MLP.
+            divide is upsampled first.
+        kernel_size: Kernel size of K, odd.
+        dilation: Dilation of K.
+        dropout: Dropout rate of what attention and MLP add.
+        attention_dropout: Dropout rate of the attention weights.
+        hidden_dropout: Dropout rate of the hidden channels of the MLP.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, y ``b c h' w'``: the next multiples of the patch's sides. The map of each
-        layer is ``b 1 1 m`` for the m patches, in a batch of all places in the patches of all
-        images, those of the first image first.
+        x ``b c h w``, y ``b c h' w'``: the next multiples of the patch size. The map of each layer
+        is ``b 1 1 m`` for the m patches; its batch axis has each position inside a patch of each
+        image, image by image.
 
     Raises:
         ValueError: a size is not positive, the kernel is even, or a dropout is not a rate.
@@ -189,28 +192,21 @@ class MobileViTv2Block(Mechanism):
         positive(embed_dim=embed_dim, hidden_dim=hidden_dim)
         probability(dropout=dropout, hidden_dropout=hidden_dropout)
         self.patch_size = per_axis(2, 1, patch_size=patch_size)
-        places = self.patch_size[0] * self.patch_size[1]
+        sequences = self.patch_size[0] * self.patch_size[1]
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        how = {"padding": dilation * (kernel_size // 2), "dilation": dilation, "bias": False}
-        self.local = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel_size, groups=channels, **how, **factory),
-            nn.BatchNorm2d(channels, **factory),
-            nn.SiLU(),
-        )
+        options = {"dilation": dilation, "groups": channels, "activation": nn.SiLU(), **factory}
+        self.local = conv_norm(channels, channels, kernel_size, **options)
         self.widen = nn.Conv2d(channels, embed_dim, 1, bias=False, **factory)
 
         def layer() -> _patches.Layer:
             attention = MobileViTv2(embed_dim, dropout=attention_dropout, **factory)
-            norms = _Norm(embed_dim, places, **factory), _Norm(embed_dim, places, **factory)
-            rates = dropout, hidden_dropout
-            return _patches.Layer(attention, norms, embed_dim, hidden_dim, *rates, **factory)
+            norms = _Norm(embed_dim, sequences, **factory), _Norm(embed_dim, sequences, **factory)
+            sizes = embed_dim, hidden_dim
+            return _patches.Layer(attention, norms, *sizes, dropout, hidden_dropout, **factory)
 
         self.layers = nn.Sequential(*(layer() for _ in range(num_layers)))
-        self.norm = _Norm(embed_dim, places, **factory)
-        self.project = nn.Sequential(
-            nn.Conv2d(embed_dim, channels, 1, bias=False, **factory),
-            nn.BatchNorm2d(channels, **factory),
-        )
+        self.norm = _Norm(embed_dim, sequences, **factory)
+        self.project = conv_norm(embed_dim, channels, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
@@ -222,18 +218,18 @@ class MobileViTv2Block(Mechanism):
 
 
 class _Norm(nn.GroupNorm):
-    """Over all channels of all tokens of an image, whose sequences follow one another."""
+    """Normalize over all channels and tokens of an image, which is ``sequences`` sequences."""
 
-    def __init__(self, embed_dim: int, places: int, **factory: Any) -> None:
+    def __init__(self, embed_dim: int, sequences: int, **factory: Any) -> None:
         super().__init__(1, embed_dim, **factory)
-        self.places = places
+        self.sequences = sequences
 
     def forward(self, x: Tensor) -> Tensor:
-        return standardize(x, self.places, self.eps) * self.weight + self.bias
+        return _standardize(x, self.sequences, self.eps) * self.weight + self.bias
 
 
 @leaf
-def standardize(x: Tensor, places: int, eps: float) -> Tensor:
-    """Mean 0 and variance 1 for each so many sequences, which are one image."""
-    x = x.unflatten(0, (-1, places))
+def _standardize(x: Tensor, sequences: int, eps: float) -> Tensor:
+    """Standardize each image, which is ``sequences`` consecutive entries of the batch."""
+    x = x.unflatten(0, (-1, sequences))
     return layer_norm(x, x.shape[1:], eps=eps).flatten(0, 1)

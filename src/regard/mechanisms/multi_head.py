@@ -1,4 +1,4 @@
-"""Multi-head attention: queries read keys and values, in several subspaces at once."""
+"""Multi-head attention: scaled dot-product attention in parallel subspaces."""
 
 from __future__ import annotations
 
@@ -12,52 +12,46 @@ from ..core import pairwise
 from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import divides, positive, probability
+from ..core.check import head_dims, positive, probability
 from ..core.tracing import leaf
 
-
-@leaf
-def extend_mask(mask: Tensor | None, keys: int, extra: int) -> Tensor | None:
-    """Extend a mask to all keys, of which the last ``extra`` are open to every query."""
-    if mask is None or not extra:
-        return mask
-    may = float(mask.dtype == torch.bool)
-    return pad(mask.expand(*mask.shape[:-1], keys - extra), (0, extra), value=may)
+Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b heads n d
 
 
 class MultiHead(SequenceAttention):
-    r"""Gives each query a weighted sum of the values, one for each head.
+    r"""Computes a weighted sum of the values for each query, in each head.
 
     .. math::
         a_h = \operatorname{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt{d_k}} + M\Big), \quad
         y = W_o [a_1 V_1; \dots; a_H V_H]
 
-    with :math:`Q_h = W_h^q x` and so on, and M from the mask; section 3.2 of the paper.
+    with :math:`Q_h = W_h^q x` etc., and M from the mask; section 3.2 of the paper.
 
     Args:
         embed_dim: Channels of the queries and of the output.
         num_heads: :math:`H`.
-        kdim: Channels of the keys; as the queries by default.
-        vdim: Channels of the values; as the queries by default.
-        head_dim: :math:`d_k`, channels of a head's queries and keys; ``embed_dim / heads`` if none.
+        kdim: Channels of the keys; ``embed_dim`` by default.
+        vdim: Channels of the values; ``embed_dim`` by default.
+        head_dim: :math:`d_k`, channels of a head's queries and keys; ``embed_dim / num_heads`` by
+            default.
         value_head_dim: :math:`d_v`, channels of a head's values; ``head_dim`` by default.
-        bias: Give the projections biases.
-        out_bias: Give the last projection, :math:`W_o`, a bias; as ``bias`` by default.
-        dropout: Rate of dropping weights of the map in training.
-        add_bias_kv: Append a learned key and value to all others.
-        add_zero_attn: Append a key and a value of zeros.
-        causal: Let no query read a key behind its own place; the last query has that of the last
-            key.
+        bias: Add biases to the projections.
+        out_bias: Add a bias to the output projection, :math:`W_o`; ``bias`` by default.
+        dropout: Dropout rate of the attention weights.
+        add_bias_kv: Append a learned key and value to the sequence.
+        add_zero_attn: Append a key and a value of zeros to the sequence.
+        causal: Mask the keys after each query's position; if the lengths differ, the last query and
+            the last key have the same position.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
         query ``b n d``, key ``b m e``, value ``b m f``, map ``b heads n m``, y ``b n d``. The mask
-        is broadcast to the map; True = may attend, or it is added to the scores.
+        (True = may attend, or added to the scores) is broadcast to the map.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
-            a rate, or keys are appended behind causal ones.
+        ValueError: a size is not positive, ``num_heads`` does not divide ``embed_dim``, the dropout
+            is not a rate, or ``causal`` is combined with appended keys.
 
     >>> attention = MultiHead(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
@@ -84,7 +78,7 @@ class MultiHead(SequenceAttention):
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("mha", "multi_head_attention", "multihead_attention"),
         differs=(
-            "The projections have biases, as in the code of the field; the paper's equations have "
+            "The projections have biases, as in common implementations; the paper's equations have "
             "none (bias=False).",
         ),
     )
@@ -113,17 +107,17 @@ class MultiHead(SequenceAttention):
         kdim = embed_dim if kdim is None else kdim
         vdim = embed_dim if vdim is None else vdim
         super().__init__(d=embed_dim, e=kdim, f=vdim, heads=num_heads)
-        positive(embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim)
-        if head_dim is None:
-            divides(embed_dim=embed_dim, num_heads=num_heads)
-            head_dim = embed_dim // num_heads
-        value_head_dim = head_dim if value_head_dim is None else value_head_dim
-        positive(head_dim=head_dim, value_head_dim=value_head_dim)
+        positive(embed_dim=embed_dim, kdim=kdim, vdim=vdim)
+        head_dim, value_head_dim = head_dims(
+            num_heads, head_dim, value_head_dim, embed_dim=embed_dim
+        )
         probability(dropout=dropout)
         self.extra = add_bias_kv + add_zero_attn
         if causal and self.extra:
-            raise ValueError("causal must be False with bias_kv or zero_kv: they stand at the end")
-        if self.extra:  # they have no bias, which keeps that of the other keys from cancelling
+            raise ValueError(
+                "causal must be False with add_bias_kv or add_zero_attn: they are after every query"
+            )
+        if self.extra:
             self.axes = replace(self.axes, map="b heads n k")
         self.num_heads, self.causal = num_heads, causal
         self.scale = head_dim**-0.5
@@ -142,7 +136,7 @@ class MultiHead(SequenceAttention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw projections by Glorot's rule, and put the biases to zero."""
+        """Draw projections by Glorot's rule, and set the biases to zero."""
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.xavier_uniform_(parameter)
@@ -151,7 +145,7 @@ class MultiHead(SequenceAttention):
             else:
                 nn.init.zeros_(parameter)
 
-    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> Prepared:
         k, v = self.key(key), self.value(value)
         if self.extra_key is not None and self.extra_value is not None:
             k = torch.cat([k, self.extra_key.expand(k.shape[0], 1, -1)], 1)
@@ -160,23 +154,37 @@ class MultiHead(SequenceAttention):
             k, v = pad(k, (0, 0, 0, 1)), pad(v, (0, 0, 0, 1))
         return self.divide(self.query(query)), self.divide(k), self.divide(v)
 
-    def divide(self, x: Tensor) -> Tensor:
-        return pairwise.split_heads(x, self.num_heads)
-
-    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        q, k, _ = x
-        mask = extend_mask(mask, k.shape[2], self.extra)
+    def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
+        q, k, _ = z
+        mask = _extend_mask(mask, k.shape[2], self.extra)
         return pairwise.attention_weights(q, k, scale=self.scale, mask=mask, causal=self.causal)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return self.join(self.drop(a) @ x[2])
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        _, _, v = z
+        return self.join(self.drop(a) @ v)
+
+    def fused(self, z: Prepared, mask: Tensor | None) -> Tensor | None:
+        q, k, v = z
+        mask = _extend_mask(mask, k.shape[2], self.extra)
+        dropout = self.drop.p if self.training else 0.0
+        y = pairwise.scaled_dot_product(
+            q, k, v, scale=self.scale, mask=mask, causal=self.causal, dropout=dropout
+        )
+        return self.join(y)
+
+    def divide(self, x: Tensor) -> Tensor:
+        """Split projected queries, keys or values into heads."""
+        return pairwise.split_heads(x, self.num_heads)
 
     def join(self, y: Tensor) -> Tensor:
+        """Merge the heads, and project the result."""
         return self.out(pairwise.merge_heads(y))
 
-    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
-        q, k, v = x
-        mask = extend_mask(mask, k.shape[2], self.extra)
-        dropout = self.drop.p if self.training else 0.0
-        how = {"mask": mask, "causal": self.causal, "dropout": dropout}
-        return self.join(pairwise.scaled_dot_product(q, k, v, scale=self.scale, **how))
+
+@leaf
+def _extend_mask(mask: Tensor | None, keys: int, extra: int) -> Tensor | None:
+    """Extend a mask to all keys, of which every query may attend to the last ``extra``."""
+    if mask is None or not extra:
+        return mask
+    open_value = float(mask.dtype == torch.bool)
+    return pad(mask.expand(*mask.shape[:-1], keys - extra), (0, extra), value=open_value)

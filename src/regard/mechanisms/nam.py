@@ -1,4 +1,4 @@
-"""NAM: the scales of a batch norm say how much each channel counts in its gate."""
+"""NAM: a gate from the batch-normalized input, weighted by the scales of the batch norm."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ from ..core.check import positive
 from ..core.tracing import leaf
 
 
-@leaf
-def image(x: Tensor) -> Tensor:
-    """A signal or a film as an image, in the same memory: any layout keeps its speed."""
-    return x.flatten(3) if x.dim() > 3 else x.unsqueeze(3)
-
-
 class NAM(Attention):
-    r"""Gates x by its batch norm, each channel weighed by its share of the norm's scales.
+    r"""Scales each value by a gate: its batch norm, times its channel's share of the norm's scales.
 
     .. math::
         a = \sigma\big(w \odot \mathrm{BN}(x)\big), \quad
@@ -62,12 +56,11 @@ class NAM(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("nam", "normalization_based"),
         differs=(
-            "The paper weighs positions in the same way, by a norm with a scale for each of them; "
-            "the authors' code, like this, weighs channels only.",
-            "The paper's weights are shares of the scales themselves; the authors' code, like "
-            "this, takes their magnitudes, and no gradient flows through the weights.",
-            "The paper adds the magnitude of the scales to the loss, which is left to the "
-            "training loop.",
+            "The paper gates positions in the same way, by a norm with a scale per position; the "
+            "authors' code, and this one, gates channels only.",
+            "The paper normalizes the scales themselves; the authors' code, and this one, takes "
+            "their absolute values, and no gradient flows through the weights.",
+            "The paper adds the absolute scales to the loss, which is left to the training loop.",
         ),
     )
     axes = Axes("b c *", "b c *", range="unit")
@@ -84,10 +77,16 @@ class NAM(Attention):
         self.norm = nn.BatchNorm2d(channels, device=device, dtype=dtype)
 
     def attention(self, x: Tensor) -> Tensor:
-        # Scales that are all zero give weights of zero, not NaN.
+        # `normalize`, because it returns zeros and not NaN if all scales are zero.
         w = normalize(self.norm.weight.detach(), p=1.0, dim=0).abs()
-        z = self.norm(image(x))
+        z = self.norm(_image(x))
         return (z * w[:, None, None]).sigmoid_().reshape(x.shape)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
+
+
+@leaf
+def _image(x: Tensor) -> Tensor:
+    """Return a view of a signal or a video as an image; the memory layout stays the same."""
+    return x.flatten(3) if x.dim() > 3 else x.unsqueeze(3)

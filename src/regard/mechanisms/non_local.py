@@ -1,4 +1,4 @@
-"""Non-local block: every position reads every position."""
+"""Non-local block: every position attends to every position."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 FORMS = ("embedded", "gaussian", "dot", "concat")
 
+Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x; q b n d, k and v b m d
+
 
 class NonLocal(Attention):
     r"""Adds to each position a weighted sum over all positions.
@@ -36,13 +38,13 @@ class NonLocal(Attention):
         channels: :math:`C`.
         hidden_dim: :math:`d`, the channels of :math:`\theta`, :math:`\phi` and :math:`g`; by
             default half of ``channels``.
-        form: How two positions are compared.
+        form: How the scores are computed.
         dims: Axes of space and time: 1, 2 or 3.
-        subsample: Halve the keys by a maximum pool, in height and width and never in time: that of
-            the ``input`` as the authors do, of the ``projections`` as the best-known
-            re-implementation does, or none.
+        subsample: Max-pool keys and values by 2, in height and width but not in time: pool the
+            ``input`` as the authors do, the ``projections`` as the best-known re-implementation
+            does, or nothing.
         scaled: Divide the scores of the embedded form by :math:`\sqrt d`.
-        norm: Normalize the sum by a batch norm before it is added.
+        norm: Apply batch norm to the sum before it is added.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -51,7 +53,7 @@ class NonLocal(Attention):
         as x.
 
     Raises:
-        ValueError: a size is not positive, or a form, a pool or a number of axes is unknown.
+        ValueError: a size is not positive, or ``form``, ``subsample`` or ``dims`` is unknown.
 
     >>> NonLocal(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -76,8 +78,8 @@ class NonLocal(Attention):
         aliases=("nonlocal", "non_local_block", "nl"),
         differs=(
             "The authors' code, and the default here, pools the input before projecting keys and "
-            "values and divides the scores by the root of their width; the paper does not divide "
-            "(scale=False).",
+            "values and divides the scores by the root of d; the paper does not divide "
+            "(scaled=False).",
             "The authors released the embedded and the dot form only.",
         ),
     )
@@ -104,7 +106,7 @@ class NonLocal(Attention):
         hidden_dim = max(channels // 2, 1) if hidden_dim is None else hidden_dim
         positive(hidden_dim=hidden_dim)
         self.form, self.dims, self.subsample = form, dims, subsample
-        self.scaled = hidden_dim**-0.5 if scaled and form == "embedded" else 1.0
+        self.scale = hidden_dim**-0.5 if scaled and form == "embedded" else 1.0
         self.axes = replace(
             self.axes,
             input=expand(self.axes.input, 2 + dims),
@@ -129,34 +131,36 @@ class NonLocal(Attention):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         source = grid.max_pool(x) if self.subsample == "input" else x
         q = x if self.form == "gaussian" else self.theta(x)
         k = source if self.form == "gaussian" else self.phi(source)
         v = self.g(source)
         if self.subsample == "projections":
             k, v = grid.max_pool(k), grid.max_pool(v)
-        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m d
+        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        _, q, k, _ = x
+    def attention(self, z: Prepared) -> Tensor:
+        _, q, k, _ = z
         if self.form == "dot":
             return q @ k.mT / k.shape[1]
         if self.form == "concat":
             w_q, w_k = self.compare.weight.mT.chunk(2)  # w [q; k] = w_q q + w_k k
             return (q @ w_q + (k @ w_k).mT).relu() / k.shape[1]
-        return pairwise.attention_weights(q, k, scale=self.scaled)
+        return pairwise.attention_weights(q, k, scale=self.scale)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        return self.add(a @ x[3], x[0])
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _, _, v = z
+        return self.add(a @ v, x)
 
-    def add(self, y: Tensor, x: Tensor) -> Tensor:
-        return x + self.norm(self.out(y.mT.unflatten(2, x.shape[2:])))
-
-    def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor | None:
-        x, q, k, v = x
+    def fused(self, z: Prepared) -> Tensor | None:
+        x, q, k, v = z
         if self.form == "concat":
             return None
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
             return self.add(q @ (k.mT @ v / k.shape[1]), x)
-        return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scaled), x)
+        return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scale), x)
+
+    def add(self, y: Tensor, x: Tensor) -> Tensor:
+        """Project the attention's output y, and add it to x."""
+        return x + self.norm(self.out(y.mT.unflatten(2, x.shape[2:])))

@@ -1,4 +1,4 @@
-"""ParNet's block: two kernels side by side, and a shortcut that is gated by its own average."""
+"""ParNet block: two parallel convolutions and a shortcut with a squeeze-and-excitation gate."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
+from ..core.conv_norm import conv_norm
+
+Prepared = tuple[Tensor, Tensor]  # x before and after its batch norm
 
 
 class ParNet(Attention):
-    r"""Adds what a wide and a narrow kernel see of x to x itself, weighed channel by channel.
+    r"""Adds two parallel convolutions of x and the batch-normalized x, gated per channel.
 
     .. math::
         y = \operatorname{SiLU}\big(\mathrm{BN}(K * x) + \mathrm{BN}(W_1 x) + a \odot x'\big),
         \quad a = \sigma(W\,\bar x'), \quad x' = \mathrm{BN}(x)
 
     where the bar averages over positions: the skip-squeeze-excitation of section 3.1 of the paper.
-    Where sizes change there is no :math:`x'` to add, and the gate of x weighs the kernels:
+    If the size changes there is no shortcut, and the gate scales the convolutions:
 
     .. math::
         y = \operatorname{SiLU}\big(2a \odot (\mathrm{BN}(K * x) +
@@ -31,18 +34,19 @@ class ParNet(Attention):
 
     Args:
         in_channels: Channels of x.
-        out_channels: Channels of y; as many by default.
-        kernel_size: Side of the wide kernel, odd.
+        out_channels: Channels of y; ``in_channels`` by default.
+        kernel_size: Kernel size of K, odd.
         stride: Stride of the block.
-        average: The narrow kernel reads averages of windows as wide as the stride, instead of the
-            first position of each.
-        norm: Normalize the shortcut, and what its gate reads, by a batch norm.
-        bias: Give both kernels and the gate biases.
+        average: With a stride, average-pool before the :math:`1 \times 1` convolution instead of
+            striding it.
+        norm: Apply batch norm to the shortcut and the input of its gate.
+        bias: Add biases to both convolutions and the gate.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b o 1 1``, y ``b o h' w'``, smaller by the stride.
+        x ``b c h w``, map ``b o 1 1``, y ``b o h' w'``: height and width divided by the
+        stride, rounded up.
 
     Raises:
         ValueError: a size is not positive, or the kernel is even.
@@ -71,9 +75,9 @@ class ParNet(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("parnet", "skip_squeeze_excitation", "sse", "non_deep"),
         differs=(
-            "Where sizes change, the authors' code doubles the gate; the paper does not.",
-            "A window at the border that is not full is averaged as it is; the authors' code "
-            "needs sides that the stride divides.",
+            "If the size changes, the authors' code doubles the gate; the paper does not.",
+            "Partial windows at the border are averaged over their positions; the authors' code "
+            "needs a height and width that are multiples of the stride.",
         ),
     )
     axes = Axes("b c h w", "b o 1 1", output="b o y x", range="unit")
@@ -97,26 +101,24 @@ class ParNet(Attention):
         odd(kernel_size=kernel_size)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
-        def convolve(side: int, step: int) -> nn.Sequential:
-            kernel = nn.Conv2d(
-                in_channels, out_channels, side, step, side // 2, bias=bias, **factory
-            )
-            return nn.Sequential(kernel, nn.BatchNorm2d(out_channels, **factory))
-
         average = average and stride > 1
         self.skips = stride == 1 and in_channels == out_channels
         self.norm = nn.BatchNorm2d(in_channels, **factory) if norm and self.skips else nn.Identity()
         self.gate = nn.Linear(in_channels, out_channels, bias, **factory)
-        self.wide = convolve(kernel_size, stride)
+        options = {"bias": bias, **factory}
+        self.wide = conv_norm(in_channels, out_channels, kernel_size, stride=stride, **options)
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if average else nn.Identity()
-        self.narrow = convolve(1, 1 if average else stride)
+        stride = 1 if average else stride
+        self.narrow = conv_norm(in_channels, out_channels, stride=stride, **options)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         return x, self.norm(x)
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return grid.broadcast_gate(self.gate(grid.mean(x[1])).sigmoid(), x[0])
+    def attention(self, z: Prepared) -> Tensor:
+        x, normed = z
+        return grid.broadcast_gate(self.gate(grid.mean(normed)).sigmoid(), x)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
-        y = self.wide(x[0]) + self.narrow(self.pool(x[0]))
-        return silu(y + a * x[1] if self.skips else y * (2 * a))
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, normed = z
+        y = self.wide(x) + self.narrow(self.pool(x))
+        return silu(y + a * normed if self.skips else y * (2 * a))

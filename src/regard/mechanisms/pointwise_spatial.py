@@ -1,4 +1,4 @@
-"""Point-wise spatial attention: each position says what it reads, and whom it tells."""
+"""Point-wise spatial attention: each position predicts its attention map over all others."""
 
 from __future__ import annotations
 
@@ -15,43 +15,48 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, per_axis, positive, reduced
+from ..core.conv_norm import conv_norm
 from ..core.tracing import leaf
 
 DIRECTIONS = ("collect", "distribute")
 
+Maps = Tensor | tuple[Tensor, ...]
+Prepared = tuple[Tensor, list[Tensor]]  # x and, for each direction, the values
+
 
 class PointwiseSpatial(Attention):
-    r"""Lets each position read all others and tell all others, by where they are from it.
+    r"""Predicts, at each position, attention weights from and to all others by their offset.
 
     .. math::
         y = \Big[x;\, P\big[\textstyle\sum_j a^c_{ij} u_j;\, \sum_j a^d_{ij} v_j\big]\Big], \quad
         a^c_{ij} = \operatorname{softmax}_j w^c_{j-i} \cdot f(u_i), \quad
         a^d_{ij} = \operatorname{softmax}_j w^d_{i-j} \cdot f(v_j)
 
-    where i collects by a map of its own, and j distributes by its own. Each of u and v (from x),
-    f and P is a :math:`1 \times 1` convolution with batch norm and ReLU, and w has a vector for
-    each offset of a mask around the position; what lies beyond the mask has the score 0. Section 3
-    of the paper.
+    where :math:`a^c` is predicted at the position i that collects, and :math:`a^d` at the position
+    j that distributes. Each of u and v (from x), f and P is a :math:`1 \times 1` convolution with
+    batch norm and ReLU, and w has a vector for each offset within a mask around the position;
+    positions outside the mask have the score 0. Section 3 of the paper.
 
     Args:
         channels: :math:`C`.
         reduction: u, v and f have :math:`\lfloor C/r \rfloor` channels.
-        hidden_dim: Their number itself, instead of ``reduction``.
-        mask_size: Height and width of the mask, or one for both: :math:`(2h-1) \times (2w-1)` sees
-            all of a map of :math:`h \times w`. With ``absolute``, height and width of the map.
+        hidden_dim: The number of these channels, instead of ``reduction``.
+        mask_size: Height and width of the mask, or one number for both;
+            :math:`(2h-1) \times (2w-1)` covers an image of :math:`h \times w`. With ``absolute``,
+            height and width of the image.
         mode: ``collect``, ``distribute`` or ``both``.
-        absolute: Give w a vector for each place instead of each offset; it is interpolated for a
-            map of another size than the mask's.
+        absolute: w has a vector for each position instead of each offset, interpolated if the image
+            is not of the mask's size.
         stride: Attend on a grid this many times coarser, by bilinear interpolation to it and back.
-        normalize: Take the softmax over what is read; if not, the scores are the weights.
-        divisor: What the sums are divided by; None stands for the number of positions.
-        concat: Put x before the result, which makes :math:`2C` channels.
+        normalize: Apply a softmax to the scores; if not, the scores are the weights.
+        divisor: What the sums are divided by; the number of positions if None.
+        concat: Concatenate x and the result, to :math:`2C` channels.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b y x m``: the m positions that each position of the (coarser) grid
-        reads, once for each direction; y ``b 2c h w``, or as x without ``concat``.
+        x ``b c h w``, map ``b y x m``: the weights of m positions for each position of the
+        (coarser) grid, one map for each direction; y ``b 2c h w``, or as x without ``concat``.
 
     Raises:
         ValueError: a size is not positive, the reduction leaves no channel, the mode is unknown, or
@@ -83,11 +88,11 @@ class PointwiseSpatial(Attention):
         differs=(
             "In the paper the scores are the weights and the sums are divided by the number of "
             "positions (normalize=False, divisor=None); the authors' code, and the default here, "
-            "takes a softmax over what is read, in both directions, and divides by 1.",
+            "applies a softmax in both directions, and divides by 1.",
             "The authors' code has one more convolution before the scores than the paper's figure.",
-            "With a coarser grid the authors' code wants sides of a multiple of shrink plus one; "
-            "here the result is brought to the size of x, whatever that is.",
-            "The absolute form of the authors' code wants maps of the mask's size; here its "
+            "With a coarser grid the authors' code needs a height and width of a multiple of the "
+            "stride plus one; here the result is interpolated to any size of x.",
+            "The absolute form of the authors' code needs images of the mask's size; here its "
             "weights are interpolated.",
         ),
     )
@@ -126,36 +131,42 @@ class PointwiseSpatial(Attention):
             range="softmax" if normalize else "real",
         )
         factory = {"device": device, "dtype": dtype}
-        chosen = DIRECTIONS if mode == "both" else (mode,)
-        how = {"absolute": absolute, "normalize": normalize, **factory}
+        directions = DIRECTIONS if mode == "both" else (mode,)
+        options = {"absolute": absolute, "normalize": normalize, **factory}
         self.branches = nn.ModuleDict(
             {
-                name: _Branch(channels, hidden_dim, mask, collect=name == "collect", **how)
-                for name in chosen
+                name: _Branch(channels, hidden_dim, mask, collect=name == "collect", **options)
+                for name in directions
             }
         )
-        self.project = nn.Conv2d(len(chosen) * hidden_dim, channels, 1, bias=False, **factory)
+        self.project = nn.Conv2d(len(directions) * hidden_dim, channels, 1, bias=False, **factory)
         self.norm = nn.BatchNorm2d(channels, **factory)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        # Coarsened behind the convolution, as in the authors' code.
-        return x, [coarsen(branch.value(x), self.stride) for branch in self.branches.values()]
+    def prepare(self, x: Tensor) -> Prepared:
+        # Downsampled after the convolution, as in the authors' code.
+        values = [_downsample(branch.value(x), self.stride) for branch in self.branches.values()]
+        return x, values
 
-    def attention(self, x: tuple[Tensor, list[Tensor]]) -> Any:
-        maps = [branch.attention(v) for branch, v in zip(self.branches.values(), x[1], strict=True)]
+    def attention(self, z: Prepared) -> Maps:
+        _, values = z
+        branches = self.branches.values()
+        maps = [branch.attention(v) for branch, v in zip(branches, values, strict=True)]
         return tuple(maps) if len(maps) > 1 else maps[0]
 
-    def combine(self, a: Any, x: tuple[Tensor, list[Tensor]]) -> Tensor:
-        maps = [a[0], a[1]] if len(x[1]) > 1 else [a]
-        return self.join([read(a, v) for a, v in zip(maps, x[1], strict=True)], x[0])
+    def combine(self, a: Maps, z: Prepared) -> Tensor:
+        x, values = z
+        maps = [a[0], a[1]] if len(values) > 1 else [a]
+        return self.fuse([_weighted_sum(a, v) for a, v in zip(maps, values, strict=True)], x)
 
-    def fused(self, x: tuple[Tensor, list[Tensor]]) -> Tensor:
-        # One direction after the other: of two maps only one is there at a time.
-        pairs = zip(self.branches.values(), x[1], strict=True)
-        return self.join([branch.fused(v) for branch, v in pairs], x[0])
+    def fused(self, z: Prepared) -> Tensor:
+        x, values = z
+        # One direction after the other, so that only one map is in memory at a time.
+        branches = self.branches.values()
+        return self.fuse([branch.fused(v) for branch, v in zip(branches, values, strict=True)], x)
 
-    def join(self, parts: list[Tensor], x: Tensor) -> Tensor:
-        y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+    def fuse(self, sums: list[Tensor], x: Tensor) -> Tensor:
+        """Project the weighted sums of all directions, and fuse them with x."""
+        y = torch.cat(sums, 1) if len(sums) > 1 else sums[0]
         if self.divisor != 1.0:
             y = y / (y.shape[2] * y.shape[3] if self.divisor is None else self.divisor)
         y = self.norm(self.project(y)).relu()
@@ -165,7 +176,7 @@ class PointwiseSpatial(Attention):
 
 
 class _Branch(nn.Module):
-    """One direction: what is read, and the scores that a position gives to those around it."""
+    """One direction: the values, and the scores predicted from them."""
 
     def __init__(
         self,
@@ -182,33 +193,16 @@ class _Branch(nn.Module):
         self.mask, self.collect = mask, collect
         self.absolute, self.normalize = absolute, normalize
 
-        def convolve(width: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(width, hidden_dim, 1, bias=False, **factory),
-                nn.BatchNorm2d(hidden_dim, **factory),
-                nn.ReLU(),
-            )
-
-        self.value, self.look = convolve(channels), convolve(hidden_dim)
+        self.value = conv_norm(channels, hidden_dim, activation=nn.ReLU(), **factory)
+        self.look = conv_norm(hidden_dim, hidden_dim, activation=nn.ReLU(), **factory)
         self.score = nn.Linear(hidden_dim, mask[0] * mask[1], False, **factory)
-
-    def pairs(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys of the absolute form, one of which are the places' own."""
-        z = (
-            self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
-            .flatten(2)
-            .mT
-        )
-        own = places(self.score.weight, self.mask, v)
-        return (z, own) if self.collect else (own, z)  # b n d
 
     def attention(self, v: Tensor) -> Tensor:
         if self.absolute:
-            q, k = self.pairs(v)
+            q, k = self.queries_and_keys(v)
             a = pairwise.attention_weights(q, k) if self.normalize else q @ k.mT
         else:
-            z = self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
-            a = around(z, self.score.weight.unflatten(0, self.mask))  # b i j, i looks at j
+            a = _relative_scores(self.features(v), self.score.weight.unflatten(0, self.mask))
             if self.normalize:
                 a = precision.softmax(a, 2 if self.collect else 1)
             a = a if self.collect else a.mT
@@ -216,8 +210,8 @@ class _Branch(nn.Module):
 
     def fused(self, v: Tensor) -> Tensor:
         if not self.absolute:
-            return read(self.attention(v), v)
-        q, k = self.pairs(v)
+            return _weighted_sum(self.attention(v), v)
+        q, k = self.queries_and_keys(v)
         values = v.flatten(2).mT  # b n d
         if self.normalize:
             b = values.shape[0]
@@ -226,26 +220,36 @@ class _Branch(nn.Module):
             y = q @ (k.mT @ values)  # linear in the number of positions
         return y.mT.unflatten(2, v.shape[2:])
 
+    def queries_and_keys(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys of the absolute form; one of them are the position vectors."""
+        z = self.features(v).flatten(2).mT  # b n d
+        positions = _position_vectors(self.score.weight, self.mask, v)
+        return (z, positions) if self.collect else (positions, z)
 
-def read(a: Tensor, v: Tensor) -> Tensor:
-    """Sum the values of all positions by a map ``b y x m``."""
+    def features(self, v: Tensor) -> Tensor:
+        """Return what the scores are computed from."""
+        return self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
+
+
+def _weighted_sum(a: Tensor, v: Tensor) -> Tensor:
+    """Sum the values of all positions, weighted by a map ``b y x m``."""
     return (v.flatten(2) @ a.flatten(1, 2).mT).unflatten(2, v.shape[2:])
 
 
 @leaf
-def coarsen(x: Tensor, step: int) -> Tensor:
-    """Interpolate to a grid so many times coarser that keeps the corners where they are."""
-    if step == 1:
+def _downsample(x: Tensor, stride: int) -> Tensor:
+    """Interpolate to a grid ``stride`` times coarser, with aligned corners."""
+    if stride == 1:
         return x
-    size = [(n - 1) // step + 1 for n in x.shape[2:]]
+    size = [(n - 1) // stride + 1 for n in x.shape[2:]]
     return interpolate(x, size, mode="bilinear", align_corners=True)
 
 
 @leaf
-def places(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
-    """A vector for each position, ``1 n d``, out of those for the places of a mask, ``m d``."""
+def _position_vectors(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
+    """Interpolate the vectors ``m d`` of a mask to the positions of an image, ``1 n d``."""
     size = like.shape[2:]
-    # A compiled model is for every size: it has no second way.
+    # A compiled model serves every size, so it must not branch on one.
     if torch.compiler.is_compiling() or tuple(size) != mask:
         plane = weight.mT.reshape(1, -1, *mask)
         plane = interpolate(plane, size, mode="bilinear", align_corners=True)
@@ -254,28 +258,28 @@ def places(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 @leaf
-def around(z: Tensor, weight: Tensor) -> Tensor:
-    """The scores ``b n n`` that each position i gives to each j, by its offset from i.
+def _relative_scores(z: Tensor, weight: Tensor) -> Tensor:
+    """Return the scores ``b i j`` of each position j, predicted at i by the offset of j from i.
 
-    The weights are ``height width d``, the center for i itself; there is nothing beyond them.
+    The weights are ``height width d``, with the offset 0 in the center; scores outside are 0.
     """
     b, _, h, w = z.shape
     height, width = weight.shape[:2]
-    # How far the offsets between positions reach beyond the mask; below zero, it beyond them.
+    # How many offsets lie outside the mask on each side; if negative, how much of it is unused.
     top, left = h - 1 - (height - 1) // 2, w - 1 - (width - 1) // 2
     bottom, right = 2 * h - 1 - height - top, 2 * w - 1 - width - left
     edges = [left, right, top, bottom]
-    cut = [torch.sym_max(-n, 0) for n in edges]  # no two positions are so far apart
+    cut = [torch.sym_max(-n, 0) for n in edges]
     weight = weight[cut[2] : height - cut[3], cut[0] : width - cut[1]]
     scores = z.flatten(2).mT @ weight.flatten(0, 1).mT  # b n offsets
     if torch.compiler.is_compiling() or max(edges) > 0:
         added = [torch.sym_max(n, 0) for n in edges]
         scores = pad(scores.unflatten(2, weight.shape[:2]), added)
-    # i finds j at the offset j - i: one position on, all others stand one offset earlier. So a
-    # step of i is a step through the scores less one of the offset, and nothing need be moved.
+    # The score of j at i is at offset j - i: moving i by one moves the offsets by minus one. With
+    # strides that do so, the result is a view, and nothing is copied.
     line = 2 * w - 1
     area = (2 * h - 1) * line
-    steps = (h * w * area, w * area - line, area - 1, line, 1)
+    strides = (h * w * area, w * area - line, area - 1, line, 1)
     first = (h - 1) * line + w - 1
-    square = scores.contiguous().as_strided((b, h, w, h, w), steps, first)
+    square = scores.contiguous().as_strided((b, h, w, h, w), strides, first)
     return square.reshape(b, h * w, h * w)

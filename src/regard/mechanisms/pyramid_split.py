@@ -1,4 +1,4 @@
-"""Pyramid split attention: kernels of several sizes side by side, weighed against one another."""
+"""Pyramid split attention: convolutions of different kernel sizes, scaled by softmax weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ..core.check import divides, odd, one_of, positive
 
 
 class PyramidSplit(Attention):
-    r"""Convolves with several kernels and weighs each channel of one result against the others'.
+    r"""Convolves with kernels of different sizes and scales each channel of each result.
+
+    The weights of a channel sum to one over the kernels.
 
     .. math::
         F_k = K_k * x, \quad z_k = \sigma\big(W_2\,\delta(W_1 \bar F_k + b_1) + b_2\big), \quad
@@ -27,24 +29,25 @@ class PyramidSplit(Attention):
 
     Args:
         in_channels: Channels of x.
-        out_channels: Channels of y, shared equally by the kernels; those of x by default.
+        out_channels: Channels of y, an equal share from each kernel; ``in_channels`` by default.
         kernel_sizes: Side of each kernel, odd.
         stride: Stride of all convolutions.
         kernel_groups: Groups of each kernel's convolution.
-        reduction: The hidden width is :math:`\lfloor C/Sr \rfloor` for C channels of y.
-        order: Where the results stand in y: ``last-first`` as in the authors' code, or
+        reduction: The hidden layer has :math:`\lfloor C/Sr \rfloor` units for C channels of y.
+        order: Order of the kernels' results in y: ``last-first`` as in the authors' code, or
             ``first-last`` as in the paper.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b k d 1 1`` over the k kernels and their d channels, y ``b o h' w'``,
-        smaller by the stride.
+        x ``b c h w``, map ``b k d 1 1`` for k kernels of d channels each, y ``b o h' w'``, smaller
+        by the stride.
 
     Raises:
-        ValueError: a size is not positive, a kernel is even, there is one kernel only, kernels and
-            groups are not as many, the kernels do not divide the channels of y, the groups do not
-            divide those of x and of a result, or the reduction leaves no hidden channel.
+        ValueError: a size is not positive, a kernel is even, there are fewer than two kernels, the
+            numbers of kernels and groups differ, the number of kernels does not divide the channels
+            of y, the groups do not divide the channels of x and of a result, the order is unknown,
+            or the reduction leaves no hidden unit.
 
     >>> PyramidSplit(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -67,9 +70,9 @@ class PyramidSplit(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("psa_pyramid", "psa", "epsanet", "pyramid_squeeze"),
         differs=(
-            "The paper concatenates the results from the first kernel to the last; the authors' "
-            "code, and the default here, from the last to the first (order='first-last' is the "
-            "paper's).",
+            "The paper concatenates the results from the first kernel to the last "
+            "(order='first-last'); the authors' code, and the default here, from the last to the "
+            "first.",
         ),
     )
     axes = Axes("b c h w", "b k d 1 1", output="b o y x", range="softmax k")
@@ -102,38 +105,46 @@ class PyramidSplit(Attention):
                 f"got {kernel_groups!r}"
             )
         divides(out_channels=out_channels, kernel_sizes=len(kernel_sizes))
-        width = out_channels // len(kernel_sizes)
-        if reduction > width:
+        branch_channels = out_channels // len(kernel_sizes)
+        if reduction > branch_channels:
             raise ValueError(
                 f"reduction ({reduction}) must not be larger than the share of each kernel in "
-                f"out_channels ({width}): nothing would be left"
+                f"out_channels ({branch_channels}): nothing would be left"
             )
         self.kernel_sizes = tuple(kernel_sizes)
         self.order = order
         factory = {"device": device, "dtype": dtype}
 
-        def branch(kernel: int, parts: int) -> nn.Conv2d:
-            divides(in_channels=in_channels, kernel_groups=parts)
-            if width % parts:
+        def branch(kernel: int, groups: int) -> nn.Conv2d:
+            divides(in_channels=in_channels, kernel_groups=groups)
+            if branch_channels % groups:
                 raise ValueError(
-                    f"kernel_groups ({parts}) must divide the share of each kernel in out_channels "
-                    f"({width})"
+                    f"kernel_groups ({groups}) must divide the share of each kernel in "
+                    f"out_channels ({branch_channels})"
                 )
-            size = (kernel, stride, kernel // 2)
-            return nn.Conv2d(in_channels, width, *size, groups=parts, bias=False, **factory)
+            return nn.Conv2d(
+                in_channels,
+                branch_channels,
+                kernel,
+                stride,
+                kernel // 2,
+                groups=groups,
+                bias=False,
+                **factory,
+            )
 
         self.branches = nn.ModuleList(map(branch, kernel_sizes, kernel_groups))
-        self.squeeze = nn.Linear(width, width // reduction, **factory)
-        self.excite = nn.Linear(width // reduction, width, **factory)
+        self.squeeze = nn.Linear(branch_channels, branch_channels // reduction, **factory)
+        self.excite = nn.Linear(branch_channels // reduction, branch_channels, **factory)
 
     def prepare(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b d h w
 
-    def attention(self, x: list[Tensor]) -> Tensor:
-        z = torch.stack([f.mean((2, 3)) for f in x], 1)  # b k d
-        z = self.excite(self.squeeze(z).relu()).sigmoid()
-        return precision.softmax(z, 1)[..., None, None]
+    def attention(self, z: list[Tensor]) -> Tensor:
+        pooled = torch.stack([f.mean((2, 3)) for f in z], 1)  # b k d
+        scores = self.excite(self.squeeze(pooled).relu()).sigmoid()
+        return precision.softmax(scores, 1)[..., None, None]
 
-    def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
-        y = [a[:, k] * f for k, f in enumerate(x)]
+    def combine(self, a: Tensor, z: list[Tensor]) -> Tensor:
+        y = [a[:, k] * f for k, f in enumerate(z)]
         return torch.cat(y[::-1] if self.order == "last-first" else y, 1)

@@ -1,4 +1,4 @@
-"""Recurrent attention: a network that sees a few small glimpses, and chooses where the next is."""
+"""Recurrent attention: a network that reads a few small glimpses and chooses their locations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..core.tracing import leaf
 
 
 class Step(NamedTuple):
-    """What one glimpse gives.
+    """The results of one glimpse.
 
     Attributes:
-        state: The state of the core, ``b d``.
-        mean: Where the next glimpse should be, ``b 2``.
-        baseline: The reward to be expected, ``b``.
+        state: The hidden state, ``b d``.
+        mean: Mean of the next location, ``b 2``.
+        baseline: The expected reward, ``b``.
         scores: Log-probabilities of the classes, ``b k``.
     """
 
@@ -34,12 +34,12 @@ class Step(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What REINFORCE learns from: all glimpses of a batch, t of them.
+    """The inputs of the REINFORCE loss: t glimpses of each image of a batch.
 
     Attributes:
         scores: Log-probabilities of the classes after the last glimpse, ``b k``.
-        places: Where the glimpses were, ``b t 2``.
-        log_probs: Log-densities of the places but the first, which nobody chose, ``b t-1``.
+        places: Locations of the glimpses, ``b t 2``.
+        log_probs: Log-densities of the locations except the first, which is not chosen, ``b t-1``.
         baselines: The rewards expected when they were chosen, ``b t-1``.
     """
 
@@ -56,49 +56,50 @@ class Episode(NamedTuple):
                 - \sum_t (R - b_t) \log \pi(l_{t+1} \mid h_t)
 
         averaged over the batch; k is the label, and :math:`R - b_t` is a constant in the last term.
-        Each term moves parameters of its own (those that see and score, the baseline, the places),
-        so they need no weights.
+        Each term trains separate parameters (glimpses, state and classifier; the baseline; the
+        policy), so the terms need no weights.
 
         Args:
-            labels: Numbers of the right classes, ``b``.
+            labels: Indices of the right classes, ``b``.
         """
         loss = cross_entropy(self.scores, labels)
-        if not self.baselines.shape[1]:  # a single glimpse leaves nothing to choose
+        if not self.baselines.shape[1]:  # with a single glimpse no location is chosen
             return loss
         reward = (self.scores.argmax(1) == labels).to(self.scores.dtype)[:, None]
         reward = reward.expand_as(self.baselines)
         advantage = (reward - self.baselines).detach()
-        chosen = -(advantage * self.log_probs).sum(1).mean()
-        return loss + mse_loss(self.baselines, reward) + chosen
+        policy_loss = -(advantage * self.log_probs).sum(1).mean()
+        return loss + mse_loss(self.baselines, reward) + policy_loss
 
 
 class RecurrentAttention(Attention):
-    r"""Scores an image by a few small glimpses, each at a place chosen from what was seen before.
+    r"""Classifies an image by a few small glimpses, each at a location chosen from those before.
 
     .. math::
         y = \log \operatorname{softmax}(W_y h_T), \quad
         h_t = \delta\big(W_g\, g(x, l_t) + W_h h_{t-1}\big), \quad
         l_{t+1} \sim \mathcal{N}\big(\mu(h_t), \sigma^2\big)
 
-    where :math:`\delta` is ReLU and g the glimpse, a `GlimpseNetwork`; section 3.1 of the paper.
-    Work and memory do not depend on the size of the image. In training the first place is uniform
-    and the others are drawn; in evaluation each is the mean. The places are not differentiable:
-    they learn by REINFORCE, ``model.train().explore(x).loss(labels).backward()``, as in section
-    3.2. A hook on the tap that returns other places makes the network look there.
+    where :math:`\delta` is ReLU and g a `GlimpseNetwork`; section 3.1 of the paper. Time and memory
+    do not depend on the size of the image. In training the first location is uniform and the others
+    are sampled; in evaluation the first is the center and the others are the means. The locations
+    are not differentiable: the policy learns by REINFORCE,
+    ``model.train().explore(x).loss(labels).backward()``, as in section 3.2. A hook on the tap that
+    returns other locations moves the glimpses there.
 
     Args:
         channels: Channels of x.
-        num_classes: Classes to score.
+        num_classes: Number of classes.
         num_glimpses: :math:`T`.
-        patch_size: Side of the smallest patch of a glimpse; the larger ones are averaged to it.
-        num_patches: Patches of a glimpse, around one center.
-        patch_scale: How much larger each is than the one before.
-        glimpse_dim: Width of the path that sees the patches.
-        location_dim: Width of the path that sees the place; the state has the width of both
-            together.
+        patch_size: Side of the smallest patch of a glimpse; larger patches are average-pooled to
+            it.
+        num_patches: Patches of a glimpse, all with the same center.
+        patch_scale: Ratio of the sides of one patch and the next smaller one.
+        glimpse_dim: Dimension of the embedding of the patches.
+        location_dim: Dimension of the embedding of the location; the state has the sum of both.
         location_std: :math:`\sigma`, in half sides of the image.
-        policy: How :math:`\mu` is found: a ``perceptron`` with one hidden layer and a tanh, or a
-            ``linear`` layer, as in the paper.
+        policy: :math:`\mu`: a ``perceptron`` with one hidden layer and a tanh, or a ``linear``
+            layer, as in the paper.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -106,8 +107,8 @@ class RecurrentAttention(Attention):
         x ``b c h w``, map ``b t 2`` (x and y of each glimpse, from -1 to 1), y ``b k``.
 
     Raises:
-        ValueError: a size or the deviation is not positive, the policy is unknown, or the scale
-            gives patches that cannot be averaged to the smallest.
+        ValueError: a size or the deviation is not positive, the policy is unknown, or a patch
+            cannot be average-pooled to the size of the smallest.
 
     >>> RecurrentAttention(1, num_classes=10)(torch.randn(2, 1, 28, 40)).shape
     torch.Size([2, 10])
@@ -130,14 +131,15 @@ class RecurrentAttention(Attention):
         cost=dict(time="c", memory="c"),
         aliases=("ram", "recurrent_visual_attention"),
         differs=(
-            "The mean of a place is found by two layers and a tanh, as in the best-known "
+            "The mean of a location is computed by two layers and a tanh, as in the best-known "
             "implementation; the paper has one linear layer (policy='linear').",
-            "That implementation measures both axes by the height of the image, so that its "
-            "glimpses of a wide image miss; here each axis has its own size.",
-            "It also draws a place after the last glimpse, which only adds noise to the gradient, "
-            "and weighs the term of REINFORCE by 0.01, which Adam does not feel; neither is here.",
-            "It starts at a random place in evaluation too, and draws the others; here evaluation "
-            "starts in the center and takes the means, so that it gives the same twice.",
+            "That implementation scales both coordinates by the height of the image, which "
+            "misplaces glimpses of an image that is not square; here each axis has its own size.",
+            "It also samples a location after the last glimpse, which only adds noise to the "
+            "gradient, and multiplies the REINFORCE term by 0.01, to which Adam is invariant; "
+            "neither is done here.",
+            "It samples all locations in evaluation too; here evaluation starts at the center and "
+            "takes the means, so that it is deterministic.",
         ),
         plug=False,
     )
@@ -168,94 +170,101 @@ class RecurrentAttention(Attention):
         self.glimpse = GlimpseNetwork(
             channels, patch_size, num_patches, patch_scale, glimpse_dim, location_dim, **factory
         )
-        self.width = glimpse_dim + location_dim
-        self.enter = nn.Linear(self.width, self.width, **factory)
-        self.recur = nn.Linear(self.width, self.width, **factory)
+        self.state_dim = glimpse_dim + location_dim
+        self.enter = nn.Linear(self.state_dim, self.state_dim, **factory)
+        self.recur = nn.Linear(self.state_dim, self.state_dim, **factory)
         if policy == "linear":
-            self.locate = nn.Linear(self.width, 2, **factory)
+            self.locate = nn.Linear(self.state_dim, 2, **factory)
         else:
-            hidden = self.width // 2
-            layers = nn.Linear(self.width, hidden, **factory), nn.Linear(hidden, 2, **factory)
-            self.locate = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.Tanh())
-        self.baseline = nn.Linear(self.width, 1, **factory)
-        self.classify = nn.Linear(self.width, num_classes, **factory)
-
-    def read(self, x: Tensor, place: Tensor, state: Tensor) -> Tensor:
-        """The next state, after a glimpse at a place."""
-        return (self.enter(self.glimpse(x, place)) + self.recur(state)).relu()
-
-    def score(self, state: Tensor) -> Tensor:
-        """Log-probabilities of the classes."""
-        return self.classify(state).log_softmax(1)
-
-    def step(self, x: Tensor, place: Tensor, state: Tensor) -> Step:
-        """One glimpse, and all that follows from it; the first state is zero."""
-        state = self.read(x, place, state)
-        seen = state.detach()
-        return Step(state, self.locate(seen), self.baseline(seen).squeeze(1), self.score(state))
-
-    def walk(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The states, ``b t d``, and the places as they were drawn, ``b t 2``: some lie outside."""
-        state = x.new_zeros(x.shape[0], self.width)
-        place = x.new_zeros(x.shape[0], 2)
-        if self.training:
-            place = place.uniform_(-1, 1)
-        states, places = [], []
-        for t in range(self.num_glimpses):
-            if t:
-                place = self.locate(state.detach()).detach().to(x)
-                if self.training:
-                    place = place + self.location_std * torch.randn_like(place)
-            state = self.read(x, place.clamp(-1, 1), state)
-            states.append(state)
-            places.append(place)
-        return torch.stack(states, 1), torch.stack(places, 1)
-
-    def explore(self, x: Tensor) -> Episode:
-        """Run the network and keep what REINFORCE needs; the places are drawn in training only.
-
-        The places are those of the policy: nobody on the tap is asked.
-        """
-        self.check(x)
-        states, places = self.walk(x)
-        seen = states[:, :-1].detach()
-        # The density is that of the draw, before it is brought back into the image.
-        missed = (places[:, 1:] - self.locate(seen)).square().sum(2)
-        log_probs = -missed / (2 * self.location_std**2) - math.log(
-            2 * math.pi * self.location_std**2
-        )
-        baselines = self.baseline(seen).squeeze(2)
-        return Episode(self.score(states[:, -1]), places.clamp(-1, 1), log_probs, baselines)
+            hidden_dim = self.state_dim // 2
+            self.locate = nn.Sequential(
+                nn.Linear(self.state_dim, hidden_dim, **factory),
+                nn.ReLU(),
+                nn.Linear(hidden_dim, 2, **factory),
+                nn.Tanh(),
+            )
+        self.baseline = nn.Linear(self.state_dim, 1, **factory)
+        self.classify = nn.Linear(self.state_dim, num_classes, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
-        return self.walk(x)[1].clamp(-1, 1)
+        _, locations = self.rollout(x)
+        return locations.clamp(-1, 1)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        state = x.new_zeros(x.shape[0], self.width)
+        state = x.new_zeros(x.shape[0], self.state_dim)
         for t in range(self.num_glimpses):
-            state = self.read(x, a[:, t], state)
+            state = self.update(x, a[:, t], state)
         return self.score(state)
 
     def fused(self, x: Tensor) -> Tensor:
         return self.score(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The state after the last glimpse, ``b d``."""
-        return self.walk(x)[0][:, -1]
+        """Return the state after the last glimpse, ``b d``."""
+        states, _ = self.rollout(x)
+        return states[:, -1]
+
+    def explore(self, x: Tensor) -> Episode:
+        """Run the network and return the inputs of the REINFORCE loss.
+
+        Locations are sampled in training only. Hooks on the tap are ignored.
+        """
+        self.check(x)
+        states, locations = self.rollout(x)
+        previous = states[:, :-1].detach()
+        # The density of the sample itself, before it is clamped to the image.
+        error = (locations[:, 1:] - self.locate(previous)).square().sum(2)
+        log_probs = -error / (2 * self.location_std**2) - math.log(
+            2 * math.pi * self.location_std**2
+        )
+        baselines = self.baseline(previous).squeeze(2)
+        return Episode(self.score(states[:, -1]), locations.clamp(-1, 1), log_probs, baselines)
+
+    def step(self, x: Tensor, location: Tensor, state: Tensor) -> Step:
+        """Take one glimpse and return all that is computed from it; the first state is zero."""
+        state = self.update(x, location, state)
+        fixed = state.detach()
+        return Step(state, self.locate(fixed), self.baseline(fixed).squeeze(1), self.score(state))
+
+    def rollout(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states, ``b t d``, and the locations, ``b t 2``, not clamped to the image."""
+        state = x.new_zeros(x.shape[0], self.state_dim)
+        location = x.new_zeros(x.shape[0], 2)
+        if self.training:
+            location = location.uniform_(-1, 1)
+        states, locations = [], []
+        for t in range(self.num_glimpses):
+            if t:
+                location = self.locate(state.detach()).detach().to(x)
+                if self.training:
+                    location = location + self.location_std * torch.randn_like(location)
+            state = self.update(x, location.clamp(-1, 1), state)
+            states.append(state)
+            locations.append(location)
+        return torch.stack(states, 1), torch.stack(locations, 1)
+
+    def update(self, x: Tensor, location: Tensor, state: Tensor) -> Tensor:
+        """Return the next state, after a glimpse at a location."""
+        return (self.enter(self.glimpse(x, location)) + self.recur(state)).relu()
+
+    def score(self, state: Tensor) -> Tensor:
+        """Return log-probabilities of the classes."""
+        return self.classify(state).log_softmax(1)
 
 
 class Retina(nn.Module):
-    """Cuts patches of growing size around one place, and averages all to the size of the smallest.
+    """Extracts patches of growing size around one location and average-pools them to one size.
 
-    Zeros stand for what lies outside of the image. The sensor of section 3.1 of the paper.
+    Pixels outside the image are zero. The sensor of section 3.1 of the paper.
 
     Args:
         patch_size: Side of the smallest patch.
-        num_patches: How many there are.
-        patch_scale: How much larger each is than the one before.
+        num_patches: Number of patches.
+        patch_scale: Ratio of the sides of one patch and the next smaller one.
 
     Shape:
-        x ``b c h w``, place ``b 2`` (x and y, from -1 to 1), y ``b`` by patches · c · size · size.
+        x ``b c h w``, location ``b 2`` (x and y, from -1 to 1), y ``b`` by patches · c · size ·
+        size.
 
     >>> Retina(8, num_patches=3)(torch.randn(2, 1, 28, 40), torch.zeros(2, 2)).shape
     torch.Size([2, 192])
@@ -272,37 +281,37 @@ class Retina(nn.Module):
             sides.append(int(patch_scale * sides[-1]))
         if any(side // (side // patch_size) != patch_size for side in sides):
             raise ValueError(
-                f"patch_scale ({patch_scale}) gives patches of sides {sides}, which whole windows "
-                f"cannot all average to {patch_size}"
+                f"patch_scale ({patch_scale}) leads to patches of sides {sides}, not all of which "
+                f"pool to {patch_size} in whole windows"
             )
         self.sides = tuple(sides)
 
-    def forward(self, x: Tensor, place: Tensor) -> Tensor:
-        """Look at a place."""
-        return look(x, place, self.sides)
+    def forward(self, x: Tensor, location: Tensor) -> Tensor:
+        """Extract the patches at a location."""
+        return extract_patches(x, location, self.sides)
 
 
 class GlimpseNetwork(nn.Module):
-    r"""Says what a `Retina` sees, and where.
+    r"""Embeds the patches of a `Retina` together with their location.
 
     .. math::
         g = \delta\big(W_3\,\delta(W_1 \phi) + W_4\,\delta(W_2 l)\big)
 
-    for the patches :math:`\phi` at the place l; section 3.1 of the paper.
+    for the patches :math:`\phi` at the location l; section 3.1 of the paper.
 
     Args:
         channels: Channels of x.
         patch_size: Side of the smallest patch.
-        num_patches: How many there are.
-        patch_scale: How much larger each is than the one before.
-        glimpse_dim: Width of the path that sees the patches.
-        location_dim: Width of the path that sees the place.
+        num_patches: Number of patches.
+        patch_scale: Ratio of the sides of one patch and the next smaller one.
+        glimpse_dim: Dimension of the embedding of the patches.
+        location_dim: Dimension of the embedding of the location.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, place ``b 2`` (x and y, from -1 to 1), y ``b d`` with the width of both paths
-        together.
+        x ``b c h w``, location ``b 2`` (x and y, from -1 to 1), y ``b d`` with d the sum of both
+        dimensions.
 
     >>> GlimpseNetwork(1)(torch.randn(2, 1, 28, 40), torch.zeros(2, 2)).shape
     torch.Size([2, 256])
@@ -329,33 +338,35 @@ class GlimpseNetwork(nn.Module):
         self.mix_glimpse = nn.Linear(glimpse_dim, glimpse_dim + location_dim, **factory)
         self.mix_location = nn.Linear(location_dim, glimpse_dim + location_dim, **factory)
 
-    def forward(self, x: Tensor, place: Tensor) -> Tensor:
-        """Look at a place."""
-        seen = self.glimpse(self.retina(x, place)).relu()
-        return (self.mix_glimpse(seen) + self.mix_location(self.location(place).relu())).relu()
+    def forward(self, x: Tensor, location: Tensor) -> Tensor:
+        """Embed a glimpse at a location."""
+        patches = self.glimpse(self.retina(x, location)).relu()
+        embedded = self.location(location).relu()
+        return (self.mix_glimpse(patches) + self.mix_location(embedded)).relu()
 
 
 @leaf
-def look(x: Tensor, place: Tensor, sides: Sequence[int]) -> Tensor:
-    """Read patches of these sides around the pixel at a place, all averaged to the first side."""
-    wide = torch.promote_types(place.dtype, torch.float32)  # in half precision pixels are too small
+def extract_patches(x: Tensor, location: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return patches of these sides around a location, all average-pooled to the first side."""
+    # Half precision cannot tell neighboring pixels of a large image apart.
+    dtype = torch.promote_types(location.dtype, torch.float32)
     smallest, largest = sides[0], sides[-1]
-    reach = torch.arange(largest, device=x.device) - largest // 2
+    offsets = torch.arange(largest, device=x.device) - largest // 2
 
-    def line(at: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        i = (0.5 * (at.to(wide) + 1) * n).long()[:, None] + reach  # b side
+    def indices(coordinate: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        i = (0.5 * (coordinate.to(dtype) + 1) * n).long()[:, None] + offsets  # b side
         return i.clamp(0, n - 1), (i >= 0) & (i < n)
 
-    j, inside_j = line(place[:, 0], x.shape[3])
-    i, inside_i = line(place[:, 1], x.shape[2])
+    j, inside_j = indices(location[:, 0], x.shape[3])
+    i, inside_i = indices(location[:, 1], x.shape[2])
     image = torch.arange(x.shape[0], device=x.device)[:, None, None]
-    # The image itself is never copied nor padded: a glimpse costs the same in one of any size.
+    # The image is neither copied nor padded, so the cost does not depend on its size.
     patch = x.permute(0, 2, 3, 1)[image, i[:, :, None], j[:, None]]  # b side side c
     inside = (inside_i[:, :, None] & inside_j[:, None]).unsqueeze(3)
     patch = torch.where(inside, patch, 0.0).permute(0, 3, 1, 2)
-    seen = []
+    pooled = []
     for side in sides:
         start = largest // 2 - side // 2
-        part = patch[:, :, start : start + side, start : start + side]
-        seen.append(part if side == smallest else avg_pool2d(part, side // smallest))
-    return torch.cat(seen, 1).flatten(1)
+        crop = patch[:, :, start : start + side, start : start + side]
+        pooled.append(crop if side == smallest else avg_pool2d(crop, side // smallest))
+    return torch.cat(pooled, 1).flatten(1)

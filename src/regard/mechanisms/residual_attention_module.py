@@ -1,4 +1,4 @@
-"""Residual attention: a trunk of features, and an hourglass beside it that gates each of them."""
+"""Residual attention: a trunk branch whose features are scaled by an hourglass mask branch."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
+from ..core.conv_norm import conv_norm
 from ..core.tracing import leaf
 
 
 class ResidualAttentionModule(Attention):
-    r"""Weighs each feature of a trunk by a mask that has seen the whole image, without losing any.
+    r"""Scales each feature of a trunk branch by one plus a mask from an encoder-decoder branch.
 
     .. math::
         y = u\big((1 + a) \odot T(z)\big), \quad
         a = \sigma\big(W_2\,\delta(\mathrm{BN}(W_1\,\delta(\mathrm{BN}(M(z)))))\big), \quad
         z = u(x)
 
-    where every u is a residual unit (a bottleneck, norms and ReLUs before its convolutions), T is
-    two of them, and :math:`\delta` is ReLU. M is an hourglass: it pools, with a unit after each
-    pool and two at the bottom, and is brought back to the size of x by bilinear interpolation,
-    with a unit beside and one after each step. Equations 3 and 4 and figure 2 of the paper, with
-    its p = 1, t = 2, r = 1; `ResidualAttentionNetwork` is made of these modules.
+    where u is a residual unit (a pre-activation bottleneck), T is two of them, and :math:`\delta`
+    is ReLU. The hourglass M is max pooling with a unit after each pool and two at the bottom, then
+    bilinear upsampling to the size of x with a unit after each step and one on each skip
+    connection. Equations 3 and 4 and figure 2 of the paper, with its p = 1, t = 2, r = 1;
+    `ResidualAttentionNetwork` is built from these modules.
 
     Args:
         channels: :math:`C`.
-        reduction: The units have :math:`\lfloor C/r \rfloor` channels inside.
-        levels: How often the mask is pooled: 3, 2 and 1 in the three stages of the network.
-        ceil_mode: Let pooling windows reach over the lower and right edges, as in Caffe; otherwise
-            they are centered on every other position, with padding all around.
-        skip: Add the features of the way down, and at the end those of the trunk, to the enlarged
-            ones.
+        reduction: The bottlenecks have :math:`\lfloor C/r \rfloor` channels.
+        levels: Number of pooling steps: 3, 2 and 1 in the three stages of the network.
+        ceil_mode: Let pooling windows extend past the lower and right edges, as in Caffe; otherwise
+            they are centered on every other position, with padding on all sides.
+        skip: Add the encoder's features, and after the last upsampling the trunk's, to the
+            upsampled ones.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -74,12 +75,13 @@ class ResidualAttentionModule(Attention):
         differs=(
             "A map of one row or column is pooled to itself; the authors' Caffe layer has no "
             "output for it.",
-            "The re-implementation of tengshaofeng pads its pools (ceil_mode=False), adds the "
-            "features of the way down and of the trunk to the mask (skip=True); the authors' "
+            "The re-implementation of tengshaofeng pads its pools (ceil_mode=False) and adds the "
+            "features of the encoder and of the trunk to the mask (skip=True); the authors' "
             "models do neither.",
             "The paper also tries masks normalized over channels or positions (equations 5 and 6) "
             "and finds them worse; only the sigmoid of its networks is here.",
-            "The re-implementation is told every size to enlarge to; here they follow the input.",
+            "The re-implementation takes every size to upsample to as an argument; here the sizes "
+            "follow the input.",
         ),
     )
     axes = Axes("b c h w", "b c h w", range="unit")
@@ -96,70 +98,71 @@ class ResidualAttentionModule(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         positive(levels=levels)
         self.ceil_mode = ceil_mode
         self.skip = skip
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def unit() -> _Unit:
-            return _Unit(channels, channels, hidden, **factory)
+            return _Unit(channels, channels, hidden_dim, **factory)
 
-        def mix() -> list[nn.Module]:
-            mixed = nn.Conv2d(channels, channels, 1, bias=False, **factory)
-            return [nn.BatchNorm2d(channels, **factory), nn.ReLU(), mixed]
+        def norm_conv() -> list[nn.Module]:
+            conv = nn.Conv2d(channels, channels, 1, bias=False, **factory)
+            return [nn.BatchNorm2d(channels, **factory), nn.ReLU(), conv]
 
         self.before = unit()
         self.trunk = nn.Sequential(unit(), unit())
         self.down = nn.ModuleList(unit() for _ in range(levels))
         self.bottom = unit()
-        # The largest map first, as on the way down.
+        # Largest map first, in the order of `down`.
         self.beside = nn.ModuleList(unit() for _ in range(levels - 1))
         self.up = nn.ModuleList(unit() for _ in range(levels - 1))
-        self.score = nn.Sequential(*mix(), *mix())
+        self.score = nn.Sequential(*norm_conv(), *norm_conv())
         self.after = unit()
 
     def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.before(grid.check_norm_batch(x, type(self).__name__, self.training))
-        return z, self.trunk(z)
+        x = self.before(grid.check_norm_batch(x, type(self).__name__, self.training))
+        return x, self.trunk(x)
 
-    def attention(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        z, trunk = x
-        passed = []
-        y = z
+    def attention(self, z: tuple[Tensor, Tensor]) -> Tensor:
+        x, trunk = z
+        encoded = []
+        y = x
         for unit in self.down:
-            y = _halve(y, self.ceil_mode)
-            passed.append(y := unit(grid.check_norm_batch(y, type(self).__name__, self.training)))
-        y = self.bottom(passed.pop())
+            y = _max_pool(y, self.ceil_mode)
+            y = unit(grid.check_norm_batch(y, type(self).__name__, self.training))
+            encoded.append(y)
+        y = self.bottom(encoded.pop())
         for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
-            larger = passed.pop()
+            larger = encoded.pop()
             y = grid.upsample_like(y, larger) + beside(larger)
             y = unit(y + larger if self.skip else y)
-        y = grid.upsample_like(y, z)
+        y = grid.upsample_like(y, x)
         return self.score(y + trunk if self.skip else y).sigmoid()
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
-        trunk = x[1]
+    def combine(self, a: Tensor, z: tuple[Tensor, Tensor]) -> Tensor:
+        _, trunk = z
         return self.after(trunk + a * trunk)
 
 
 class ResidualAttentionNetwork(nn.Module):
-    """The classifier of the paper: three stages of attention modules, each behind a residual unit.
+    """Classifies an image by three stages of attention modules, each after a residual unit.
 
-    Table 2 of the paper, for images of 224 x 224 and any other size.
+    Table 2 of the paper, there for images of 224 x 224; any size can be used.
 
     Args:
         modules: Attention modules of each stage: (1, 1, 1) is the network of 56 layers, (1, 2, 3)
             the one of 92.
-        num_classes: Scores of an image.
+        num_classes: Number of classes.
         in_channels: Channels of an image.
-        stem_channels: Channels behind the first convolution; the stages have 4, 8, 16 and 32 times
-            as many.
+        stem_channels: Channels after the first convolution; the stages have 4, 8 and 16 times as
+            many, the last units 32 times.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, the scores ``b k``.
+        x ``b c h w``, logits ``b k``.
 
     >>> ResidualAttentionNetwork(num_classes=10, stem_channels=8)(torch.randn(2, 3, 65, 48)).shape
     torch.Size([2, 10])
@@ -182,10 +185,8 @@ class ResidualAttentionNetwork(nn.Module):
         if isinstance(modules, int) or len(modules) != 3:
             raise ValueError(f"modules must be three numbers, one for each stage, got {modules!r}")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False, **factory),
-            nn.BatchNorm2d(stem_channels, **factory),
-            nn.ReLU(),
+        self.stem = conv_norm(
+            in_channels, stem_channels, 7, stride=2, activation=nn.ReLU(), **factory
         )
         stages = []
         before = stem_channels
@@ -199,33 +200,33 @@ class ResidualAttentionNetwork(nn.Module):
             stages.append(nn.Sequential(unit, *attentions))
             before = channels
         self.stages = nn.Sequential(*stages)
-        last, hidden = 2 * before, before // 2
+        channels, hidden_dim = 2 * before, before // 2
         self.last = nn.Sequential(
-            _Unit(before, last, hidden, stride=2, **factory),
-            _Unit(last, last, hidden, **factory),
-            _Unit(last, last, hidden, **factory),
-            nn.BatchNorm2d(last, **factory),
+            _Unit(before, channels, hidden_dim, stride=2, **factory),
+            _Unit(channels, channels, hidden_dim, **factory),
+            _Unit(channels, channels, hidden_dim, **factory),
+            nn.BatchNorm2d(channels, **factory),
             nn.ReLU(),
         )
-        self.classify = nn.Linear(last, num_classes, **factory)
+        self.classify = nn.Linear(channels, num_classes, **factory)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features before they are averaged, a 32nd of the image's height and width."""
-        return self.last(self.stages(_halve(self.stem(x), True)))
+        """Return the features before global pooling, at 1/32 of the image's height and width."""
+        return self.last(self.stages(_max_pool(self.stem(x), True)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score each class."""
+        """Return the logits of the classes."""
         return self.classify(grid.mean(self.forward_features(x)))
 
 
 class _Unit(nn.Module):
-    """A residual bottleneck whose norms and ReLUs come before its convolutions."""
+    """A pre-activation residual bottleneck."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        hidden: int,
+        hidden_dim: int,
         *,
         stride: int = 1,
         **factory: Any,
@@ -233,13 +234,13 @@ class _Unit(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels, **factory)
         self.branch = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1, bias=False, **factory),
-            nn.BatchNorm2d(hidden, **factory),
+            nn.Conv2d(in_channels, hidden_dim, 1, bias=False, **factory),
+            nn.BatchNorm2d(hidden_dim, **factory),
             nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, stride, 1, bias=False, **factory),
-            nn.BatchNorm2d(hidden, **factory),
+            nn.Conv2d(hidden_dim, hidden_dim, 3, stride, 1, bias=False, **factory),
+            nn.BatchNorm2d(hidden_dim, **factory),
             nn.ReLU(),
-            nn.Conv2d(hidden, out_channels, 1, bias=False, **factory),
+            nn.Conv2d(hidden_dim, out_channels, 1, bias=False, **factory),
         )
         self.same = in_channels == out_channels and stride == 1
         if not self.same:
@@ -251,10 +252,11 @@ class _Unit(nn.Module):
 
 
 @leaf
-def _halve(x: Tensor, ceil_mode: bool) -> Tensor:
+def _max_pool(x: Tensor, ceil_mode: bool) -> Tensor:
+    """Pool windows of 3 x 3 at stride 2."""
     if not ceil_mode:
         return max_pool2d(x, 3, 2, 1)
     h, w = x.shape[2:]
-    if h == 1 or w == 1:  # too thin for any window: give it an empty row or column
+    if h == 1 or w == 1:  # torch has no output for it: pad one row or column
         x = pad(x, (0, int(w == 1), 0, int(h == 1)), value=-torch.inf)
     return max_pool2d(x, 3, 2, ceil_mode=True)

@@ -1,8 +1,9 @@
-"""Selective kernel convolution: each channel chooses among receptive fields."""
+"""Selective kernel convolution: a channel-wise softmax over branches of different kernel sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,11 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
+from ..core.conv_norm import conv_norm
 
 
 class SelectiveKernel(Attention):
-    r"""Convolves with several kernels and lets each channel choose among the results.
+    r"""Convolves with kernels of different sizes and sums the results, weighted per channel.
 
     .. math::
         U_k = \delta(\mathrm{BN}(F_k * x)), \quad
@@ -27,19 +29,18 @@ class SelectiveKernel(Attention):
 
     Args:
         in_channels: Channels of x.
-        out_channels: Channels of y; as many by default.
+        out_channels: Channels of y; ``in_channels`` by default.
         kernel_sizes: Side of each branch's kernel, odd.
         stride: Stride of every branch.
-        dilation: Dilation of every branch, on top of what ``dilate`` makes of its kernel.
+        dilation: Dilation of every branch, multiplied by the one that ``dilate`` implies.
         groups: Groups of every branch's convolution.
-        reduction: r; :math:`W` has :math:`\max(L, \lfloor C/r \rfloor)` rows.
-        min_hidden_dim: L, the fewest rows of :math:`W`.
-        hidden_dim: The rows of :math:`W` themselves, instead of ``reduction`` and
-            ``min_hidden_dim``.
-        dilate: Make a :math:`5 \times 5` kernel of a :math:`3 \times 3` one of dilation 2, and so
-            on, as the authors do.
-        norm: Normalize and rectify the hidden layer; without it :math:`z = W s`, and both layers
-            have biases.
+        reduction: r; :math:`z` has :math:`\max(L, \lfloor C/r \rfloor)` units for C channels of y.
+        min_hidden_dim: L.
+        hidden_dim: Dimension of :math:`z`, instead of ``reduction`` and ``min_hidden_dim``.
+        dilate: Replace a :math:`5 \times 5` kernel by a :math:`3 \times 3` one with dilation 2, and
+            so on, as the authors do.
+        norm: Give the hidden layer batch norm and ReLU; without them :math:`z = W s`, and both
+            layers have biases.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -48,8 +49,8 @@ class SelectiveKernel(Attention):
         stride.
 
     Raises:
-        ValueError: a size is not positive, a kernel is even, there is one kernel only, or the
-            groups do not divide the channels.
+        ValueError: a size is not positive, a kernel is even, there are fewer than two kernels, or
+            the groups do not divide the channels.
 
     >>> SelectiveKernel(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -100,30 +101,25 @@ class SelectiveKernel(Attention):
         divides(out_channels=out_channels, groups=groups)
         if isinstance(kernel_sizes, int) or len(kernel_sizes) < 2:
             raise ValueError(f"kernel_sizes must be two sizes or more, got {kernel_sizes!r}")
-        hidden_dim = (
-            max(out_channels // reduction, min_hidden_dim) if hidden_dim is None else hidden_dim
-        )
+        if hidden_dim is None:
+            hidden_dim = max(out_channels // reduction, min_hidden_dim)
         positive(hidden_dim=hidden_dim)
         self.kernel_sizes = tuple(kernel_sizes)
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def branch(kernel: int) -> nn.Sequential:
             odd(kernel_sizes=kernel)
-            size, step = (
-                (3, dilation * (kernel // 2)) if dilate and kernel > 3 else (kernel, dilation)
-            )
-            convolution = nn.Conv2d(
+            dilated = dilate and kernel > 3
+            return conv_norm(
                 in_channels,
                 out_channels,
-                size,
-                stride,
-                padding=step * (size // 2),
-                dilation=step,
+                3 if dilated else kernel,
+                stride=stride,
+                dilation=dilation * (kernel // 2) if dilated else dilation,
                 groups=groups,
-                bias=False,
+                activation=nn.ReLU(),
                 **factory,
             )
-            return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, **factory), nn.ReLU())
 
         self.branches = nn.ModuleList(branch(kernel) for kernel in kernel_sizes)
         self.squeeze = nn.Conv2d(out_channels, hidden_dim, 1, bias=not norm, **factory)
@@ -135,11 +131,12 @@ class SelectiveKernel(Attention):
     def prepare(self, x: Tensor) -> list[Tensor]:
         return [branch(x) for branch in self.branches]  # k times b o h w
 
-    def attention(self, x: list[Tensor]) -> Tensor:
-        z = self.squeeze(sum(u.mean((2, 3), keepdim=True) for u in x))  # b d 1 1
+    def attention(self, z: list[Tensor]) -> Tensor:
+        hidden = self.squeeze(sum(u.mean((2, 3), keepdim=True) for u in z))  # b d 1 1
         if self.norm is not None:
-            z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training)).relu()
-        return precision.softmax(self.select(z).unflatten(1, (len(x), -1)), 1)
+            hidden = grid.check_norm_batch(hidden, type(self).__name__, self.training)
+            hidden = self.norm(hidden).relu()
+        return precision.softmax(self.select(hidden).unflatten(1, (len(z), -1)), 1)
 
-    def combine(self, a: Tensor, x: list[Tensor]) -> Tensor:
-        return sum(a[:, k] * u for k, u in enumerate(x))
+    def combine(self, a: Tensor, z: list[Tensor]) -> Tensor:
+        return sum(a[:, k] * u for k, u in enumerate(z))

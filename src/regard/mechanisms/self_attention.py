@@ -1,4 +1,4 @@
-"""Self-attention of SAGAN: every position reads every position, and starts by reading nothing."""
+"""Self-attention of SAGAN: every position attends to all positions, scaled by a learned gain."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, reduced
 
+Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, b n d, b m d, b m e
+
 
 class SelfAttention(Attention):
-    r"""Adds to each position a weighted sum over all positions, by a scale that starts at zero.
+    r"""Adds to each position a weighted sum over all positions, times a gain that starts at zero.
 
     .. math::
         y_j = x_j + \gamma\, W_v \textstyle\sum_i a_{ji}\, h(x_i), \quad
@@ -25,11 +27,11 @@ class SelfAttention(Attention):
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
         value_reduction: The values have :math:`\lfloor C/r_v \rfloor` channels, and :math:`W_v`
-            brings their sum back to :math:`C`; if None they have :math:`C`, and there is no
-            :math:`W_v`.
-        subsample: Halve the keys and the values in height and width, by a maximum pool.
+            projects their sum back to :math:`C`; if None they have :math:`C` channels, and there is
+            no :math:`W_v`.
+        subsample: Halve height and width of keys and values by max pooling.
         bias: Give the projections biases.
-        residual: Add the sum, times :math:`\gamma`, to the input; if not, it is the output.
+        residual: Add the sum, times :math:`\gamma`, to the input; otherwise return the sum itself.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -60,16 +62,16 @@ class SelfAttention(Attention):
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("sagan", "self_attn"),
         differs=(
-            "The authors' code, and the default here, pools keys and values after projecting them "
-            "and has values of half the channels; the paper does not speak of pooling, and its "
-            "values have an eighth of the channels (pool=False, value_reduction=8).",
+            "The authors' code, and the default here, pools the projected keys and values and "
+            "has values of half the channels; the paper mentions no pooling, and its values have "
+            "an eighth of the channels (subsample=False, value_reduction=8).",
             "The paper's first version and the best-known re-implementation have values of all "
-            "channels, biases, and no convolution behind the sum (pool=False, "
+            "channels, biases, and no convolution after the sum (subsample=False, "
             "value_reduction=None, bias=True).",
-            "The authors normalize every layer of their networks by its spectral norm; that "
-            "belongs to the network, and torch.nn.utils.parametrizations adds it to any layer.",
-            "A map of odd height or width loses its last row or column in the pool, and one of a "
-            "single row or column is not pooled along it; the authors' code needs even sizes.",
+            "The authors use spectral normalization in every layer of their networks; here it is "
+            "left to the network: torch.nn.utils.parametrizations adds it to any layer.",
+            "A feature map of odd height or width loses its last row or column in the pool, and "
+            "an axis of length one is not pooled; the authors' code needs even sizes.",
         ),
     )
     axes = Axes("b c h w", "b n m", range="softmax")
@@ -87,8 +89,8 @@ class SelfAttention(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
-        width = channels
+        key_dim = reduced(channels, reduction)
+        value_dim = channels
         if value_reduction is not None:
             positive(value_reduction=value_reduction)
             if value_reduction > channels:
@@ -96,43 +98,46 @@ class SelfAttention(Attention):
                     f"value_reduction ({value_reduction}) must not be larger than channels "
                     f"({channels}): nothing would be left"
                 )
-            width = channels // value_reduction
+            value_dim = channels // value_reduction
         self.subsample = subsample
         self.residual = residual
         self.identity_at_init = residual
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
-        self.key = nn.Conv2d(channels, hidden, 1, bias=bias, **factory)
-        self.value = nn.Conv2d(channels, width, 1, bias=bias, **factory)
+        self.query = nn.Conv2d(channels, key_dim, 1, bias=bias, **factory)
+        self.key = nn.Conv2d(channels, key_dim, 1, bias=bias, **factory)
+        self.value = nn.Conv2d(channels, value_dim, 1, bias=bias, **factory)
         if value_reduction is not None:
-            self.out = nn.Conv2d(width, channels, 1, bias=bias, **factory)
+            self.out = nn.Conv2d(value_dim, channels, 1, bias=bias, **factory)
         else:
             self.out = nn.Identity()
         if residual:
             self.gamma = nn.Parameter(torch.zeros(1, **factory))
 
     def reset_parameters(self) -> None:
-        """Draw new projections; the scale starts at zero, so that the module starts as x."""
+        """Reset the projections, and the gain to zero: the module starts as the identity."""
         super().reset_parameters()
         if self.residual:
             nn.init.zeros_(self.gamma)
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, x: Tensor) -> Prepared:
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.subsample:
             k, v = grid.max_pool(k), grid.max_pool(v)
-        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT  # x, b n d, b m d, b m e
+        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        return pairwise.attention_weights(x[1], x[2])
+    def attention(self, z: Prepared) -> Tensor:
+        _, q, k, _ = z
+        return pairwise.attention_weights(q, k)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        return self.add(a @ x[3], x[0])
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _, _, v = z
+        return self.add(a @ v, x)
 
-    def fused(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        x, q, k, v = x
+    def fused(self, z: Prepared) -> Tensor:
+        x, q, k, v = z
         return self.add(pairwise.scaled_dot_product(q, k, v), x)
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
+        """Project the sum over the values and add it to the input."""
         y = self.out(y.mT.unflatten(2, x.shape[2:]))
         return x + self.gamma * y if self.residual else y

@@ -1,4 +1,4 @@
-"""SimAM: every neuron weighed by how far it stands out, without a parameter."""
+"""SimAM: a parameter-free gate per entry, from its squared distance to the channel mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.check import above_zero, positive
 
 
 class SimAM(Attention):
-    r"""Weighs each neuron by how far it stands out from its channel.
+    r"""Scales each entry by a gate that grows with its squared distance to the channel mean.
 
     .. math::
         a = \sigma\Big(\frac{d}{4(v + \lambda)} + \frac12\Big), \quad d = (x - \mu)^2, \quad
@@ -22,11 +22,11 @@ class SimAM(Attention):
     :math:`n` positions; equation 5 of the paper.
 
     Args:
-        channels: :math:`C`, if it is to be checked: there is no weight that depends on it.
+        channels: :math:`C`, only checked: there are no parameters.
         eps: :math:`\lambda`.
         unbiased: Divide by :math:`n - 1` as the authors' code does; the paper divides by :math:`n`.
-        device: Taken for the sake of a common signature: there is nothing to put there.
-        dtype: Likewise.
+        device: Unused: there are no parameters.
+        dtype: Unused.
 
     Shape:
         x ``b c *`` (one to three axes of space and time), map and y as x.
@@ -58,8 +58,8 @@ class SimAM(Attention):
         differs=(
             "The paper's variance divides by the number of positions; the authors' code, and the "
             "default here, by one less (unbiased=False is the paper's).",
-            "A map of one position has no variance: its gate is that of a neuron at the mean, "
-            "where the authors' code gives NaN.",
+            "For a single position the gate is that of an entry equal to the mean; the authors' "
+            "code returns NaN.",
         ),
     )
     axes = Axes("b c *", "b c *", range="unit")

@@ -1,4 +1,4 @@
-"""Simplified attention: multi-head attention whose queries, keys and values are the input."""
+"""Simplified attention: multi-head attention without query, key and value projections."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability
 
+Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b heads n d
+
 
 class SimplifiedAttention(SequenceAttention):
-    r"""Gives each query a weighted sum of the values, without projecting what it compares.
+    r"""Applies multi-head attention to the inputs themselves; only its output is projected.
 
     .. math::
         a_h = \operatorname{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt{d/H}} + M\Big), \quad
         y = W_o [a_1 V_1; \dots; a_H V_H]
 
     where :math:`Q_h`, :math:`K_h` and :math:`V_h` are slices of :math:`d/H` channels of the inputs
-    and M is from the mask: section 3.2 of the paper, of whose four projections the last alone is
-    left.
+    and M is the mask; section 3.2 of the paper with only the last of its four projections.
 
     Args:
         embed_dim: :math:`d`, channels of queries, keys, values and output.
         num_heads: :math:`H`.
-        dropout: Rate of dropping weights of the map in training.
+        dropout: Dropout rate of the attention weights.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -35,8 +36,8 @@ class SimplifiedAttention(SequenceAttention):
         is broadcast to the map; True = may attend, or it is added to the scores.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, or the dropout is not
-            a rate.
+        ValueError: a size is not positive, the heads do not divide the embedding dimension, or the
+            dropout is not a rate.
 
     >>> attention = SimplifiedAttention(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
@@ -68,8 +69,8 @@ class SimplifiedAttention(SequenceAttention):
         ),
         differs=(
             "No paper describes it: it is the paper's attention without the projections of "
-            "queries, keys and values, as the re-implementation that people know it from has it.",
-            "Nothing is dropped by default; that re-implementation drops a tenth (dropout=0.1).",
+            "queries, keys and values, as in the re-implementation that made it known.",
+            "There is no dropout by default; that re-implementation has dropout=0.1.",
         ),
     )
     axes = Axes(
@@ -93,22 +94,20 @@ class SimplifiedAttention(SequenceAttention):
         self.drop = nn.Dropout(dropout)
         self.out = nn.Linear(embed_dim, embed_dim, device=device, dtype=dtype)
 
-    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> Prepared:
         q, k, v = (pairwise.split_heads(x, self.num_heads) for x in (query, key, value))
-        return q, k, v  # b heads n d
+        return q, k, v
 
-    def attention(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        q, k, _ = x
+    def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
+        q, k, _ = z
         return pairwise.attention_weights(q, k, scale=self.scale, mask=mask)
 
-    def combine(self, a: Tensor, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return self.join(self.drop(a) @ x[2])
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        _, _, v = z
+        return self.out(pairwise.merge_heads(self.drop(a) @ v))
 
-    def join(self, y: Tensor) -> Tensor:
-        return self.out(pairwise.merge_heads(y))
-
-    def fused(self, x: tuple[Tensor, Tensor, Tensor], mask: Tensor | None) -> Tensor | None:
+    def fused(self, z: Prepared, mask: Tensor | None) -> Tensor:
+        q, k, v = z
         dropout = self.drop.p if self.training else 0.0
-        return self.join(
-            pairwise.scaled_dot_product(*x, scale=self.scale, mask=mask, dropout=dropout)
-        )
+        y = pairwise.scaled_dot_product(q, k, v, scale=self.scale, mask=mask, dropout=dropout)
+        return self.out(pairwise.merge_heads(y))

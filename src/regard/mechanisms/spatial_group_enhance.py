@@ -1,4 +1,4 @@
-"""Spatial group-wise enhance: each group of channels marks the positions that resemble its mean."""
+"""Spatial group-wise enhance: a gate per position and group of channels, from their similarity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.check import above_zero, divides
 
 
 class SpatialGroupEnhance(Attention):
-    r"""Weighs each position of a group of channels by how much it resembles the group's mean.
+    r"""Scales each position of a group of channels by its similarity to the group's mean vector.
 
     .. math::
         a_{gi} = \sigma\Big(\gamma_g \frac{c_{gi} - \bar c_g}{s_g + \epsilon} + \beta_g\Big), \quad
@@ -22,10 +22,11 @@ class SpatialGroupEnhance(Attention):
     :math:`c_g` over them; equations 1 to 5 of the paper.
 
     Args:
-        channels: :math:`C`; none for any number that the groups divide, as no weight depends on it.
-        groups: Groups of neighboring channels, each with its own :math:`\gamma` and :math:`\beta`.
+        channels: :math:`C`, only checked: no parameter depends on it; None accepts any multiple of
+            ``groups``.
+        groups: Groups of adjacent channels, each with its own :math:`\gamma` and :math:`\beta`.
         eps: :math:`\epsilon`.
-        unbiased: Let the variance divide by the number of positions less one, as the authors' code
+        unbiased: Divide the variance by the number of positions minus one, as the authors' code
             does.
         device: Where to put the parameters.
         dtype: Their type.
@@ -59,10 +60,10 @@ class SpatialGroupEnhance(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("sge", "sgenet"),
         differs=(
-            "The paper's variance divides by the number of positions; the authors' code, and the "
-            "default here, by one less (unbiased=False is the paper's).",
-            "A map of one position has no variance: its gate is that of a position at the mean, "
-            "where the authors' code gives NaN.",
+            "The paper's variance divides by the number of positions (unbiased=False); the "
+            "authors' code, and the default here, by one less.",
+            "For a single position the gate is that of a position at the mean; the authors' code "
+            "returns NaN.",
         ),
     )
     axes = Axes("b c *", "b g *", range="unit")
@@ -88,21 +89,21 @@ class SpatialGroupEnhance(Attention):
         self.bias = nn.Parameter(torch.ones(groups, 1, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """Start with the same gate everywhere."""
+        """Reset the weights to zero and the biases to one: all gates are equal."""
         nn.init.zeros_(self.weight)
         nn.init.ones_(self.bias)
 
     def attention(self, x: Tensor) -> Tensor:
-        z = x.flatten(2).unflatten(1, (self.groups, -1))  # b g d n
-        c = (z.mean(3, keepdim=True) * z).sum(2)  # b g n
+        grouped = x.flatten(2).unflatten(1, (self.groups, -1))  # b g d n
+        c = (grouped.mean(3, keepdim=True) * grouped).sum(2)  # b g n
         c = c - c.mean(2, keepdim=True)
         n = c.shape[2]
-        # Not std: it is NaN for one position, and the root's gradient for equal ones.
+        # Not std: it is NaN for one position, and its gradient is NaN for equal ones.
         root = (torch.sym_max(n - 1, 1) if self.unbiased else n) ** 0.5
         s = torch.linalg.vector_norm(c, dim=2, keepdim=True) / root
         a = (c * (self.weight / (s + self.eps)) + self.bias).sigmoid()
         return a.unflatten(2, x.shape[2:])
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        z = x.unflatten(1, (self.groups, -1))
-        return (z * a.unsqueeze(2)).flatten(1, 2)  # z first: the layout is that of x
+        grouped = x.unflatten(1, (self.groups, -1))
+        return (grouped * a.unsqueeze(2)).flatten(1, 2)  # this order keeps the memory format of x

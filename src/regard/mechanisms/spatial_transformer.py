@@ -1,7 +1,8 @@
-"""Spatial transformer: the network chooses where in the image to look."""
+"""Spatial transformer: an affine warp of the input, predicted from the input."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,31 +16,8 @@ from ..core.check import positive
 from ..core.tracing import leaf
 
 
-@leaf
-def grid_of(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
-    """Where each position of x reads, ``b h w 2``; in half precision a pixel would be too small."""
-    wide = torch.promote_types(theta.dtype, torch.float32)
-
-    def line(n: int) -> Tensor:
-        ticks = 2 * torch.arange(n, device=x.device, dtype=wide) - (n - 1)
-        return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
-
-    v, u = torch.meshgrid(line(x.shape[2]), line(x.shape[3]), indexing="ij")
-    base = torch.stack([u, v, torch.ones_like(u)], 2).unsqueeze(2)  # h w 1 3
-    # Not as a product of matrices, which autocast would compute in half precision.
-    return (base * theta.to(wide).unflatten(1, (2, 3))[:, None, None]).sum(4)
-
-
-@leaf
-def sample(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
-    """Read x on a grid, zeros outside; layout and type are those of x."""
-    y = grid_sample(x.to(grid.dtype), grid, align_corners=align_corners).to(x.dtype)
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    return y.contiguous(memory_format=torch.channels_last) if last else y
-
-
 class SpatialTransformer(Attention):
-    r"""Samples the input on a grid that a small network turns, scales, shears and shifts.
+    r"""Samples the input on a grid transformed by an affine map that a small network predicts.
 
     .. math::
         \theta = \mathrm{loc}(x) \in \mathbb{R}^{2 \times 3}, \quad
@@ -47,25 +25,25 @@ class SpatialTransformer(Attention):
         y_{cij} = \textstyle\sum_{nm} x_{cnm} \max(0, 1 - |u - m|) \max(0, 1 - |v - n|)
 
     with coordinates from -1 to 1 and zeros outside the image; equations 1 and 5 of the paper. A new
-    module samples every position where it is, up to rounding.
+    module is the identity, up to rounding.
 
     Args:
         channels: Channels of x.
-        input_size: Height and width (or one number) that the localization network sees; x is
-            resized to it for that purpose only.
-        kernel_sizes: Sides of its two convolutions' kernels.
+        input_size: Height and width of the localization network's input, or one number for both; x
+            is resized for this network only.
+        kernel_sizes: Sides of the kernels of its two convolutions.
         hidden_channels: Channels of its two convolutions.
-        hidden_dim: Width of its fully connected layer.
-        align_corners: Let -1 and 1 be the centers of the outermost pixels, and not their edges.
+        hidden_dim: Units of its hidden fully connected layer.
+        align_corners: Put -1 and 1 at the centers of the outermost pixels, not at their edges.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b h w 2`` (the x and y at which each output position reads), y as x.
+        x ``b c h w``, map ``b h w 2`` (the x and y at which each output position samples), y as x.
 
     Raises:
-        ValueError: a size is not positive, or ``input_size`` leaves nothing behind the
-            convolutions.
+        ValueError: a size is not positive, or ``input_size`` is too small for the convolutions and
+            pools.
 
     >>> SpatialTransformer(1)(torch.randn(2, 1, 28, 28)).shape
     torch.Size([2, 1, 28, 28])
@@ -87,10 +65,10 @@ class SpatialTransformer(Attention):
         cost=dict(time="n c", memory="n c"),
         aliases=("stn", "spatial_transformer_network"),
         differs=(
-            "The paper leaves the localization network open; the default is the best-known one, "
-            "that of the PyTorch tutorial.",
-            "The paper does not say what the corners are: align_corners=False is today's custom, "
-            "True was it when the paper's results were repeated first.",
+            "The paper leaves the localization network open; the default is the one of the PyTorch "
+            "tutorial, the best known.",
+            "The paper does not define the corners: align_corners=False is today's convention, "
+            "True was that of the first re-implementations.",
         ),
     )
     axes = Axes("b c h w", "b h w 2", range="offset")
@@ -112,7 +90,7 @@ class SpatialTransformer(Attention):
             (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         )
         for name, pair in {
-            "size": self.input_size,
+            "input_size": self.input_size,
             "kernel_sizes": kernel_sizes,
             "hidden_channels": hidden_channels,
         }.items():
@@ -121,13 +99,13 @@ class SpatialTransformer(Attention):
             for number in pair:
                 positive(**{name: number})
         positive(channels=channels, hidden_dim=hidden_dim)
-        left = self.input_size
+        output_size = self.input_size
         for kernel in kernel_sizes:
-            left = tuple((side - kernel + 1) // 2 for side in left)
-        if min(left) < 1:
+            output_size = tuple((side - kernel + 1) // 2 for side in output_size)
+        if min(output_size) < 1:
             raise ValueError(
-                f"size {self.input_size} is too small for kernel_sizes {tuple(kernel_sizes)}: "
-                "nothing is left behind the convolutions"
+                f"input_size {self.input_size} is too small for kernel_sizes "
+                f"{tuple(kernel_sizes)}: nothing is left after the convolutions and pools"
             )
         self.align_corners = align_corners
         factory = {"device": device, "dtype": dtype}
@@ -139,24 +117,47 @@ class SpatialTransformer(Attention):
             nn.MaxPool2d(2),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(hidden_channels[1] * left[0] * left[1], hidden_dim, **factory),
+            nn.Linear(hidden_channels[1] * math.prod(output_size), hidden_dim, **factory),
             nn.ReLU(),
         )
         self.place = nn.Linear(hidden_dim, 6, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw a new localization network whose last layer says: stay where you are."""
+        """Reset the localization network; its last layer starts as the identity map."""
         super().reset_parameters()
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
             self.place.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def attention(self, x: Tensor) -> Tensor:
-        # Resizing to the same size changes nothing, and asking whether it is the same would fix the
-        # sizes of an exported model.
-        seen = interpolate(x, self.input_size, mode="bilinear", align_corners=False)
-        return grid_of(self.place(self.localize(seen)), x, self.align_corners)
+        # Without a test for equal sizes, which would fix the sizes of an exported model.
+        resized = interpolate(x, self.input_size, mode="bilinear", align_corners=False)
+        return _affine_grid(self.place(self.localize(resized)), x, self.align_corners)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return sample(x, a, self.align_corners)
+        return _sample(x, a, self.align_corners)
+
+
+@leaf
+def _affine_grid(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
+    """Return the sampling coordinates of each position of x, ``b h w 2``."""
+    # Half precision cannot tell neighboring pixels of a large image apart.
+    dtype = torch.promote_types(theta.dtype, torch.float32)
+
+    def coordinates(n: int) -> Tensor:
+        ticks = 2 * torch.arange(n, device=x.device, dtype=dtype) - (n - 1)
+        return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
+
+    v, u = torch.meshgrid(coordinates(x.shape[2]), coordinates(x.shape[3]), indexing="ij")
+    base = torch.stack([u, v, torch.ones_like(u)], 2).unsqueeze(2)  # h w 1 3
+    # Not a matrix product, which autocast would compute in half precision.
+    return (base * theta.to(dtype).unflatten(1, (2, 3))[:, None, None]).sum(4)
+
+
+@leaf
+def _sample(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
+    """Sample x on a grid, with zeros outside; dtype and memory format are those of x."""
+    y = grid_sample(x.to(grid.dtype), grid, align_corners=align_corners).to(x.dtype)
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if channels_last else y

@@ -1,4 +1,4 @@
-"""Split attention: each channel chooses among the parts of one convolution."""
+"""Split attention: a channel-wise softmax over the splits of one convolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..core.check import divides, odd, per_axis, positive
 
 
 class SplitAttention(Attention):
-    r"""Convolves x by R kernels, and weighs each channel of one result against the others'.
+    r"""Convolves x with R kernels and sums the results, weighted per channel.
 
     .. math::
         U_r = \delta(\mathrm{BN}(K_r * x)), \quad
@@ -25,21 +25,24 @@ class SplitAttention(Attention):
         a = \operatorname{softmax}_r(z), \quad y = \textstyle\sum_r a_r \odot U_r
 
     in each of K groups of channels, where the bar averages over positions, :math:`\delta` is ReLU,
-    both matrices have biases, and a is :math:`\sigma(z)` for R = 1; equations 1 to 3 of the paper.
+    :math:`W_1` and :math:`W_2` have biases, and a is :math:`\sigma(z)` for R = 1; equations 1 to 3
+    of the paper.
 
     Args:
         in_channels: Channels of x.
-        out_channels: Channels of y; as many by default.
+        out_channels: Channels of y; ``in_channels`` by default.
         kernel_size: Side of every kernel, odd, or one for each axis.
         stride: Stride of every kernel, or one for each axis.
-        padding: Zeros on each side; by default as many as keep the size at a stride of one.
+        padding: Zeros on each side, or one number for each axis; by default those that keep the
+            size at stride 1.
         dilation: Dilation of every kernel, or one for each axis.
         groups: :math:`K`, the paper's cardinality.
         radix: :math:`R`.
-        reduction: The hidden width is :math:`\max(32, \lfloor R\,C/r \rfloor)` for C channels of x.
-        hidden_dim: The hidden width itself, instead of ``reduction``.
+        reduction: The hidden layer has :math:`\max(32, \lfloor R\,C/r \rfloor)` units for C
+            channels of x.
+        hidden_dim: Units of the hidden layer, instead of ``reduction``.
         bias: Give the kernels biases.
-        norm: Put batch norms behind the kernels and the first matrix.
+        norm: Put batch norms after the kernels and :math:`W_1`.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -47,8 +50,9 @@ class SplitAttention(Attention):
         x ``b c h w``, map ``b r o 1 1`` over the r splits, y ``b o h' w'``, smaller by the stride.
 
     Raises:
-        ValueError: a size is not positive, the kernel is even, the padding is negative, or the
-            groups do not divide the hidden width, or the groups and splits not the channels.
+        ValueError: a size is not positive, the kernel is even, the padding is negative, the groups
+            do not divide the hidden units or the channels of y, or groups times splits do not
+            divide the channels of x.
 
     >>> SplitAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -74,9 +78,10 @@ class SplitAttention(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("split", "splat", "resnest"),
         differs=(
-            "With groups, the splits of one channel lie as far apart as in the released code, "
-            "the first ones of all groups together; in the paper those of one group lie together.",
-            "The hidden width is 32 or more, as in the released code; the paper sets no floor.",
+            "With groups, the channels of the convolution are ordered by split, then by group, as "
+            "in the released code; in the paper by group, then by split.",
+            "The hidden layer has at least 32 units, as in the released code; the paper sets no "
+            "minimum.",
         ),
     )
     axes = Axes("b c h w", "b r o 1 1", output="b o y x", range="softmax r")
@@ -103,49 +108,57 @@ class SplitAttention(Attention):
         out_channels = in_channels if out_channels is None else out_channels
         positive(in_channels=in_channels, out_channels=out_channels)
         positive(groups=groups, radix=radix, reduction=reduction)
-        kernel, spread = per_axis(2, 1, kernel_size=kernel_size), per_axis(2, 1, dilation=dilation)
-        for side in kernel:
+        kernel_size = per_axis(2, 1, kernel_size=kernel_size)
+        dilation = per_axis(2, 1, dilation=dilation)
+        for side in kernel_size:
             odd(kernel_size=side)
-        centerd = [d * (k // 2) for k, d in zip(kernel, spread, strict=True)]
-        around = per_axis(2, 0, padding=centerd if padding is None else padding)
-        hidden_dim = max(32, in_channels * radix // reduction) if hidden_dim is None else hidden_dim
+        if padding is None:
+            padding = [d * (k // 2) for k, d in zip(kernel_size, dilation, strict=True)]
+        if hidden_dim is None:
+            hidden_dim = max(32, in_channels * radix // reduction)
         divides(in_channels=in_channels, groups_and_splits=groups * radix)
         divides(out_channels=out_channels, groups=groups)
         divides(hidden_dim=hidden_dim, groups=groups)
         self.radix, self.groups = radix, groups
         self.axes = replace(self.axes, range="softmax r" if radix > 1 else "unit")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        wide = radix * out_channels
-        geometry = (kernel, per_axis(2, 1, stride=stride), around, spread, groups * radix)
+        split_channels = radix * out_channels
         self.split = nn.Sequential(
-            nn.Conv2d(in_channels, wide, *geometry, bias=bias, **factory),
-            nn.BatchNorm2d(wide, **factory) if norm else nn.Identity(),
+            nn.Conv2d(
+                in_channels,
+                split_channels,
+                kernel_size,
+                per_axis(2, 1, stride=stride),
+                per_axis(2, 0, padding=padding),
+                dilation,
+                groups * radix,
+                bias,
+                **factory,
+            ),
+            nn.BatchNorm2d(split_channels, **factory) if norm else nn.Identity(),
             nn.ReLU(),
         )
-        # Convolutions of one position, because matrices have no groups.
+        # 1 x 1 convolutions, because nn.Linear has no groups.
         self.squeeze = nn.Conv2d(out_channels, hidden_dim, 1, groups=groups, **factory)
         self.norm = nn.BatchNorm2d(hidden_dim, **factory) if norm else None
-        self.excite = nn.Conv2d(hidden_dim, wide, 1, groups=groups, **factory)
+        self.excite = nn.Conv2d(hidden_dim, split_channels, 1, groups=groups, **factory)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """The results of all kernels."""
         return self.split(x).unflatten(1, (self.radix, -1))  # b r o h w
 
-    def attention(self, x: Tensor) -> Tensor:
-        """How much of each result goes into each channel."""
-        z = self.squeeze(x.mean((3, 4), keepdim=True).sum(1))  # b d 1 1
+    def attention(self, z: Tensor) -> Tensor:
+        hidden = self.squeeze(z.mean((3, 4), keepdim=True).sum(1))  # b d 1 1
         if self.norm is not None:
-            z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training))
-        z = self.excite(z.relu())
-        # Its groups are those of the channels, and in each are the splits.
-        z = z.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2).flatten(2, 3)
-        return precision.softmax(z, 1) if self.radix > 1 else z.sigmoid()
+            hidden = self.norm(grid.check_norm_batch(hidden, type(self).__name__, self.training))
+        scores = self.excite(hidden.relu())
+        # The excite layer orders its channels by group, then by split.
+        scores = scores.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2).flatten(2, 3)
+        return precision.softmax(scores, 1) if self.radix > 1 else scores.sigmoid()
 
-    def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        """Their weighted sum."""
-        # Slice by slice: in channels-last this takes a tenth of the time of (a * x).sum(1).
-        shares, parts = a.unbind(1), x.unbind(1)
-        y = shares[0] * parts[0]
+    def combine(self, a: Tensor, z: Tensor) -> Tensor:
+        # Split by split: in channels_last this takes a tenth of the time of (a * z).sum(1).
+        weights, splits = a.unbind(1), z.unbind(1)
+        y = weights[0] * splits[0]
         for r in range(1, self.radix):
-            y = torch.addcmul(y, shares[r], parts[r])
+            y = torch.addcmul(y, weights[r], splits[r])
         return y

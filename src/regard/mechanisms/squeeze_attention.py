@@ -1,49 +1,41 @@
-"""Squeeze-and-attention: a coarser convolution beside the main one weighs its result."""
+"""Squeeze-and-attention: a low-resolution branch gates the result of the main convolutions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, positive
-from ..core.tracing import leaf
-
-
-@leaf
-def squeeze(x: Tensor, pool_size: int) -> Tensor:
-    """Average windows of ``pool_size`` by ``pool_size``, or the whole side where it is shorter."""
-    return avg_pool2d(x, [pool_size if n >= pool_size else n for n in x.shape[2:]])
+from ..core.conv_norm import conv_norm
 
 
 class SqueezeAttention(Attention):
-    r"""Convolves, and weighs the result by convolutions of a coarser grid, which it also adds.
+    r"""Scales convolved features by a gate from a pooled branch, and adds the gate to the result.
 
     .. math::
         y = a \odot R(x) + a, \quad
         a = \operatorname{Up}\big(\sigma(F(\operatorname{AvgPool}_p(x)))\big)
 
-    where R and F are two convolutions each, with a batch norm behind each and a ReLU between them;
-    R, the main way, ends with a ReLU too, and F sees averages of :math:`p \times p` windows.
-    Equations 3 and 4 of the paper.
+    where R and F are two convolutions each, with a batch norm after each and a ReLU between them; R
+    ends with a ReLU too. Equations 3 and 4 of the paper.
 
     Args:
         in_channels: Channels of x.
-        out_channels: Channels of y; as many by default.
+        out_channels: Channels of y; ``in_channels`` by default.
         kernel_size: Side of every kernel, odd.
-        pool_size: p, the side and the step of the averaged windows.
-        gate_activation: What makes the map out of F's last batch norm: ``sigmoid``, ``relu``, or
-            one behind the other (``relu-sigmoid``).
-        interpolation: How the coarse map grows again: ``nearest``, ``bilinear``, or ``aligned``,
-            which is bilinear with the corners kept where they are.
-        bias: Give the convolutions biases, though batch norms follow them.
+        pool_size: p, the side and the stride of the pooling windows.
+        gate_activation: Activation of the gate: ``sigmoid``, ``relu``, or both (``relu-sigmoid``).
+        interpolation: Upsampling of the gate: ``nearest``, ``bilinear``, or ``aligned``: bilinear
+            with ``align_corners=True``.
+        bias: Give the convolutions biases, although batch norms follow them.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -51,8 +43,7 @@ class SqueezeAttention(Attention):
         x ``b c h w``, map ``b o h w``, y ``b o h w``.
 
     Raises:
-        ValueError: a size is not positive, the kernel is even, or the gate or the way up is
-            unknown.
+        ValueError: a size is not positive, the kernel is even, or an option is unknown.
 
     >>> SqueezeAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -76,13 +67,13 @@ class SqueezeAttention(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("sanet", "sa", "squeeze_and_attention"),
         differs=(
-            "The authors have released no code. The paper leaves the way up open (aligned here), "
-            "and says nothing of biases (none here).",
-            "The re-implementation that most people copy has no sigmoid (gate='relu'), takes the "
-            "nearest value on the way up (up='nearest'), for even sides only, and has biases "
-            "(bias=True); a variant of it has gate='relu-sigmoid', whose map is never below a "
-            "half.",
-            "A side shorter than the window is averaged as a whole.",
+            "The authors have released no code. The paper leaves the upsampling open (aligned "
+            "here), and does not mention biases (none here).",
+            "The most-copied re-implementation has no sigmoid (gate_activation='relu'), upsamples "
+            "to the nearest value (interpolation='nearest'), for even sides only, and has biases "
+            "(bias=True); a variant of it has gate_activation='relu-sigmoid', whose gate is never "
+            "below one half.",
+            "A side shorter than the pooling window is averaged whole.",
         ),
     )
     axes = Axes("b c h w", "b o h w", output="b o h w", range="unit")
@@ -106,29 +97,24 @@ class SqueezeAttention(Attention):
         odd(kernel_size=kernel_size)
         one_of(("sigmoid", "relu", "relu-sigmoid"), gate_activation=gate_activation)
         one_of(("nearest", "bilinear", "aligned"), interpolation=interpolation)
-        self.pool_size, self.gate_activation, self.interpolation = (
-            pool_size,
-            gate_activation,
-            interpolation,
-        )
+        self.pool_size, self.interpolation = pool_size, interpolation
+        self.gate_activation = gate_activation
         self.axes = replace(self.axes, range="real" if gate_activation == "relu" else "unit")
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
-        def convolve(channels: int) -> list[nn.Module]:
-            padding = kernel_size // 2
-            convolution = nn.Conv2d(
-                channels, out_channels, kernel_size, padding=padding, bias=bias, **factory
-            )
-            return [convolution, nn.BatchNorm2d(out_channels, **factory)]
+        def conv(channels: int) -> nn.Sequential:
+            return conv_norm(channels, out_channels, kernel_size, bias=bias, **factory)
 
-        def twice() -> nn.Sequential:
-            return nn.Sequential(*convolve(in_channels), nn.ReLU(), *convolve(out_channels))
+        def branch() -> nn.Sequential:
+            return nn.Sequential(*conv(in_channels), nn.ReLU(), *conv(out_channels))
 
-        self.main, self.look = twice(), twice()
+        self.main, self.look = branch(), branch()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.check_norm_batch(squeeze(x, self.pool_size), type(self).__name__, self.training)
-        a = self.look(z)
+        pooled = grid.check_norm_batch(
+            grid.avg_pool(x, self.pool_size), type(self).__name__, self.training
+        )
+        a = self.look(pooled)
         if self.gate_activation != "sigmoid":
             a = a.relu()
         if self.gate_activation != "relu":

@@ -1,10 +1,10 @@
-"""Strip pooling: averages of whole rows and whole columns gate every position."""
+"""Strip pooling: a gate at every position, from the averages of its row and its column."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,25 +15,26 @@ from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, positive, reduced
+from ..core.conv_norm import conv_norm
 
 
 class StripPooling(Attention):
-    r"""Weighs each position of each channel by what its row and its column hold on average.
+    r"""Scales each entry by a gate computed from the averages of its row and its column.
 
     .. math::
         a_{ij} = \sigma\big(W\,\delta(u_i + v_j)\big), \quad
         u = \mathrm{BN}(k^h * \operatorname{mean}_w x), \quad
         v = \mathrm{BN}(k^w * \operatorname{mean}_h x), \quad y = a \odot x
 
-    where :math:`k^h` and :math:`k^w` are kernels along one axis, W acts on the channels of one
-    position and :math:`\delta` is ReLU; section 3.1 of the paper. `MixedPooling` is the module of
-    its section 3.2.
+    where :math:`k^h` and :math:`k^w` are kernels along one axis, W is a :math:`1 \times 1`
+    convolution and :math:`\delta` is ReLU; section 3.1 of the paper. `MixedPooling` is the module
+    of section 3.2.
 
     Args:
         channels: :math:`C`.
         kernel_size: Length of both kernels, odd.
-        norm: Put a batch norm behind each of the two.
-        activation: Before W: ``relu``, or None.
+        norm: Put a batch norm after each of the two.
+        activation: Activation before W: ``relu``, or None.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -41,7 +42,7 @@ class StripPooling(Attention):
         x ``b c h w``, map ``b c h w``, y as x.
 
     Raises:
-        ValueError: a size is not positive, or the kernel is even.
+        ValueError: a size is not positive, the kernel is even, or the activation is unknown.
 
     >>> StripPooling(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -64,7 +65,7 @@ class StripPooling(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("strip_pooling", "spnet", "strip_pooling_module", "mixed_pooling"),
         differs=(
-            "The authors' code, and the default here, has a batch norm behind each of the two "
+            "The authors' code, and the default here, has a batch norm after each of the two "
             "kernels and a ReLU before the last layer; the paper's equations have neither "
             "(norm=False, activation=None).",
         ),
@@ -88,15 +89,15 @@ class StripPooling(Attention):
         self.activation = activation
         factory = {"device": device, "dtype": dtype}
 
-        def along() -> nn.Sequential:
-            kernel = nn.Conv1d(
-                channels, channels, kernel_size, padding=kernel_size // 2, bias=False, **factory
-            )
+        def strip_conv() -> nn.Sequential:
             return nn.Sequential(
-                kernel, nn.BatchNorm1d(channels, **factory) if norm else nn.Identity()
+                nn.Conv1d(
+                    channels, channels, kernel_size, padding=kernel_size // 2, bias=False, **factory
+                ),
+                nn.BatchNorm1d(channels, **factory) if norm else nn.Identity(),
             )
 
-        self.rows, self.columns = along(), along()
+        self.rows, self.columns = strip_conv(), strip_conv()
         self.out = nn.Conv2d(channels, channels, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class StripPooling(Attention):
 
 
 class MixedPooling(Mechanism):
-    r"""Adds to x what averages over bins, and over whole rows and columns, tell of its places.
+    r"""Adds to x features pooled over a pyramid of bins, and over whole rows and columns.
 
     .. math::
         y = \delta\big(x + \mathrm{BN}(W [s; t])\big), \quad
@@ -119,9 +120,9 @@ class MixedPooling(Mechanism):
         \quad t = f'\big(\delta(k^h * \operatorname{mean}_w x_2 + k^w * \operatorname{mean}_h x_2)
         \big)
 
-    where :math:`x_1, x_2` are two narrow projections of x, :math:`B_k` averages over k by k bins,
-    Up interpolates so that corners meet corners, :math:`f` and :math:`f'` are convolutions with
-    :math:`\delta` = ReLU, and a batch norm stands behind each kernel; section 3.2 of the paper.
+    where :math:`x_1, x_2` are two projections of x to fewer channels, :math:`B_k` averages over k
+    by k bins, Up is bilinear with aligned corners, :math:`f` and :math:`f'` are convolutions with
+    :math:`\delta` = ReLU, and a batch norm follows each kernel; section 3.2 of the paper.
 
     Args:
         channels: :math:`C`.
@@ -131,7 +132,7 @@ class MixedPooling(Mechanism):
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, y as x; there is no map.
+        x ``b c h w``, y as x; there is no attention map.
 
     Raises:
         ValueError: a size is not positive, or the reduction leaves no channel.
@@ -153,45 +154,42 @@ class MixedPooling(Mechanism):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        hidden = reduced(channels, reduction)
+        hidden_dim = reduced(channels, reduction)
         for k in bins:
             positive(bins=k)
         self.bins = tuple(bins)
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
-        def convolve(
-            c: int, o: int, kernel: tuple[int, int], rectify: bool = False
-        ) -> nn.Sequential:
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            layers = [
-                nn.Conv2d(c, o, kernel, padding=padding, bias=False, **factory),
-                nn.BatchNorm2d(o, **factory),
-            ]
-            return nn.Sequential(*layers, *([nn.ReLU()] if rectify else []))
+        def strip_conv(kernel_size: tuple[int, int], padding: tuple[int, int]) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(
+                    hidden_dim, hidden_dim, kernel_size, padding=padding, bias=False, **factory
+                ),
+                nn.BatchNorm2d(hidden_dim, **factory),
+            )
 
-        self.narrow_short = convolve(channels, hidden, (1, 1), rectify=True)
-        self.narrow_long = convolve(channels, hidden, (1, 1), rectify=True)
-        self.here = convolve(hidden, hidden, (3, 3))
-        self.binned = nn.ModuleList(convolve(hidden, hidden, (3, 3)) for _ in bins)
-        self.columns = convolve(hidden, hidden, (1, 3))
-        self.rows = convolve(hidden, hidden, (3, 1))
-        self.short = convolve(hidden, hidden, (3, 3), rectify=True)
-        self.long = convolve(hidden, hidden, (3, 3), rectify=True)
-        self.widen = convolve(2 * hidden, channels, (1, 1))
+        self.narrow_short = conv_norm(channels, hidden_dim, activation=nn.ReLU(), **factory)
+        self.narrow_long = conv_norm(channels, hidden_dim, activation=nn.ReLU(), **factory)
+        self.here = conv_norm(hidden_dim, hidden_dim, 3, **factory)
+        self.binned = nn.ModuleList(conv_norm(hidden_dim, hidden_dim, 3, **factory) for _ in bins)
+        self.columns = strip_conv((1, 3), (0, 1))
+        self.rows = strip_conv((3, 1), (1, 0))
+        self.short = conv_norm(hidden_dim, hidden_dim, 3, activation=nn.ReLU(), **factory)
+        self.long = conv_norm(hidden_dim, hidden_dim, 3, activation=nn.ReLU(), **factory)
+        self.widen = conv_norm(2 * hidden_dim, channels, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the module."""
         self.check(x)
-        who, (h, w) = type(self).__name__, (x.shape[2], x.shape[3])
         z = self.narrow_short(x)
         s = self.here(z)
-        for k, convolve in zip(self.bins, self.binned, strict=True):
-            pooled = grid.check_norm_batch(grid.adaptive_avg_pool2d(z, (k, k)), who, self.training)
-            s = s + interpolate(convolve(pooled), (h, w), mode="bilinear", align_corners=True)
+        for k, conv in zip(self.bins, self.binned, strict=True):
+            pooled = conv(self._checked(grid.adaptive_avg_pool2d(z, (k, k))))
+            s = s + interpolate(pooled, x.shape[2:], mode="bilinear", align_corners=True)
         z = self.narrow_long(x)
-        u = self.rows(grid.check_norm_batch(z.mean(3, keepdim=True), who, self.training))  # b d h 1
-        v = self.columns(
-            grid.check_norm_batch(z.mean(2, keepdim=True), who, self.training)
-        )  # b d 1 w
+        u = self.rows(self._checked(z.mean(3, keepdim=True)))  # b d h 1
+        v = self.columns(self._checked(z.mean(2, keepdim=True)))  # b d 1 w
         y = torch.cat([self.short(s.relu()), self.long((u + v).relu())], 1)
         return (x + self.widen(y)).relu()
+
+    def _checked(self, z: Tensor) -> Tensor:
+        return grid.check_norm_batch(z, type(self).__name__, self.training)

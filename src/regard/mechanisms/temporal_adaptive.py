@@ -1,4 +1,4 @@
-"""Temporal adaptive module: frames gated by their neighbors, filtered by a kernel of the clip."""
+"""Temporal adaptive module: a gate per frame and a temporal kernel per channel and clip."""
 
 from __future__ import annotations
 
@@ -15,27 +15,8 @@ from ..core.check import odd, positive, reduced
 from ..core.tracing import leaf
 
 
-@leaf
-def band(kernel: Tensor, num_frames: int) -> Tensor:
-    """The convolution over time with ``b c k`` as a matrix ``b c t t``, zeros beyond the ends."""
-    size = kernel.shape[2]
-    t = torch.arange(num_frames, device=kernel.device)
-    tap = t - t[:, None] + size // 2
-    inside = (tap >= 0) & (tap < size)
-    taps = kernel.index_select(2, tap.clamp(0, size - 1).flatten())
-    return taps.unflatten(2, (num_frames, num_frames)) * inside
-
-
-@leaf
-def fold(y: Tensor, x: Tensor) -> Tensor:
-    """Put ``b c t h w`` back into one axis of images, laid out like x, ``s c h w``."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return y.transpose(1, 2).flatten(0, 1).contiguous(memory_format=layout)
-
-
 class TemporalAdaptive(Attention):
-    r"""Gates every frame of every channel, then filters each channel over time by its own kernel.
+    r"""Scales each frame of each channel by a gate, then convolves each channel over time.
 
     .. math::
         y_{ct} = \textstyle\sum_k w_{ck}\, a_{c,t+k}\, x_{c,t+k}, \quad
@@ -43,18 +24,18 @@ class TemporalAdaptive(Attention):
         w_c = \operatorname{softmax}\big(W_2\,\delta(\mathrm{BN}(W_1 \bar x_c))\big)
 
     where the bar averages over height and width, :math:`V_1` and :math:`V_2` convolve over time
-    (with kernels of K and 1) and mix channels, :math:`W_1` and :math:`W_2` see all frames of one
-    channel and are the same for all channels, and :math:`\delta` is ReLU; section 3 of the paper,
-    where the module stands behind the first convolution of each residual block.
+    (kernel sizes K and 1) and mix channels, :math:`W_1` and :math:`W_2` mix the frames of one
+    channel and are shared by all channels, and :math:`\delta` is ReLU; section 3 of the paper,
+    where the module follows the first convolution of each residual block.
 
     Args:
         channels: :math:`C`.
-        num_frames: :math:`T`, the number of frames, to which :math:`W_1` is bound.
+        num_frames: :math:`T`, the number of frames, which fixes the size of :math:`W_1`.
         kernel_size: :math:`K`, odd.
         reduction: The gate has :math:`\lfloor C/r \rfloor` hidden channels.
-        expansion: The kernel's layers are so many times wider than :math:`T` between.
-        kernel_norm: Have the batch norm between :math:`W_1` and :math:`W_2`.
-        folded: Take the frames as images, clip by clip, as networks for images do.
+        expansion: :math:`W_1` has this times :math:`T` output units.
+        kernel_norm: Put a batch norm between :math:`W_1` and :math:`W_2`.
+        folded: Take the frames as a batch of images, clip after clip, as networks for images do.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -64,7 +45,7 @@ class TemporalAdaptive(Attention):
 
     Raises:
         ValueError: a size is not positive, the kernel is even, or the reduction leaves no hidden
-            channel; in training, there is one frame only.
+            channel; in training, batch and clip have a single frame.
 
     >>> TemporalAdaptive(64, num_frames=4)(torch.randn(2, 64, 4, 9, 7)).shape
     torch.Size([2, 64, 4, 9, 7])
@@ -91,9 +72,9 @@ class TemporalAdaptive(Attention):
         differs=(
             "The authors' code has a batch norm between the two layers of the kernel, which the "
             "paper's equation does not show (kernel_norm=False).",
-            "The authors' code takes clips as images one after another (folded=True).",
-            "The authors' code has arguments for a stride and a padding, of which one value each "
-            "works.",
+            "The authors' code takes the frames as a batch of images (folded=True).",
+            "The authors' code has arguments for stride and padding, each of which works with one "
+            "value only.",
         ),
     )
     axes = Axes("b c t h w", "gate: b c t, kernel: b c k", range="unit")
@@ -119,22 +100,27 @@ class TemporalAdaptive(Attention):
         else:
             super().__init__(c=channels, t=num_frames)
         odd(kernel_size=kernel_size)
-        hidden, wide = reduced(channels, reduction), expansion * num_frames
+        hidden_channels, hidden_frames = reduced(channels, reduction), expansion * num_frames
         self.num_frames, self.folded = num_frames, folded
         factory = {"device": device, "dtype": dtype}
         self.gate = nn.Sequential(
             nn.Conv1d(
-                channels, hidden, kernel_size, padding=kernel_size // 2, bias=False, **factory
+                channels,
+                hidden_channels,
+                kernel_size,
+                padding=kernel_size // 2,
+                bias=False,
+                **factory,
             ),
-            nn.BatchNorm1d(hidden, **factory),
+            nn.BatchNorm1d(hidden_channels, **factory),
             nn.ReLU(),
-            nn.Conv1d(hidden, channels, 1, bias=False, **factory),
+            nn.Conv1d(hidden_channels, channels, 1, bias=False, **factory),
         )
         self.kernel = nn.Sequential(
-            nn.Linear(num_frames, wide, bias=False, **factory),
-            nn.BatchNorm1d(wide, **factory) if kernel_norm else nn.Identity(),
+            nn.Linear(num_frames, hidden_frames, bias=False, **factory),
+            nn.BatchNorm1d(hidden_frames, **factory) if kernel_norm else nn.Identity(),
             nn.ReLU(),
-            nn.Linear(wide, kernel_size, bias=False, **factory),
+            nn.Linear(hidden_frames, kernel_size, bias=False, **factory),
         )
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,11 +132,29 @@ class TemporalAdaptive(Attention):
         return self.gate(z).sigmoid(), precision.softmax(scores, 2)
 
     def combine(self, a: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-        # As a product with a t x t matrix of each channel: one pass over x, where gating it and
-        # convolving it would be two.
+        # Gate and convolution as one t x t matrix per channel: one pass over x instead of two.
         gate, kernel = a
-        mix = band(kernel, self.num_frames) * gate.unsqueeze(2)  # b c t t
+        matrix = _band_matrix(kernel, self.num_frames) * gate.unsqueeze(2)  # b c t t
         if not self.folded:
-            return (mix @ x.flatten(3)).unflatten(3, x.shape[3:])
-        z = x.unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # b c t h w
-        return fold((mix @ z.flatten(3)).unflatten(3, x.shape[2:]), x)
+            return (matrix @ x.flatten(3)).unflatten(3, x.shape[3:])
+        clips = x.unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # b c t h w
+        return _fold((matrix @ clips.flatten(3)).unflatten(3, x.shape[2:]), x)
+
+
+@leaf
+def _band_matrix(kernel: Tensor, num_frames: int) -> Tensor:
+    """Return the zero-padded convolution over time with ``b c k`` as matrices ``b c t t``."""
+    size = kernel.shape[2]
+    t = torch.arange(num_frames, device=kernel.device)
+    k = t - t[:, None] + size // 2
+    inside = (k >= 0) & (k < size)
+    entries = kernel.index_select(2, k.clamp(0, size - 1).flatten())
+    return entries.unflatten(2, (num_frames, num_frames)) * inside
+
+
+@leaf
+def _fold(y: Tensor, like: Tensor) -> Tensor:
+    """Turn clips ``b c t h w`` into images ``s c h w``, in the memory format of ``like``."""
+    channels_last = like.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return y.transpose(1, 2).flatten(0, 1).contiguous(memory_format=memory_format)

@@ -1,4 +1,4 @@
-"""Transformer: an encoder reads a sequence, a decoder writes another while it looks at it."""
+"""Transformer: a self-attention encoder, and a decoder that also attends to its output."""
 
 from __future__ import annotations
 
@@ -16,48 +16,44 @@ from ..core.tracing import leaf
 from ._transformer_stack import KeysValues, TransformerStack
 
 
-@leaf
-def first(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The first of two that is there."""
-    return other if one is None else one
-
-
 class Transformer(Mechanism):
-    r"""Reads a source by self-attention, and a target by self-attention and a look at the source.
+    r"""Encodes a source by self-attention, and a target by self-attention and cross-attention.
 
     .. math::
         x \leftarrow \mathrm{LN}\big(x + F(x)\big), \quad
         F(x) = \mathrm{MultiHead}(x, x, x),\ \mathrm{MultiHead}(x, s, s),\ W_2\,\delta(W_1 x)
 
-    in turn, in each layer; s is what the encoder gives, and only the decoder reads it. With the
-    norm before, :math:`x \leftarrow x + F(\mathrm{LN}(x))`. Section 3.1 and figure 1 of the paper.
-    `TransformerEncoder` and `TransformerDecoder` are the two stacks alone, and explain the masks;
-    padding of the source is hidden from the decoder too, unless ``memory_key_mask`` says otherwise.
-    Embeddings, positions and scores are the caller's.
+    in turn, in each layer; s is the output of the encoder, and the sublayer that reads it exists in
+    the decoder only. With ``norm_first``, :math:`x \leftarrow x + F(\mathrm{LN}(x))`. Section 3.1
+    and figure 1 of the paper. `TransformerEncoder` and `TransformerDecoder` are the two stacks, and
+    document the masks; ``memory_key_mask`` defaults to ``source_key_mask``. Token and position
+    embeddings and the output layer are left to the caller.
 
     Args:
         embed_dim: Channels of both sequences.
         num_heads: Heads of each attention.
-        num_encoder_layers: How many layers read the source.
-        num_decoder_layers: How many layers read the target.
-        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
+        num_encoder_layers: Number of encoder layers.
+        num_decoder_layers: Number of decoder layers.
+        hidden_dim: Hidden dimension of the feed-forward networks; four times ``embed_dim`` by
+            default.
         activation: :math:`\delta`.
-        norm_first: Normalize before each sublayer; the paper does after each sum.
-        final_norm: Normalize the output of each stack once more.
-        causal: Each target position reads itself and those before it, and none behind.
-        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        norm_first: Normalize the input of each sublayer instead of each sum; the paper normalizes
+            the sums.
+        final_norm: Normalize the output of each stack.
+        causal: Mask the target positions after each position.
+        dropout: Dropout rate of attention weights, hidden units and sublayer outputs.
         bias: Give all layers and norms biases.
         eps: Added to the variance in the norms.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        source ``b n d``, target ``b m d``, y as target. Each attention has its map: ``b heads n n``
-        in the encoder, ``b heads m m`` and ``b heads m n`` in the decoder.
+        source ``b n d``, target ``b m d``, y as target. The maps are ``b heads n n`` in the
+        encoder, ``b heads m m`` and ``b heads m n`` in the decoder.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
-            rate, or a choice is unknown.
+        ValueError: a size is not positive, the heads do not divide the embedding dimension, the
+            dropout is not a rate, or the activation is unknown.
 
     >>> model = Transformer(64, num_heads=4, num_encoder_layers=1, num_decoder_layers=1)
     >>> model(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
@@ -87,13 +83,13 @@ class Transformer(Mechanism):
             "Each stack ends with a norm, as in torch; the paper's have none (final_norm=False).",
             "Norms come after the sums, as in the paper and in torch; later settings of the "
             "authors' code have them before each sublayer (norm_first=True).",
-            "Dropout acts on the maps and the hidden units too, as in torch; in the paper on what "
-            "a sublayer adds and on the embeddings.",
-            "The attentions' projections have biases, as in torch; the paper's have none.",
-            "A decoder of torch is causal where its call says so; loaded from there it is not, "
-            "unless causal=True stands among the arguments.",
-            "torch may give zeros at padding, in evaluation, where its fast path runs; here "
-            "padding is computed like the rest.",
+            "Dropout is also applied to attention weights and hidden units, as in torch; in the "
+            "paper only to sublayer outputs and embeddings.",
+            "The attention projections have biases, as in torch; the paper's have none.",
+            "In torch, causality is an argument of the decoder's call; a decoder loaded from "
+            "torch is not causal unless causal=True is among the arguments.",
+            "In evaluation, torch's fast path may return zeros at padding; here padding is "
+            "computed like the rest.",
         ),
         plug=False,
     )
@@ -138,7 +134,7 @@ class Transformer(Mechanism):
         )
 
     def reset_parameters(self) -> None:
-        """Draw both stacks anew."""
+        """Reset both stacks."""
         self.encoder.reset_parameters()
         self.decoder.reset_parameters()
 
@@ -161,42 +157,43 @@ class Transformer(Mechanism):
             target_mask=target_mask,
             target_key_mask=target_key_mask,
             memory_mask=memory_mask,
-            memory_key_mask=first(memory_key_mask, source_key_mask),
+            memory_key_mask=_first(memory_key_mask, source_key_mask),
         )
 
 
 class TransformerEncoder(TransformerStack):
-    r"""Reads a sequence by self-attention, layer after layer: the first half of `Transformer`.
+    r"""Encodes a sequence by layers of self-attention: the first half of `Transformer`.
 
     .. math::
         x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, x, x)\big), \quad
         x \leftarrow \mathrm{LN}\big(x + W_2\,\delta(W_1 x)\big)
 
-    Section 3.1 of the paper. ``source_mask`` says what each position may read, ``n n`` or broadcast
-    to the maps: True = may, or it is added to the scores. ``source_key_mask``, ``b n``, is False at
-    padding, which no position reads (the opposite of torch's ``src_key_padding_mask``).
+    Section 3.1 of the paper. ``source_mask``, ``n n`` or the full map's axes, is True where a
+    position may attend, or is added to the scores. ``source_key_mask``, ``b n``, is False at
+    padding, to which no position attends (the opposite of torch's ``src_key_padding_mask``).
 
     Args:
-        embed_dim: Channels.
+        embed_dim: Channels of the sequence.
         num_heads: Heads of each attention.
-        num_layers: How many layers.
-        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
+        num_layers: Number of layers.
+        hidden_dim: Hidden dimension of the feed-forward networks; four times ``embed_dim`` by
+            default.
         activation: :math:`\delta`.
-        norm_first: Normalize before each sublayer, not after each sum.
-        final_norm: Normalize the output once more.
-        causal: Each position reads itself and those before it, and none behind; not by default.
-        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        norm_first: Normalize the input of each sublayer instead of each sum.
+        final_norm: Normalize the output.
+        causal: Mask the positions after each position; False by default.
+        dropout: Dropout rate of attention weights, hidden units and sublayer outputs.
         bias: Give all layers and norms biases.
         eps: Added to the variance in the norms.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        source ``b n d``, y as source. Each attention has its map, ``b heads n n``.
+        source ``b n d``, y as source. The map of each layer is ``b heads n n``.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
-            rate, or a choice is unknown.
+        ValueError: a size is not positive, the heads do not divide the embedding dimension, the
+            dropout is not a rate, or the activation is unknown.
 
     >>> TransformerEncoder(64, num_heads=4, num_layers=2)(torch.randn(2, 9, 64)).shape
     torch.Size([2, 9, 64])
@@ -221,13 +218,13 @@ class TransformerEncoder(TransformerStack):
 
 
 class DecoderCache(NamedTuple):
-    """What a step of `TransformerDecoder` needs of the memory, and of the positions before.
+    """Cached keys and values that a step of `TransformerDecoder` attends to.
 
     Attributes:
         memory: Keys and values of the memory, for each layer.
-        memory_mask: Which memory positions are no padding, ``b 1 1 m``; all, if None.
+        memory_mask: False at padding of the memory, ``b 1 1 m``; None if there is none.
         past: Keys and values of the positions so far, for each layer.
-        key_mask: Which of those are no padding, ``b n``; all, if None.
+        key_mask: False at padding of the positions so far, ``b n``; None if there is none.
     """
 
     memory: tuple[KeysValues, ...]
@@ -237,45 +234,48 @@ class DecoderCache(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many positions have been read."""
+        """Number of positions so far."""
         return self.past[0][0].shape[2] if self.past else 0
 
     def extended(self, target: Tensor, key_mask: Tensor | None) -> Tensor | None:
-        """Which positions are no padding, with the next ones."""
+        """Return `key_mask` extended by that of the next positions."""
         if self.key_mask is None and key_mask is None:
             return None
         b, n, _ = target.shape
-        before = target.new_ones(b, self.length, dtype=torch.bool)
-        here = target.new_ones(b, n, dtype=torch.bool)
-        return torch.cat([first(self.key_mask, before), first(key_mask, here)], 1)
+        past = target.new_ones(b, self.length, dtype=torch.bool)
+        new = target.new_ones(b, n, dtype=torch.bool)
+        return torch.cat([_first(self.key_mask, past), _first(key_mask, new)], 1)
 
 
 class TransformerDecoder(TransformerStack):
-    r"""Writes a sequence while it looks at another, the memory: the second half of `Transformer`.
+    r"""Processes a sequence by self-attention and by cross-attention to a memory.
+
+    The second half of `Transformer`:
 
     .. math::
         x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, x, x)\big), \quad
         x \leftarrow \mathrm{LN}\big(x + \mathrm{MultiHead}(x, s, s)\big), \quad
         x \leftarrow \mathrm{LN}\big(x + W_2\,\delta(W_1 x)\big)
 
-    with s the memory, which no norm of a layer sees. Section 3.1 of the paper. ``target_mask`` and
-    ``memory_mask`` say what a position may read, ``n n`` and ``n m`` or broadcast to the maps:
-    True = may, or they are added to the scores. ``target_key_mask`` and ``memory_key_mask``,
-    ``b n`` and ``b m``, are False at padding, which no position reads.
+    with s the memory, which the layers do not normalize. Section 3.1 of the paper. ``target_mask``
+    and ``memory_mask``, ``n n`` and ``n m`` or the full maps' axes, are True where a position may
+    attend, or are added to the scores. ``target_key_mask`` and ``memory_key_mask``, ``b n`` and
+    ``b m``, are False at padding, to which no position attends.
 
-    `remember` and then `step`, again and again, give what ``forward`` gives for all positions at
-    once, and compute each key and value once.
+    For generation, `remember` once and then `step` repeatedly return what ``forward`` returns for
+    all positions at once, and compute each key and value only once.
 
     Args:
         embed_dim: Channels of both sequences.
         num_heads: Heads of each attention.
-        num_layers: How many layers.
-        hidden_dim: Width inside the feed-forward layers; four times ``embed_dim`` by default.
+        num_layers: Number of layers.
+        hidden_dim: Hidden dimension of the feed-forward networks; four times ``embed_dim`` by
+            default.
         activation: :math:`\delta`.
-        norm_first: Normalize before each sublayer, not after each sum.
-        final_norm: Normalize the output once more.
-        causal: Each position reads itself and those before it, and none behind; so by default.
-        dropout: Rate of dropping maps, hidden units, and entries of what a sublayer adds.
+        norm_first: Normalize the input of each sublayer instead of each sum.
+        final_norm: Normalize the output.
+        causal: Mask the target positions after each position; True by default.
+        dropout: Dropout rate of attention weights, hidden units and sublayer outputs.
         bias: Give all layers and norms biases.
         eps: Added to the variance in the norms.
         device: Where to put the parameters.
@@ -286,8 +286,8 @@ class TransformerDecoder(TransformerStack):
         and ``b heads n m``.
 
     Raises:
-        ValueError: a size is not positive, the heads do not divide the width, the dropout is not a
-            rate, or a choice is unknown.
+        ValueError: a size is not positive, the heads do not divide the embedding dimension, the
+            dropout is not a rate, or the activation is unknown.
 
     >>> decoder = TransformerDecoder(64, num_heads=4, num_layers=2).eval()
     >>> target, memory = torch.randn(2, 5, 64), torch.randn(2, 9, 64)
@@ -325,7 +325,7 @@ class TransformerDecoder(TransformerStack):
         return self.final_norm(x)
 
     def remember(self, memory: Tensor, *, memory_key_mask: Tensor | None = None) -> DecoderCache:
-        """Compute the keys and values of the memory, before the first step."""
+        """Return the cache for the first step, with the keys and values of the memory."""
         self.check(memory, memory)
         key_mask = self.readable("memory", memory, memory, None, memory_key_mask)
         layers: Any = self.layers
@@ -334,15 +334,17 @@ class TransformerDecoder(TransformerStack):
     def step(
         self, target: Tensor, cache: DecoderCache, *, target_key_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderCache]:
-        """Read the next positions, and give their output and the cache for the step after.
+        """Run the next positions and return their output and the cache for the following step.
 
         Args:
-            target: One or several of them, ``b n d``.
-            cache: From `remember`, or from the step before; it is left as it is.
-            target_key_mask: False where there is padding, ``b n``.
+            target: One or more positions, ``b n d``.
+            cache: From `remember` or from the previous step; not modified.
+            target_key_mask: False at padding, ``b n``.
         """
         if not self.causal:
-            raise ValueError("TransformerDecoder: step needs causal=True: none may read what comes")
+            raise ValueError(
+                "TransformerDecoder: step needs causal=True: later positions are not known yet"
+            )
         self.check(target)
         self.readable("target", target, target, None, target_key_mask)
         key_mask = cache.extended(target, target_key_mask)
@@ -354,3 +356,9 @@ class TransformerDecoder(TransformerStack):
             x, past = layer.step(x, mask, cache.memory[i], cache.memory_mask, past)
             kept.append(past)
         return self.final_norm(x), cache._replace(past=tuple(kept), key_mask=key_mask)
+
+
+@leaf
+def _first(mask: Tensor | None, default: Tensor | None) -> Tensor | None:
+    """Return the mask, or the default if it is None."""
+    return default if mask is None else mask

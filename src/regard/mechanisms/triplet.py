@@ -1,4 +1,4 @@
-"""Triplet attention: a gate for each pair of the axes of channels, rows and columns."""
+"""Triplet attention: a gate for each pair of the axes channel, height and width."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..core.check import odd, positive
 
 
 class Triplet(Attention):
-    r"""Weighs each entry by the mean of three gates, each blind to one of its three axes.
+    r"""Scales each entry by the mean of three gates, each pooled over one of the three axes.
 
     .. math::
         y = \tfrac13\, x \odot (a^{cw} + a^{hc} + a^{hw}), \quad
         a^{cw} = \sigma\big(\mathrm{BN}(k^{cw} * [\max_h x; \operatorname{mean}_h x])\big)
 
-    and so on: :math:`a^{cw}` pools the rows and convolves over channels and columns, :math:`a^{hc}`
-    pools the columns and :math:`a^{hw}` the channels; section 3.2 of the paper.
+    and so on: :math:`a^{cw}` pools the height and convolves over channels and width, :math:`a^{hc}`
+    pools the width and :math:`a^{hw}` the channels; section 3.2 of the paper.
 
     Args:
-        channels: :math:`C`, if it is to be checked: there is no weight that depends on it.
+        channels: :math:`C`, only checked: no parameter depends on it.
         kernel_size: Side of the three kernels, odd.
-        spatial: Have the gate that pools the channels; without it the mean is of two.
+        spatial: Include :math:`a^{hw}`; without it the mean is of two gates.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -98,6 +98,9 @@ class Triplet(Attention):
         return a_cw, a_hc, self.hw(torch.stack([grid.amax(x, 1), x.mean(1)], 1))  # b 1 h w
 
     def combine(self, a: tuple[Tensor, ...], x: Tensor) -> Tensor:
-        k = len(a)  # the small maps are divided, not their sum, which has the size of x
-        s = a[0] / k + a[1] / k
-        return x * (s + a[2] / k if self.spatial else s)
+        # The small gates are divided, not their sum, which has the size of x.
+        if not self.spatial:
+            a_cw, a_hc = a
+            return x * (a_cw / 2 + a_hc / 2)
+        a_cw, a_hc, a_hw = a
+        return x * (a_cw / 3 + a_hc / 3 + a_hw / 3)

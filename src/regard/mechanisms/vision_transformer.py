@@ -1,4 +1,4 @@
-"""Vision Transformer: an image as a sequence of patches, each of which reads all others."""
+"""Vision Transformer: an image classifier that applies self-attention to patches of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .multi_head import MultiHead
 
 
 class VisionTransformer(Mechanism):
-    r"""Classifies an image by attention among its patches.
+    r"""Classifies an image by self-attention among its patches.
 
     .. math::
         z_0 = [x_{class};\, x^1 E;\, \dots;\, x^N E] + E_{pos}, \quad
@@ -26,52 +26,51 @@ class VisionTransformer(Mechanism):
         z_l = z'_l + \mathrm{MLP}(\mathrm{LN}(z'_l)), \quad
         y = \mathrm{LN}(z_L^0)
 
-    with :math:`x^i` the pixels of a patch as one vector, MSA the attention of `MultiHead`, and two
-    layers with a GELU between them as MLP; a linear layer on y gives the scores. Equations 1 to 4
-    of the paper. Each block has a tap: ``blocks.0.attention.tap`` and so on.
-
-    An image of another size than the one that the positions were learned for is read too: the
-    positions are interpolated by cubic splines.
+    where :math:`x^i` is a flattened patch, MSA is `MultiHead` self-attention, and the MLP is two
+    layers with a GELU between them; a linear layer maps y to the logits. Equations 1 to 4 of the
+    paper. Each block has a tap: ``blocks.0.attention.tap`` and so on. For images of other sizes
+    than ``image_size``, learned position embeddings are interpolated by cubic splines.
 
     Args:
         embed_dim: Channels of a token.
-        depth: Blocks.
+        depth: Number of blocks.
         num_heads: Heads of the attention in each block.
-        image_size: Height and width that the learned positions are for, or one number for both.
+        image_size: Height and width that the position embeddings are learned for, or one number for
+            both.
         patch_size: Height and width of a patch, or one number for both.
         in_channels: Channels of an image.
-        num_classes: Scores of an image; None gives the features.
-        mlp_dim: Channels between the two layers of the MLP; four times ``embed_dim`` by default.
-        head_dim: Channels of a head; ``embed_dim / heads`` by default.
-        global_pool: What stands for the image: the ``class`` token, the ``mean`` of the patches,
-            that of ``all`` tokens, or None: every token is given.
-        class_token: Put a learned token before the patches.
-        num_registers: Learned tokens between the class token and the patches, which the mean leaves
-            out.
-        positions: Vectors that are added to the patches: ``learned``, or ``sincos``, fixed waves of
-            the row and the column.
-        class_position: Learn positions for the class token and the registers too.
-        patch_norm: Normalize the pixels of a patch, and the token made of them.
-        last_norm: Normalize the ``tokens`` before the pool, what is ``pooled``, or nothing.
+        num_classes: Number of classes; None returns the features.
+        mlp_dim: Hidden dimension of the MLP; four times ``embed_dim`` by default.
+        head_dim: Channels of a head; ``embed_dim / num_heads`` by default.
+        global_pool: Pooling of the tokens: the ``class`` token, the ``mean`` of the patches, the
+            mean of ``all`` tokens, or None to return all tokens.
+        class_token: Put a learned class token before the patches.
+        num_registers: Learned tokens between the class token and the patches, left out of the
+            ``mean``.
+        positions: Position embedding: ``learned``, or fixed ``sincos`` of row and column.
+        class_position: Learn position embeddings for the class token and the registers too.
+        patch_norm: Put a layer norm before and after the patch embedding.
+        last_norm: Normalize the ``tokens`` before pooling, the ``pooled`` features, or neither.
         qkv_bias: Give queries, keys and values biases.
-        out_bias: Give the last projection of the attention a bias.
+        out_bias: Give the output projection of the attention a bias.
         mlp_bias: Give both layers of the MLP biases.
-        layer_scale: Multiply what each branch adds by a learned vector that starts at this number.
+        layer_scale: Initial value of a learned scale per channel on each residual branch; None for
+            no scale.
         eps: Added to the variance in each norm.
-        dropout: Rate of dropping what the branches give and the numbers inside the MLP, in
-            training.
-        embed_dropout: Rate of dropping numbers of the first tokens; as ``dropout`` by default.
-        attention_dropout: Rate of dropping weights of the maps.
+        dropout: Dropout rate of the residual branches' outputs and of the MLP's hidden units.
+        embed_dropout: Dropout rate of the embedded tokens; ``dropout`` by default.
+        attention_dropout: Dropout rate of the attention weights.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, whose sides are multiples of the patch's; the scores ``b k``, or the features
-        ``b d``; without a pool, as many for each token. The map of each block is ``b heads n m``.
+        x ``b c h w``, a multiple of the patch in size; logits ``b k`` or features ``b d``; without
+        pooling, these of each token. The map of each block is ``b heads n m``.
 
     Raises:
         ValueError: a size is not positive, the patch does not divide the image or the heads the
-            width, a rate is none, a choice is unknown, or the pool wants a token that is not there.
+            embedding dimension, a dropout is not a rate, an option is unknown, or ``global_pool``
+            needs a class token that is disabled.
 
     >>> model = VisionTransformer(
     ...     64, depth=2, num_heads=4, image_size=32, patch_size=8, num_classes=10
@@ -102,15 +101,16 @@ class VisionTransformer(Mechanism):
         cost=dict(time="n^2 c + n c^2", memory="n c"),
         aliases=("vit", "simple_vit"),
         differs=(
-            "The authors' JAX code approximates GELU by a hyperbolic tangent; here it is exact, as "
-            "in timm and vit-pytorch.",
-            "In pre-training the paper puts a hidden layer with a hyperbolic tangent before the "
-            "scores; here, as in its fine-tuning, there is one linear layer.",
-            "Averaging instead of a class token has three published forms: the patches alone, "
-            "normed afterwards (timm: pool='mean', last_norm='pooled'); the patches without any "
-            "class token (vit-pytorch today: pool='mean', class_token=False); and all tokens, the "
-            "class token among them (vit-pytorch until 2022: pool='all', last_norm='pooled').",
-            "The authors enlarge positions by linear interpolation; here, as in timm, by cubic "
+            "The authors' JAX code uses the tanh approximation of GELU; here GELU is exact, as in "
+            "timm and vit-pytorch.",
+            "In pre-training the paper has a hidden layer with tanh before the logits; here, as "
+            "in its fine-tuning, there is one linear layer.",
+            "Average pooling has three published forms: the patches, normalized afterwards (timm: "
+            "global_pool='mean', last_norm='pooled'); the patches, without a class token "
+            "(vit-pytorch today: global_pool='mean', class_token=False); and all tokens, the "
+            "class token included (vit-pytorch until 2022: global_pool='all', "
+            "last_norm='pooled').",
+            "The authors interpolate position embeddings linearly; here, as in timm, by cubic "
             "splines with antialiasing.",
         ),
         plug=False,
@@ -165,7 +165,7 @@ class VisionTransformer(Mechanism):
         above_zero(eps=eps)
         probability(dropout=dropout, embed_dropout=embed_dropout)
         if global_pool == "class" and not class_token:
-            raise ValueError("pool='class' needs a class token: class_token is False")
+            raise ValueError("global_pool='class' needs a class token: class_token is False")
         if positions == "sincos":
             divides(embed_dim=embed_dim, waves=4)
         output = "b k" if num_classes else "b d"
@@ -175,18 +175,19 @@ class VisionTransformer(Mechanism):
         self.global_pool, self.patch_size, self.layer_scale = global_pool, patch, layer_scale
         self.grid = (size[0] // patch[0], size[1] // patch[1])
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        pixels = in_channels * patch[0] * patch[1]
-        self.patch_norm = nn.LayerNorm(pixels, eps, **factory) if patch_norm else nn.Identity()
-        self.patch = nn.Linear(pixels, embed_dim, **factory)
+        patch_dim = in_channels * patch[0] * patch[1]
+        self.patch_norm = nn.LayerNorm(patch_dim, eps, **factory) if patch_norm else nn.Identity()
+        self.patch = nn.Linear(patch_dim, embed_dim, **factory)
         self.embed_norm = nn.LayerNorm(embed_dim, eps, **factory) if patch_norm else nn.Identity()
-        self.before = class_token + (num_registers or 0)
+        self.num_prefix_tokens = class_token + (num_registers or 0)
         self.class_token = nn.Parameter(torch.empty(embed_dim, **factory)) if class_token else None
         self.registers = self.position = None
         if num_registers:
             self.registers = nn.Parameter(torch.empty(num_registers, embed_dim, **factory))
-        self.placed = self.before if class_position and positions == "learned" else 0
+        self.num_prefix_positions = 0
         if positions == "learned":
-            count = self.placed + self.grid[0] * self.grid[1]
+            self.num_prefix_positions = self.num_prefix_tokens if class_position else 0
+            count = self.num_prefix_positions + self.grid[0] * self.grid[1]
             self.position = nn.Parameter(torch.empty(count, embed_dim, **factory))
         self.drop = nn.Dropout(embed_dropout)
         blocks = (
@@ -203,7 +204,7 @@ class VisionTransformer(Mechanism):
                 embed_dim,
                 mlp_dim,
                 mlp_bias=mlp_bias,
-                scaled=layer_scale is not None,
+                layer_scale=layer_scale is not None,
                 eps=eps,
                 dropout=dropout,
                 **factory,
@@ -211,15 +212,15 @@ class VisionTransformer(Mechanism):
             for _ in range(depth)
         )
         self.blocks = nn.Sequential(*blocks)
-        norm = {name: nn.Identity() for name in ("tokens", "pooled")}
-        if last_norm:
-            norm[last_norm] = nn.LayerNorm(embed_dim, eps, **factory)
-        self.norm, self.pooled_norm = norm["tokens"], norm["pooled"]
+        self.norm, self.pooled_norm = (
+            nn.LayerNorm(embed_dim, eps, **factory) if last_norm == norm else nn.Identity()
+            for norm in ("tokens", "pooled")
+        )
         self.head = nn.Linear(embed_dim, num_classes, **factory) if num_classes else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw as the authors' code does: the class token and the scores start at zero."""
+        """Initialize as the authors' code does: the class token and the logits start at zero."""
         super().reset_parameters()
         nn.init.kaiming_normal_(self.patch.weight, nonlinearity="linear")
         nn.init.zeros_(self.patch.bias)
@@ -236,44 +237,45 @@ class VisionTransformer(Mechanism):
             nn.init.zeros_(parameter)
 
     def embed(self, x: Tensor) -> Tensor:
-        """The tokens before the first block, ``b n d``."""
+        """Return the tokens before the first block, ``b n d``."""
         p, q = self.patch_size
         x = x.unflatten(2, (-1, p)).unflatten(4, (-1, q))  # b c i p j q
         x = self.patch_norm(x.permute(0, 2, 4, 1, 3, 5).flatten(3))  # b i j (c p q)
         x = self.embed_norm(self.patch(x))
-        before = [] if self.class_token is None else [self.class_token[None]]
+        prefix = [] if self.class_token is None else [self.class_token[None]]
         if self.registers is not None:
-            before.append(self.registers)
+            prefix.append(self.registers)
         if self.position is None:
-            x = x + waves(x)
+            x = x + sincos(x)
         else:
-            x = x + resample(self.position[self.placed :], self.grid, x)
-            if self.placed:
-                before = [torch.cat(before) + self.position[: self.placed]]
+            n = self.num_prefix_positions
+            x = x + resample(self.position[n:], self.grid, x)
+            if n:
+                prefix = [torch.cat(prefix) + self.position[:n]]
         x = x.flatten(1, 2)
-        if before:
-            x = torch.cat([torch.cat(before).expand(x.shape[0], -1, -1), x], 1)
+        if prefix:
+            x = torch.cat([torch.cat(prefix).expand(x.shape[0], -1, -1), x], 1)
         return self.drop(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The tokens behind the last block, ``b n d``: class token, registers, patches by rows."""
+        """Return the tokens after the last block, ``b n d``: class token, registers, patches."""
         self.check(x)
         return self.norm(self.blocks(self.embed(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score each class."""
+        """Return the logits, or the features where there are no classes."""
         x = self.forward_features(x)
         if self.global_pool == "class":
             x = x[:, 0]
         elif self.global_pool == "mean":
-            x = x[:, self.before :].mean(1)
+            x = x[:, self.num_prefix_tokens :].mean(1)
         elif self.global_pool == "all":
             x = x.mean(1)
         return self.head(self.pooled_norm(x))
 
 
 class _Block(nn.Module):
-    """Attention, then an MLP, each behind a norm and added to what it reads."""
+    """A pre-norm Transformer block: self-attention, then an MLP."""
 
     def __init__(
         self,
@@ -282,7 +284,7 @@ class _Block(nn.Module):
         mlp_dim: int,
         *,
         mlp_bias: bool,
-        scaled: bool,
+        layer_scale: bool,
         eps: float,
         dropout: float,
         **factory: Any,
@@ -291,7 +293,7 @@ class _Block(nn.Module):
         self.attention_norm = nn.LayerNorm(embed_dim, eps, **factory)
         self.attention = attention
         self.attention_scale = self.mlp_scale = None
-        if scaled:
+        if layer_scale:
             self.attention_scale = nn.Parameter(torch.empty(embed_dim, **factory))
             self.mlp_scale = nn.Parameter(torch.empty(embed_dim, **factory))
         self.mlp_norm = nn.LayerNorm(embed_dim, eps, **factory)
@@ -318,43 +320,43 @@ class _Block(nn.Module):
 
 @leaf
 def resample(position: Tensor, grid: tuple[int, int], x: Tensor) -> Tensor:
-    """The positions of a grid, interpolated to that of ``x``, ``b i j d``.
+    """Interpolate the position embeddings of a grid to the grid of ``x``, ``b i j d``.
 
-    As products with two matrices, which export at any size and are the same twice; what torch has
-    for it is not. The numbers are those of its antialiased bicubic interpolation.
+    Equal to torch's antialiased bicubic interpolation; as two matrix products it is deterministic
+    and exports at any size.
     """
     position = position.unflatten(0, grid)  # i j d
-    # A compiled model is for every size: it has no second way.
+    # No shortcut when compiling: it would specialize the model to one size.
     if not torch.compiler.is_compiling() and tuple(x.shape[1:3]) == grid:
         return position
-    wide = position.to(torch.promote_types(position.dtype, torch.float32))
-    rows = _cubic(x.shape[1], grid[0], wide)
-    columns = _cubic(x.shape[2], grid[1], wide)
-    between = (rows @ wide.flatten(1)).unflatten(1, (grid[1], -1))
-    return (columns @ between).to(position.dtype)
+    source = position.to(torch.promote_types(position.dtype, torch.float32))
+    rows = _cubic_weights(x.shape[1], grid[0], source)
+    columns = _cubic_weights(x.shape[2], grid[1], source)
+    resized_rows = (rows @ source.flatten(1)).unflatten(1, (grid[1], -1))
+    return (columns @ resized_rows).to(position.dtype)
 
 
-def _cubic(new: int, old: int, like: Tensor) -> Tensor:
-    """How much each of the old points counts for each of the new ones."""
+def _cubic_weights(new: int, old: int, like: Tensor) -> Tensor:
+    """Return the weights ``new old`` of cubic interpolation between two numbers of points."""
     i = torch.arange(new, device=like.device)[:, None]
     j = torch.arange(old, device=like.device)
     steps = ((2 * j + 1) * new - (2 * i + 1) * old).abs().to(like.dtype)
     d = (steps / (2 * torch.sym_max(new, old))).clamp(max=2)
-    near = (1.5 * d - 2.5) * d * d + 1  # the kernel of Keys with a = -1/2
+    near = (1.5 * d - 2.5) * d * d + 1  # Keys' kernel with a = -1/2
     far = ((-0.5 * d + 2.5) * d - 4) * d + 2
-    weights = torch.where(d < 1, near, far)  # new old
+    weights = torch.where(d < 1, near, far)
     return weights / weights.sum(1, keepdim=True)
 
 
 @leaf
-def waves(x: Tensor) -> Tensor:
-    """Sine and cosine of the column and of the row, at a quarter of the width's frequencies."""
+def sincos(x: Tensor) -> Tensor:
+    """Return sines and cosines of column and row, at d/4 frequencies, for ``b h w d``."""
     _, h, w, d = x.shape
-    wide = torch.promote_types(x.dtype, torch.float32)
-    steps = torch.arange(d // 4, device=x.device, dtype=wide)
-    rates = 10000 ** (-steps / max(d // 4 - 1, 1))
-    row = torch.arange(h, device=x.device, dtype=wide)[:, None] * rates
-    column = torch.arange(w, device=x.device, dtype=wide)[:, None] * rates
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    steps = torch.arange(d // 4, device=x.device, dtype=dtype)
+    frequencies = 10000 ** (-steps / max(d // 4 - 1, 1))
+    row = torch.arange(h, device=x.device, dtype=dtype)[:, None] * frequencies
+    column = torch.arange(w, device=x.device, dtype=dtype)[:, None] * frequencies
     row = torch.cat([row.sin(), row.cos()], 1)[:, None].expand(-1, w, -1)
     column = torch.cat([column.sin(), column.cos()], 1).expand(h, -1, -1)
     return torch.cat([column, row], 2).to(x.dtype)  # i j d
