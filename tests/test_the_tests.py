@@ -15,6 +15,7 @@ import test_golden
 import test_laws
 import test_laws_arguments
 import test_laws_torch
+import test_laws_verbs
 from cases import LAWS, Case, cases
 from claims import Claims
 from closeness import assert_same
@@ -24,7 +25,7 @@ from regard.mechanisms.cbam import CBAM
 from regard.mechanisms.squeeze_excitation import SqueezeExcitation
 
 RED = (Exception, pytest.fail.Exception)
-SOURCES = (test_laws, test_laws_arguments, test_laws_torch)
+SOURCES = (test_laws, test_laws_arguments, test_laws_torch, test_laws_verbs)
 
 
 def case_of(cls: type[Mechanism]) -> Case:
@@ -59,7 +60,7 @@ SPOKEN = sorted(
     name
     for name, law in LAWS.items()
     if not any(word in name for word in ("inductor", "onnx"))
-    and not any(word in name for word in ("glob", "parts", "mask", "any_number"))
+    and not any(word in name for word in ("glob", "parts", "mask", "any_number", "replace_takes"))
 )
 
 

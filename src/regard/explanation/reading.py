@@ -134,6 +134,8 @@ def explain(
     maps: dict[str, AttentionMap] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     calls: Counter[str] = Counter()
+    own_maps: dict[str, Tensor] = {}
+    borrowed: dict[str, Tensor] = {}
     image = next((x for x in inputs if isinstance(x, Tensor) and x.dim() == 4), None)
     aspect = image.shape[2] / image.shape[3] if image is not None else 1.0
 
@@ -143,21 +145,22 @@ def explain(
         calls[path] += 1
 
     def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
-        ran = path  # a composite may run the taps of a part without calling the part
-        while ran and ran not in shapes:
-            ran = ran.rpartition(".")[0]
-        shape = shapes.get(ran, ())
+        caller = path  # a composite may use the tap of a part without calling the part
+        while caller not in shapes:
+            caller = caller.rpartition(".")[0]
+        shape = shapes[caller]
         tensors = out if isinstance(out, (tuple, list)) else (out,)
         stated = mechanism.axes.parts.get(part, "") if part else mechanism.axes.map
         axes = split(stated) if stated else _inferred(mechanism.axes.input, shape, tensors)
         for (name, own), tensor in zip(axes.items(), tensors, strict=True):
+            source = tensor
             own, tensor, grid = _by_pairs(
                 expand(own, tensor.dim()), tensor, _grid(mechanism, shape, aspect)
             )
             one = AttentionMap(
                 path=path,
                 part=".".join(filter(None, (part, name if len(axes) > 1 else ""))),
-                call=calls[ran] - 1,
+                call=calls[caller] - 1,
                 mechanism=type(mechanism).__name__,
                 axes=own,
                 tensor=tensor if grad else tensor.detach(),
@@ -165,7 +168,8 @@ def explain(
                 input_shape=shape,
                 grid=grid,
             )
-            maps.setdefault(one.key, one)
+            if maps.setdefault(one.key, one) is one:
+                (own_maps if caller == path else borrowed)[one.key] = source
 
     with ExitStack() as hooks:
         for path, mechanism in _choose(model, None).items():
@@ -177,6 +181,9 @@ def explain(
                 hooks.callback(watch.remove)
         with undisturbed(model, grad=grad), in_the_open():
             model(*inputs, **kwargs)
+    for key, source in borrowed.items():  # the composite gives the same map under its own name
+        if any(source is other for other in own_maps.values()):
+            del maps[key]
     if not maps:
         raise ValueError(f"none of the mechanisms ran: {', '.join(map(repr, chosen))}")
     shown = image if image is not None and image.shape[1] in (1, 3) else None

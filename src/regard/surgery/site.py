@@ -58,6 +58,8 @@ class Site(Guest):
         """See ``x`` through the mechanism."""
         pattern = self.mechanism.axes.input
         y = self.mechanism(self.layout.take(x, pattern))
+        if not isinstance(y, Tensor):
+            raise ValueError(f"{type(self.mechanism).__name__} returns a {type(y).__name__}")
         y = self.layout.give(y, x, pattern)
         if self.gamma is not None:
             # Taking +0 away keeps every bit of x; adding ±0, as the formula says, turns -0 into 0.
