@@ -30,7 +30,7 @@ from regard.compat.legacy import ABSENT, SOURCE, Changed, LegacyClass, classes
 from regard.compat.settings import settings
 from regard.factory import load_reference
 
-SEEDS = Path(__file__).parents[2] / "shared" / "seeds"  # where they are at hand
+SEEDS = Path(os.environ.get("REGARD_SEEDS") or "none")  # a folder with the usage documents
 OLD = classes()
 TOKENS = ("Queries", "ImageTokens")
 FIXED = ("DAModule", "S2Attention")  # ran with 512 channels only

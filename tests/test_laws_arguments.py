@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import types
@@ -228,9 +229,17 @@ def test_docstring_is_complete(case: Case) -> None:
     assert ">>> " in doc, "no example"
 
 
+@law()
+def test_a_module_shows_the_arguments_that_it_was_given(case: Case) -> None:
+    module = case.fresh()
+    shown = ast.parse(f"f({module.extra_repr()})", mode="eval").body
+    assert isinstance(shown, ast.Call) and not shown.args
+    assert {k.arg: ast.literal_eval(k.value) for k in shown.keywords} == case.options
+    assert repr(module).startswith(f"{case.cls.__name__}(")
+
+
 @law(once=True)
-def test_showing_a_module_names_it(case: Case) -> None:
-    assert repr(case.fresh()).startswith(f"{case.cls.__name__}(")
+def test_a_new_module_returns_finite_numbers(case: Case) -> None:
     assert all(
         t.isfinite().all() for t in flat(case.fresh()(*draw(case.fresh(), dtype=torch.float32)))
     )

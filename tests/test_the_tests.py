@@ -110,6 +110,12 @@ class ForgetsToReset(Relation):
             super().reset_parameters()
 
 
+class ResetsInAnotherScale(Gate):
+    def __init__(self, channels: int, **options: Any) -> None:
+        super().__init__(channels, **options)
+        nn.init.normal_(self.weigh.weight, std=1.5 * channels**-0.5 / 3**0.5)
+
+
 class SoftmaxInHalfPrecision(Relation):
     def attention(self, x: Tensor) -> Tensor:
         rows = x.flatten(2).mT
@@ -260,6 +266,7 @@ FAULTS: list[tuple[type[Mechanism], Callable[..., None]]] = [
     (FusedCutsTheGradient, test_laws.test_form),
     (ForgetsToStartAtZero, test_laws.test_new_module_is_the_identity_exactly_when_the_card_says),
     (ForgetsToReset, test_laws_torch.test_a_module_from_meta_works_after_reset),
+    (ResetsInAnotherScale, test_laws_torch.test_reset_draws_what_the_constructor_draws),
     (
         SoftmaxInHalfPrecision,
         test_laws_torch.test_softmax_is_in_single_precision_under_autocast,
