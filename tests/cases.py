@@ -217,7 +217,7 @@ def has_form(case: Case) -> bool:
 
 def any_grid(case: Case) -> bool:
     """Whether one instance takes any number of axes of space and time."""
-    return "*" in case.axes.input
+    return "*" in case.axes.input or "..." in case.axes.input
 
 
 def randomize(module: nn.Module) -> Any:
@@ -234,7 +234,8 @@ def randomize(module: nn.Module) -> Any:
 def patterns(module: Mechanism, dims: int = 2) -> list[str]:
     """The axes of each input, ``*`` written out."""
     found = split(module.axes.input).values()
-    return [expand(p, len(p.split()) - 1 + dims) if "*" in p.split() else p for p in found]
+    free = ("*", "...")
+    return [expand(p, len(p.split()) - 1 + dims) if {*free} & {*p.split()} else p for p in found]
 
 
 def shapes(module: Mechanism, *, dims: int = 2, **sizes: int) -> list[tuple[int, ...]]:
@@ -247,8 +248,12 @@ def shapes(module: Mechanism, *, dims: int = 2, **sizes: int) -> list[tuple[int,
         for axis in pattern.split():
             if axis not in known and not axis.isdigit():
                 known[axis] = next(spare)
+            if axis.isdigit():
+                shape.append(int(axis))
+                continue
             part = module.divisors.get(axis, 1)
-            shape.append(int(axis) if axis.isdigit() else -(-known[axis] // part) * part)
+            size = -(-known[axis] // part) * part
+            shape.append(min(size, module.max_sizes.get(axis, size)))
         found.append(tuple(shape))
     return found
 

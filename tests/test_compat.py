@@ -327,9 +327,7 @@ def test_a_difference_is_told_once(old: LegacyClass) -> None:
     assert len(first) == bool(old.differs())
     for warning in first:
         text = str(warning.message)
-        assert text.startswith(
-            f"{old.name} {old.differs()}; regard.{old.new}, which takes its place, "
-        )
+        assert text.startswith(f"{old.name} {old.differs()}; regard.{old.new}, which replaces it, ")
         assert text.endswith(f"does so with {old.before} only" if old.before else "does not")
         assert warning.filename == "<string>"  # the script, not the library
 
@@ -607,7 +605,7 @@ def test_a_checkpoint_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("places", "error"),
     [
-        ({"layer3.se": "SEAttention"}, "nothing in the state dict stands under 'layer3.se'"),
+        ({"layer3.se": "SEAttention"}, "the state dict has no entries under 'layer3.se'"),
         (
             {"neck": "EMSA(32)"},
             "neck: EMSA needs the argument d_k and d_v and h; it takes (d_model, d_k",
@@ -623,7 +621,10 @@ def test_a_checkpoint_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"neck": "polarized"}, "polarized may mean ParallelPolarizedSelfAttention or Sequential"),
         ({"neck": "highway"}, f"highway: no class of {SOURCE} is this mechanism"),
         ({"neck": "CoAtNet"}, "CoAtNet: a whole network"),
-        ({"neck": "EMSA(d_model"}, "'EMSA(d_model' is no name with arguments"),
+        (
+            {"neck": "EMSA(d_model"},
+            "expected a name or a call as SEAttention(64), got 'EMSA(d_model'",
+        ),
         ({"layer1.se": "se", "layer*.se": "se"}, "'layer1.se' is converted twice"),
         ({"layer1": "se", "layer1.se": "se"}, "'layer1.se' is converted twice"),
     ],
@@ -658,7 +659,7 @@ def test_other_sources_are_converted_too() -> None:
     ("what", "source", "error"),
     [
         ("se(32, 2, 3, 4)", "timm:SEModule", "SEModule(channels, rd_channels=None, bias=True)"),
-        ("se", "timm", "se may mean SEModule or SqueezeExcite; say which"),
+        ("se", "timm", "se may mean SEModule or SqueezeExcite; name one"),
         ("se(gate_layer='tanh')", "timm:SEModule", "gate_layer must be 'sigmoid'"),
         ("se", "nobody/nothing", "no reference 'nobody/nothing' of any mechanism"),
     ],
@@ -676,7 +677,7 @@ def test_pickles_are_read_as_weights_only(
     torch.save({"a": torch.ones(1), "b": Runs()}, tmp_path / "bad.pth")
     with pytest.raises(SystemExit, match="2"):
         command("convert", tmp_path / "bad.pth", tmp_path / "new.safetensors", "--map", "a=se")
-    assert "holds objects besides weights, which are not read" in capsys.readouterr().err
+    assert "contains objects other than weights, which are not read" in capsys.readouterr().err
     assert not RAN
 
 

@@ -157,7 +157,7 @@ def test_wrong_rank_is_refused_with_both_shapes(case: Case) -> None:
         x = inputs[i]
         who = case.cls.__name__ + (f": {name}" if len(named) > 1 else "")
         few, many = x.flatten(), x.reshape(*x.shape, *[1] * (6 - x.dim()))
-        for bad in (few, many):
+        for bad in (few,) if "..." in pattern else (few, many):
             given = (*inputs[:i], bad, *inputs[i + 1 :])
             said = rf"^{who}: expected .* axes \({re.escape(pattern)}\), got {bad.dim()}: "
             with pytest.raises(ValueError, match=said + re.escape(str(tuple(bad.shape)))):
@@ -179,6 +179,19 @@ def test_wrong_sizes_are_refused_with_wanted_and_got(case: Case) -> None:
                     module(*inputs[:i], bad, *inputs[i + 1 :])
                 refused.add(axis)
     assert refused, "the instance fixes sizes, but no axis of its input has them"
+
+
+@law(lambda case: case.fresh().max_sizes, least=1)
+def test_sizes_above_the_largest_are_refused(case: Case) -> None:
+    module = case.module()
+    ((axis, largest),) = module.max_sizes.items()
+    (x,) = draw(module)
+    place = patterns(module)[0].split().index(axis)
+    longer = torch.cat([x] * 2, place).narrow(place, 0, largest + 1)
+    with pytest.raises(ValueError, match=rf"expected at most {largest} on axis {axis}"):
+        module(longer)
+    shorter = x.narrow(place, 0, largest // 2)
+    assert module(shorter).shape == shorter.shape
 
 
 @law(lambda case: case.fresh().divisors)

@@ -6,10 +6,10 @@ CLAIMS = {
     "AttentionFree": Claims(
         dict(embed_dim=16),
         variants=(
-            Variant(dict(max_length=11), equivariant=()),
+            Variant(dict(max_length=19), equivariant=()),
             Variant(dict(hidden_dim=24)),
-            Variant(dict(max_length=11, window_size=3, hidden_dim=16), equivariant=()),
-            Variant(dict(max_length=11, rank=4), equivariant=()),
+            Variant(dict(max_length=19, window_size=3, hidden_dim=16), equivariant=()),
+            Variant(dict(max_length=19, rank=4), equivariant=()),
         ),
         zero_grad={"key.bias": "a constant added to all keys of a channel cancels in the softmax"},
     )

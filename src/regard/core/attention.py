@@ -1,4 +1,4 @@
-"""The form that every mechanism has: ``y = f(g(z), z)`` with ``z = prepare(x)``."""
+"""The base classes of all mechanisms: ``y = f(g(z), z)`` with ``z = prepare(x)``."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from .axes import Axes
 from .card import Card
 from .shapes import bind, single, split
 
-Z = TypeVar("Z")  # what `attention` and `combine` read: a tensor, or a tuple of them
+Z = TypeVar("Z")  # the prepared input: a tensor, or a tuple of them
 A = TypeVar("A")  # the map: a tensor, or a tuple of them
 M = TypeVar("M", bound="Mechanism")
 Output = Tensor | tuple[Tensor, ...]
 
 
 class Tap(nn.Identity):
-    """A place where an attention map passes: a forward hook on it reads or replaces the map."""
+    """Passes an attention map through: a forward hook on it can read or replace the map."""
 
     @property
     def watched(self) -> bool:
-        """Whether a hook waits for the map, so that it has to be built."""
+        """Whether a hook is registered, so that the map has to be computed."""
         return bool(self._forward_hooks)
 
 
 class Mechanism(nn.Module, ABC):
-    """A module of the catalog: it knows its axes, checks its input and shows its arguments.
+    """A module of the catalog: it names its axes, checks its input and shows its arguments.
 
     Args:
-        fixed_axes: Sizes of the axes of the input that this instance fixes, by their names in
+        fixed_axes: Sizes that this instance requires of axes of the input, by their names in
             `axes`.
 
     Attributes:
         card: The facts about the class; a mechanism of your own needs none.
         axes: The named axes of the instance.
-        fixed_axes: As given.
-        divisors: What must divide an axis of the input, by the name of the axis.
+        fixed_axes: The sizes passed to the constructor.
+        divisors: Numbers that must divide the sizes of axes of the input, by axis name.
+        max_sizes: The largest size of an axis of the input, by the name of the axis.
         identity_at_init: Whether a new instance returns its input; `regard.insert` then adds no
             gate that starts at zero.
     """
@@ -50,7 +51,7 @@ class Mechanism(nn.Module, ABC):
     _arguments: tuple[tuple[object, ...], dict[str, object]]
 
     def __new__(cls: type[M], *args: object, **kwargs: object) -> M:
-        """Keep the arguments as they were given, to show them."""
+        """Store the arguments of the constructor, for `arguments` and ``repr``."""
         self = super().__new__(cls)
         self.__dict__["_arguments"] = (args, kwargs)
         return self
@@ -59,11 +60,12 @@ class Mechanism(nn.Module, ABC):
         super().__init__()
         self.fixed_axes = fixed_axes
         self.divisors: dict[str, int] = {}
+        self.max_sizes: dict[str, int] = {}
         if hasattr(self, "card"):
             self.identity_at_init = self.card.identity_at_init
 
     def reset_parameters(self) -> None:
-        """Draw new parameters as the paper does; torch's own defaults where it says nothing."""
+        """Initialize all parameters as in the paper, or as torch does where it is silent."""
         _reset_children(self)
 
     def check(self, *inputs: Tensor) -> None:
@@ -74,7 +76,7 @@ class Mechanism(nn.Module, ABC):
         patterns = split(self.axes.input)
         for (name, pattern), x in zip(patterns.items(), inputs, strict=False):
             who = type(self).__name__ if len(patterns) == 1 else f"{type(self).__name__}: {name}"
-            if isinstance(x, torch.fx.Proxy):  # a symbol: it has no sizes to look at
+            if isinstance(x, torch.fx.Proxy):  # a symbol of torch.fx has no sizes
                 continue
             if not isinstance(x, Tensor):
                 raise TypeError(f"{who}: expected a tensor ({pattern}), got {type(x).__name__}")
@@ -84,6 +86,12 @@ class Mechanism(nn.Module, ABC):
                 sizes |= bind(pattern, x.shape, **sizes)
             except ValueError as e:
                 raise ValueError(f"{who}: {e}") from None
+            for axis, largest in self.max_sizes.items():
+                if axis in pattern.split() and sizes[axis] > largest:
+                    raise ValueError(
+                        f"{who}: expected at most {largest} on axis {axis} of ({pattern}), "
+                        f"got {sizes[axis]}: {tuple(x.shape)}"
+                    )
             for axis, divisor in self.divisors.items():
                 if axis in pattern.split() and sizes[axis] % divisor:
                     raise ValueError(
@@ -92,9 +100,10 @@ class Mechanism(nn.Module, ABC):
                     )
 
     def _fits(self, x: Tensor) -> bool:
-        """Whether a single input is right, in a quarter of the time that `check` takes.
+        """Return whether a single input is valid, in a quarter of the time of the full check.
 
-        A small gate runs in 50 µs. A compiled model is checked once, and cannot look up a cache.
+        This matters because a small gate runs in 50 µs. While a model is compiled, the full check
+        runs: it runs once only, and a compiler cannot trace the cached `single`.
         """
         if torch.compiler.is_compiling() or not isinstance(x, Tensor) or not x.is_floating_point():
             return False
@@ -102,17 +111,18 @@ class Mechanism(nn.Module, ABC):
         return (
             bool(names)
             and not self.divisors
+            and not self.max_sizes
             and all(sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True))
         )
 
     @property
     def arguments(self) -> dict[str, object]:
-        """The arguments of the constructor as they were given, by name."""
+        """The arguments passed to the constructor, by name."""
         args, kwargs = self._arguments
         return dict(inspect.signature(type(self)).bind_partial(*args, **kwargs).arguments)
 
     def extra_repr(self) -> str:
-        """Show the arguments as they were given."""
+        """Show the arguments passed to the constructor."""
         return ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
 
 
@@ -126,12 +136,12 @@ def _reset_children(module: nn.Module) -> None:
 
 
 class Attention(Mechanism, Generic[Z, A]):
-    """Attention as ``y = f(g(z), z)``: a mechanism writes `attention` (g) and `combine` (f).
+    """Attention as ``y = f(g(z), z)``: a subclass defines `attention` (g) and `combine` (f).
 
-    ``z = prepare(x)`` is ``x`` itself, unless a mechanism writes `prepare` because g and f both
-    read something that should be computed once (the branches of a selective kernel). A mechanism
-    writes `fused` too where the output can be had faster without the map; it is used as long as no
-    hook on the tap wants the map.
+    ``z = prepare(x)`` is ``x`` itself, unless a subclass defines `prepare` because g and f both
+    need something that should be computed once (the branches of a selective kernel). A subclass
+    also defines `fused` where the output can be computed faster without the map; it is called as
+    long as no hook is registered on the tap.
 
     >>> class Average(Attention):
     ...     def attention(self, z):
@@ -157,7 +167,7 @@ class Attention(Mechanism, Generic[Z, A]):
 
     def prepare(self, x: Tensor, /) -> Z:
         """Compute once what `attention` and `combine` both need; by default ``x`` itself."""
-        return x  # type: ignore[return-value]  # who has another z writes this
+        return x  # type: ignore[return-value]  # a subclass with another z overrides this
 
     def fused(self, z: Z, /) -> Output | None:
         """Compute the same output without the map; None where there is no faster way."""
@@ -174,7 +184,7 @@ class Attention(Mechanism, Generic[Z, A]):
 
 
 class SequenceAttention(Mechanism, Generic[Z, A]):
-    """The same form for queries that read keys and values, ``b n d`` each.
+    """Attention of queries to keys and values, ``b n d`` each, as ``y = f(g(z), z)``.
 
     ``mask`` is boolean (True = may attend) or a bias that is added to the scores, and is broadcast
     to the map, as in `torch.nn.functional.scaled_dot_product_attention`. A query that may attend
@@ -204,7 +214,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
         return None
 
     def check_mask(self, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
-        """Raise if a mask has another type, or could be broadcast to the map by accident."""
+        """Raise if a mask has a wrong type, or a shape that might fit the map by accident only."""
         if mask is None or isinstance(mask, torch.fx.Proxy):
             return
         axes = (self.axes.map or "b n m").split()
@@ -245,7 +255,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
 
     @final
     def read(self, z: Z, mask: Tensor | None = None) -> Tensor:
-        """Run the mechanism on prepared inputs, such as keys and values that were kept."""
+        """Run the mechanism on prepared inputs, such as cached keys and values."""
         if not self.tap.watched and (y := self.fused(z, mask)) is not None:
             return y
         return self.combine(self.tap(self.attention(z, mask)), z)

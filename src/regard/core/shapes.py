@@ -1,8 +1,8 @@
-"""Named axes: the one shape language of the library.
+"""Named axes: patterns for the shapes of tensors.
 
-``"b c h w"`` names four axes. A digit is an axis of exactly that size; a name that comes twice has
-one size; ``*`` stands for one to three axes of space and time (``l``, ``h w``, ``t h w``) and
-``1*`` for as many ones. Several tensors are separated by commas and may be named:
+``"b c h w"`` names four axes. A number is an axis of exactly that size; axes of the same name have
+the same size; ``*`` is one to three axes of space and time (``l``, ``h w``, ``t h w``) and ``1*``
+as many axes of size one; ``...`` is any number of axes. Several tensors are separated by commas and may be named:
 ``"h: b c h 1, w: b c 1 w"``.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+FREE = "ijklpq"  # names for the axes that ``...`` stands for
 GRIDS = {1: "l", 2: "h w", 3: "t h w"}
 
 
 def split(pattern: str) -> dict[str, str]:
-    """Take a pattern of several tensors apart, by name, or by position where they have none.
+    """Split a pattern of several tensors, by name, or by index where they have no names.
 
     >>> split("h: b c h 1, w: b c 1 w")
     {'h': 'b c h 1', 'w': 'b c 1 w'}
@@ -30,13 +31,17 @@ def split(pattern: str) -> dict[str, str]:
 
 
 def expand(pattern: str, rank: int) -> str:
-    """Write out ``*`` and ``1*`` for a tensor of so many axes; leave what does not fit as it is.
+    """Replace ``*`` and ``1*`` by the axes of a tensor of that rank, or return a misfit unchanged.
 
     >>> expand("b c *", 5), expand("b c 1*", 4), expand("b c *", 2)
     ('b c t h w', 'b c 1 1', 'b c *')
+    >>> expand("b ... c", 4), expand("b ... c", 2)
+    ('b i j c', 'b c')
     """
     names = pattern.split()
     dims = rank - len(names) + 1
+    if "..." in names and 0 <= dims <= len(FREE):
+        return " ".join(pattern.replace("...", " ".join(FREE[:dims])).split())
     if dims not in GRIDS:
         return pattern
     grid = {"*": GRIDS[dims], "1*": " ".join(["1"] * dims)}
@@ -45,7 +50,7 @@ def expand(pattern: str, rank: int) -> str:
 
 @lru_cache
 def single(pattern: str, rank: int) -> tuple[str, ...]:
-    """The axes of one tensor, each with a name of its own; nothing where it is not so simple.
+    """Return the names of a tensor's axes, or an empty tuple unless all are distinct letters.
 
     >>> single("b c *", 4), single("b n n", 3), single("b c h w", 3)
     (('b', 'c', 'h', 'w'), (), ())
@@ -71,6 +76,8 @@ def bind(pattern: str, shape: Sequence[int], **known: int) -> dict[str, int]:
     names = pattern.split()
     if len(names) != len(shape) or "*" in names:
         want = "3 to 5" if "*" in names else len(names)
+        if "..." in names:
+            want = f"{len(names) - 1} or more"
         raise ValueError(f"expected {want} axes ({pattern}), got {len(shape)}: {tuple(shape)}")
     sizes = dict(known)
     for name, size in zip(names, shape, strict=True):

@@ -30,7 +30,8 @@ class AttentionFree(Attention):
 
     Args:
         embed_dim: Channels of a token.
-        max_length: Number of tokens n of the input, for which w is ``n n``; None for no w.
+        max_length: Largest number of tokens, for which w is learned; fewer read its upper left
+            corner. None for no w.
         hidden_dim: Channels e of queries, keys and values, which an output layer projects to
             ``embed_dim``; None for ``embed_dim`` channels and no output layer.
         window_size: Distance at and beyond which w is zero.
@@ -40,7 +41,7 @@ class AttentionFree(Attention):
 
     Shape:
         x ``b n c``, map ``b e n m`` for each of the e channels of the keys, y as x. Without a
-        length, n may be any and the map is ``b e 1 m``.
+        length the map is ``b e 1 m``.
 
     Raises:
         ValueError: a size is not positive, or there is a window or a rank without a length.
@@ -70,14 +71,12 @@ class AttentionFree(Attention):
         aliases=("aft", "aft_full", "aft_simple", "aft_local"),
         differs=(
             "The default is AFT-simple, which takes any number of tokens; the paper's general "
-            "form has a table of biases for one number of them (max_length).",
+            "form has a table of biases for the largest number of them (max_length).",
             "The paper's models learn w as the product of two factors (rank); the "
             "re-implementations, and the default here, learn the table itself.",
             "The projections have biases, as in the re-implementations; the paper's have none.",
             "The paper's equation ends with the gate; one of the re-implementations adds a layer "
             "after it, and another number of channels for queries, keys and values (hidden_dim).",
-            "That one takes fewer tokens, with a corner of its table; here their number is "
-            "always max_length.",
             "The convolutional form of the paper, whose biases depend on the offset alone, is not "
             "offered.",
         ),
@@ -114,7 +113,7 @@ class AttentionFree(Attention):
             nn.Identity() if hidden_dim is None else nn.Linear(inner_dim, embed_dim, **factory)
         )
         if max_length is not None:
-            self.fixed_axes["n"] = max_length
+            self.max_sizes["n"] = max_length
             self.axes = replace(self.axes, map="b e n m")
             self.rows = nn.Parameter(torch.empty(max_length, rank or max_length, **factory))
             if rank is not None:
@@ -134,7 +133,7 @@ class AttentionFree(Attention):
         _, k, _ = z
         scores = k.mT.unsqueeze(2)  # b e 1 m
         if self.max_length is not None:
-            scores = scores + self.position_bias()
+            scores = scores + self.position_bias(k.shape[1])
         return precision.softmax(scores, 3)
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
@@ -148,13 +147,14 @@ class AttentionFree(Attention):
             return self.out(gate * (a * v).sum(1, keepdim=True))
         # exp(K + w) factors into exp(K) exp(w), so two matrix products replace the map. Normalized
         # by softmax, it cannot overflow, nor underflow unless keys and w both span more than 80.
-        w = precision.softmax(self.position_bias(), 1)
+        w = precision.softmax(self.position_bias(k.shape[1]), 1)
         return self.out(gate * ((w @ (a * v)) / (w @ a)))
 
-    def position_bias(self) -> Tensor:
-        """Return w, a row for each position of the output, ``n m``."""
-        w = self.rows if self.rank is None else self.rows @ self.columns
+    def position_bias(self, length: int) -> Tensor:
+        """Return w for so many tokens, a row for each position of the output, ``n m``."""
+        rows = self.rows[:length]
+        w = rows[:, :length] if self.rank is None else rows @ self.columns[:, :length]
         if self.window_size is None:
             return w
-        i = torch.arange(self.max_length, device=w.device)
+        i = torch.arange(length, device=w.device)
         return w * ((i[:, None] - i).abs() < self.window_size)

@@ -14,6 +14,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
 from ..core.conv_norm import conv_norm
+from ..core.tracing import leaf
 
 # The contexts κ and k¹ of the paper, which it calls dynamic and static: b c h w each.
 Prepared = tuple[Tensor, Tensor]
@@ -40,6 +41,9 @@ class ContextualTransformer(Attention):
         hidden_dim: Rows of :math:`U_1`; by default half of the channels, but at least 32.
         groups: Groups of the convolution by K.
         group_width: s, the number of channels that share a kernel: every :math:`C/s`-th channel.
+        projection_groups: Groups of :math:`W_\theta`, :math:`W_\delta` and :math:`W_v`, each of
+            which reads its share of the channels of x and of :math:`k^1`; the authors' CoTNeXt has
+            2 (and ``groups=8``).
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -88,6 +92,7 @@ class ContextualTransformer(Attention):
         hidden_dim: int | None = None,
         groups: int = 4,
         group_width: int = 8,
+        projection_groups: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -96,20 +101,24 @@ class ContextualTransformer(Attention):
         divides(channels=channels, groups=groups)
         divides(channels=channels, group_width=group_width)
         divides(channels=channels, half=2)
+        divides(channels=channels // group_width, projection_groups=projection_groups)
+        divides(channels=channels // 2, projection_groups=projection_groups)
         hidden_dim = max(channels // 2, 32) if hidden_dim is None else hidden_dim
         positive(hidden_dim=hidden_dim)
         self.kernel_size, self.groups, self.group_width = kernel_size, groups, group_width
+        self.projection_groups = projection_groups
         kernels, half = channels // group_width, channels // 2
         weights = kernels * kernel_size**2
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         options = {"groups": groups, **factory}
         self.near = conv_norm(channels, channels, kernel_size, activation=nn.ReLU(), **options)
+        options = {"groups": projection_groups, **factory}
         self.look = nn.Sequential(
-            *conv_norm(2 * channels, half, activation=nn.ReLU(), **factory),
-            nn.Conv2d(half, weights, 1, **factory),
+            *conv_norm(2 * channels, half, activation=nn.ReLU(), **options),
+            nn.Conv2d(half, weights, 1, **options),
             nn.GroupNorm(kernels, weights, **factory),
         )
-        self.value = conv_norm(channels, channels, **factory)
+        self.value = conv_norm(channels, channels, **options)
         self.norm = nn.BatchNorm2d(channels, **factory)
         self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
         self.squeeze_norm = nn.BatchNorm2d(hidden_dim, **factory)
@@ -118,7 +127,10 @@ class ContextualTransformer(Attention):
 
     def prepare(self, x: Tensor) -> Prepared:
         static = self.near(x)
-        w = self.look(torch.cat([x, static], 1)).unflatten(1, (-1, self.kernel_size**2))
+        both = torch.cat([x, static], 1)
+        if self.projection_groups > 1:  # interleaved: each group reads the same channels of both
+            both = _in_format_of(x, torch.stack([x, static], 2).flatten(1, 2))
+        w = self.look(both).unflatten(1, (-1, self.kernel_size**2))
         dynamic = self.local_attention(self.tap_local(w), self.value(x))
         return silu(self.norm(dynamic)), static
 
@@ -134,7 +146,17 @@ class ContextualTransformer(Attention):
         dynamic, static = z
         return a[:, 0] * dynamic + a[:, 1] * static
 
-    def local_attention(self, w: Tensor, v: Tensor) -> Tensor:
-        """Return the sum over each position's neighbors in ``v``, weighted by ``w``."""
-        v = pad(v, [self.kernel_size // 2] * 4).unflatten(1, (self.group_width, -1)).transpose(1, 2)
-        return neighbors.weighted_sum(w, v, self.kernel_size).transpose(1, 2).flatten(1, 2)
+    def local_attention(self, w: Tensor, x: Tensor) -> Tensor:
+        """Return the sum over each position's neighbors in ``x``, weighted by ``w``."""
+        parts = (self.projection_groups, self.group_width, -1)
+        v = pad(x, [self.kernel_size // 2] * 4).unflatten(1, parts).transpose(2, 3).flatten(1, 2)
+        y = neighbors.weighted_sum(w, v, self.kernel_size)
+        y = y.unflatten(1, (self.projection_groups, -1)).transpose(2, 3).flatten(1, 3)
+        return _in_format_of(x, y)
+
+
+@leaf
+def _in_format_of(x: Tensor, y: Tensor) -> Tensor:
+    """Return y, channels last if x is."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if channels_last else y

@@ -101,7 +101,7 @@ class Highway(Attention):
                     "groups and gate_kernel_size belong to convolutions: kernel_size is None, got "
                     f"{groups} and {gate_kernel_size}"
                 )
-            self.axes = replace(self.axes, input="b c", map="b c", output="b c")
+            self.axes = replace(self.axes, input="b ... c", map="b ... c", output="b ... c")
             self.layer = nn.Linear(channels, channels, bias, **factory)
             self.gate = nn.Linear(channels, channels, bias, **factory)
         else:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import odd, positive
+from ..core.check import divides, odd, positive
 from ..core.conv_norm import conv_norm
 
 Prepared = tuple[Tensor, Tensor]  # x before and after its batch norm
@@ -37,6 +36,8 @@ class ParNet(Attention):
         out_channels: Channels of y; ``in_channels`` by default.
         kernel_size: Kernel size of K, odd.
         stride: Stride of the block.
+        groups: Groups of the convolutions and the gate; with several, the channels of y are
+            shuffled among them.
         average: With a stride, average-pool before the :math:`1 \times 1` convolution instead of
             striding it.
         norm: Apply batch norm to the shortcut and the input of its gate.
@@ -49,7 +50,8 @@ class ParNet(Attention):
         stride, rounded up.
 
     Raises:
-        ValueError: a size is not positive, or the kernel is even.
+        ValueError: a size is not positive, the kernel is even, or the groups do not divide the
+            channels.
 
     >>> ParNet(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -89,6 +91,7 @@ class ParNet(Attention):
         kernel_size: int = 3,
         *,
         stride: int = 1,
+        groups: int = 1,
         average: bool = True,
         norm: bool = True,
         bias: bool = False,
@@ -99,13 +102,16 @@ class ParNet(Attention):
         out_channels = in_channels if out_channels is None else out_channels
         positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
         odd(kernel_size=kernel_size)
+        divides(in_channels=in_channels, groups=groups)
+        divides(out_channels=out_channels, groups=groups)
+        self.groups = groups
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         average = average and stride > 1
         self.skips = stride == 1 and in_channels == out_channels
         self.norm = nn.BatchNorm2d(in_channels, **factory) if norm and self.skips else nn.Identity()
-        self.gate = nn.Linear(in_channels, out_channels, bias, **factory)
-        options = {"bias": bias, **factory}
+        self.gate = nn.Conv2d(in_channels, out_channels, 1, bias=bias, groups=groups, **factory)
+        options = {"bias": bias, "groups": groups, **factory}
         self.wide = conv_norm(in_channels, out_channels, kernel_size, stride=stride, **options)
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if average else nn.Identity()
         stride = 1 if average else stride
@@ -115,10 +121,13 @@ class ParNet(Attention):
         return x, self.norm(x)
 
     def attention(self, z: Prepared) -> Tensor:
-        x, normed = z
-        return grid.broadcast_gate(self.gate(grid.mean(normed)).sigmoid(), x)
+        _, normed = z
+        return self.gate(normed.mean((2, 3), keepdim=True)).sigmoid()
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, normed = z
         y = self.wide(x) + self.narrow(self.pool(x))
-        return silu(y + a * normed if self.skips else y * (2 * a))
+        y = silu(y + a * normed if self.skips else y * (2 * a))
+        if self.groups == 1:
+            return y
+        return y.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)

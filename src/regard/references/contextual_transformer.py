@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from .record import Legacy, Reference
 
+NAMES = {
+    "key_embed": "near",
+    "embed": "look",
+    "conv1x1": "value",
+    "bn": "norm",
+    "se.0": "squeeze",
+    "se.1": "squeeze_norm",
+    "se.3": "select",
+}
+
 REFERENCES = (
     Reference(
         "JDAI-CV/CoTNet:CotLayer",
         lambda dim, kernel_size: dict(channels=dim, kernel_size=kernel_size),
-        {
-            "key_embed": "near",
-            "embed": "look",
-            "conv1x1": "value",
-            "bn": "norm",
-            "se.0": "squeeze",
-            "se.1": "squeeze_norm",
-            "se.3": "select",
-        },
+        NAMES,
         map="b c k",
     ),
     Reference(
         "JDAI-CV/CoTNet:CoXtLayer",
-        differs="splits the channels",
-        loads=False,
+        lambda dim, kernel_size: dict(
+            channels=dim, kernel_size=kernel_size, groups=8, projection_groups=2
+        ),
+        NAMES,
+        map="b c k",
     ),
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:CoTAttention",

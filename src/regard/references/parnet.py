@@ -11,6 +11,7 @@ def _authors(
     out_channels: int,
     kernel_size: int = 3,
     stride: int = 1,
+    groups: int = 1,
     padding: int | None = None,
     avg_pool: bool = False,
 ) -> Options:
@@ -21,6 +22,7 @@ def _authors(
         out_channels=out_channels,
         kernel_size=kernel_size,
         stride=stride,
+        groups=groups,
         average="rbr_1x1.1.conv.weight" in shapes,
     )
 
@@ -39,7 +41,7 @@ REFERENCES = (
             "rbr_1x1.1.conv": "narrow.0",
             "rbr_1x1.1.bn": "narrow.1",
         },
-        fixed=dict(groups=1, dilation=1, activation="silu", se_block=True),
+        fixed=dict(dilation=1, activation="silu", se_block=True),
         ignored=("padding_mode", "deploy"),
         map="b o 1 1",
     ),

@@ -1,4 +1,4 @@
-"""How a tensor lies at a place, and how it is brought to the axes a mechanism wants."""
+"""Layouts of tensors in a model, and their conversion to the axes of a mechanism."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Layout:
     """The axes of a tensor in a network.
 
     Attributes:
-        axes: Their names; ``n`` are tokens.
+        axes: Their names; ``n`` is an axis of tokens.
         channels: The size of ``c``.
-        prefix: Number of class tokens before the others.
-        grid: What the other tokens are laid out on; empty where they are none.
+        prefix: Number of class tokens, which precede the others.
+        grid: The grid of the other tokens; empty if there are none or it is unknown.
     """
 
     axes: str
@@ -30,17 +30,17 @@ class Layout:
 
     @classmethod
     def of(cls, value: Value, run: DryRun) -> Layout:
-        """Read a layout from the dry run.
+        """Infer a layout from the dry run.
 
         Raises:
-            ValueError: the tensor has no channels or no space, or is no floating-point one.
+            ValueError: the tensor has no channels or no space, or is not floating point.
         """
         if not value.dtype.is_floating_point:
             raise ValueError(f"its output is {value.dtype}, not floating point")
         if not 3 <= len(value.shape) <= 5:
             raise ValueError(f"its output {value.shape} has no axes of batch, channels and space")
         if value.axis is None:
-            raise ValueError(f"which axis of its output {value.shape} is the channels' is unknown")
+            raise ValueError(f"the channel axis of its output {value.shape} is unknown")
         channels = value.shape[value.axis]
         if len(value.shape) == 3:
             prefix, grid = _arrange(value.space[0], run)
@@ -54,7 +54,7 @@ class Layout:
 
     @property
     def axis(self) -> int:
-        """Where the channels are."""
+        """The index of the channel axis."""
         return self.axes.split().index("c")
 
     @property
@@ -62,16 +62,16 @@ class Layout:
         """Whether space is one axis of tokens."""
         return "n" in self.axes
 
-    def take(self, x: Tensor, pattern: str) -> Tensor:
-        """Bring ``x`` to the axes of a card, without the class tokens."""
+    def to_mechanism(self, x: Tensor, pattern: str) -> Tensor:
+        """Convert ``x`` to the axes of a mechanism's input, without the class tokens."""
         z = x[:, self.prefix :] if self.prefix else x
         z = z.movedim(self.axis, 1)  # b c *
         if is_flat(pattern):
             return z.flatten(2).mT
-        return z.unflatten(2, self.spread(z)) if self.tokens else z
+        return z.unflatten(2, self.grid_of(z)) if self.tokens else z
 
-    def give(self, z: Tensor, x: Tensor, pattern: str) -> Tensor:
-        """Bring what a mechanism made of ``x`` back to the axes of ``x``."""
+    def from_mechanism(self, z: Tensor, x: Tensor, pattern: str) -> Tensor:
+        """Convert the mechanism's output for ``x`` back to the axes of ``x``."""
         if not is_flat(pattern):
             z = z.flatten(2) if self.tokens else z
         else:
@@ -79,8 +79,8 @@ class Layout:
         z = z.movedim(1, self.axis)
         return torch.cat((x[:, : self.prefix], z), 1) if self.prefix else z
 
-    def spread(self, z: Tensor) -> tuple[int, ...]:
-        """The grid of so many tokens: the one that was seen, or another of the same proportions.
+    def grid_of(self, z: Tensor) -> tuple[int, ...]:
+        """Return the grid of the tokens ``b c n``: that of the dry run, or one in its proportions.
 
         Raises:
             ValueError: there is none.
@@ -103,17 +103,17 @@ class Layout:
 
 
 def is_flat(pattern: str) -> bool:
-    """Whether a card asks for tokens, channels last, rather than a grid, channels first.
+    """Return whether a mechanism takes tokens, channels last, instead of a grid, channels first.
 
-    >>> is_flat("query: b n d, key: b m e"), is_flat("b c h w")
-    (True, False)
+    >>> is_flat("query: b n d, key: b m e"), is_flat("b ... c"), is_flat("b c h w")
+    (True, True, False)
     """
     first = next(iter(split(pattern).values()))
-    return first.split()[1:2] == ["n"]
+    return first.split()[1] in ("n", "...")
 
 
 def _arrange(tokens: int, run: DryRun) -> tuple[int, tuple[int, ...]]:
-    """Number of class tokens, and the grid: as the dry run saw it, else a square."""
+    """Return the number of class tokens and the grid: those of the dry run, or a square."""
     if tokens in run.grids:
         grid, prefix = run.grids[tokens]
         if math.prod(grid) + prefix == tokens:
