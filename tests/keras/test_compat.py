@@ -1,4 +1,4 @@
-"""Old scripts for TensorFlow: each class is a twin, channels last."""
+"""Old scripts for TensorFlow: each old class is a twin with channels last."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from regard import keras as twins
 from regard.compat.legacy import Changed, LegacyClass, classes
 from regard.compat.settings import settings
 
-CARRIED = [old for old in classes() if old.legacy.keras]
+LEGACY = [old for old in classes() if old.legacy.keras]
 IMAGES, TOKENS = (50, 7, 7, 512), (50, 49, 512)
 HEADS = "d_model=512, d_k=512, d_v=512, h=8"
 
-# Module, class, arguments, input, output as the document prints it; queries are keys and values.
+# Module, class, arguments, input shape, output shape that the old documentation prints; queries are
+# keys and values.
 PRINTED = (
     ("ResidualAttention", "ResidualAttention", "num_class=1000, la=0.2", IMAGES, (50, 1000)),
     ("ExternalAttention", "ExternalAttention", "d_model=512, S=8", TOKENS, TOKENS),
@@ -66,11 +67,11 @@ def installed() -> Iterator[None]:
 
 
 def row(block: tuple) -> LegacyClass:
-    return next(old for old in CARRIED if old.name == block[1])
+    return next(old for old in LEGACY if old.name == block[1])
 
 
-def made(block: tuple, arguments: str | None = None) -> Any:
-    """An object of an old class, with fewer channels."""
+def build(block: tuple, arguments: str | None = None) -> Any:
+    """Create an object of an old class, with fewer channels."""
     cls = getattr(importlib.import_module(f"attention.{block[0]}"), block[1])
     return eval(f"cls({small(block[2]) if arguments is None else arguments})", {"cls": cls})
 
@@ -87,8 +88,8 @@ def inputs(block: tuple, x: Any) -> list[Any]:
     return [x] * 3 if row(block).legacy.call else [x]
 
 
-def test_every_twin_is_tried() -> None:
-    assert {old.name for old in CARRIED} == {block[1] for block in PRINTED}
+def test_every_old_class_is_tested() -> None:
+    assert {old.name for old in LEGACY} == {block[1] for block in PRINTED}
 
 
 @each_block
@@ -96,11 +97,11 @@ def test_usage_prints_what_the_document_says(
     block: tuple, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keras.config.set_floatx("float32")
-    module, name, arguments, given, printed = block
+    module, name, arguments, shape, printed = block
     called = "input, input, input" if row(block).legacy.call else "input"
     exec(
         f"from attention.{module} import {name}\nimport keras\n\n"
-        f"input = keras.random.normal(shape={given})\nlayer = {name}({arguments})\n"
+        f"input = keras.random.normal(shape={shape})\nlayer = {name}({arguments})\n"
         f"output = layer({called})\nprint(tuple(output.shape))",
         {},
     )
@@ -109,12 +110,13 @@ def test_usage_prints_what_the_document_says(
 
 @each_block
 def test_it_is_the_twin(block: tuple) -> None:
-    layer = made(block)
+    layer = build(block)
     assert isinstance(layer, getattr(twins, row(block).new))
     assert layer.card.title
     x = example(block)
     want = layer(*inputs(block, x))
-    y, a = layer.see(*inputs(block, x)[: None if row(block).legacy.call == "Queries" else 1])
+    arguments = inputs(block, x) if row(block).legacy.call == "Queries" else [x]
+    y, a = layer.call_with_map(*arguments)
     np.testing.assert_allclose(*map(ops.convert_to_numpy, (y, want)))
     assert keras.tree.flatten(a)
 
@@ -122,8 +124,8 @@ def test_it_is_the_twin(block: tuple) -> None:
 @each_block
 def test_models_are_saved_and_loaded(block: tuple, tmp_path: Path) -> None:
     x = example(block)
-    given = keras.Input(x.shape[1:])
-    model = keras.Model(given, made(block)(*inputs(block, given)))
+    symbol = keras.Input(x.shape[1:])
+    model = keras.Model(symbol, build(block)(*inputs(block, symbol)))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert type(again.layers[-1]) is type(model.layers[-1])
@@ -131,38 +133,38 @@ def test_models_are_saved_and_loaded(block: tuple, tmp_path: Path) -> None:
 
 
 @each_block
-def test_a_difference_is_told_once(block: tuple) -> None:
+def test_a_difference_is_reported_once(block: tuple) -> None:
     settings.warned.clear()
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Changed)
-        made(block)
-        made(block)
-    said = [str(w.message) for w in heard if w.category is Changed]
-    did = row(block).differs("keras")
-    assert len(said) == bool(did)
-    assert all(text.startswith(f"{block[1]} {did}; regard.keras.") for text in said)
+        build(block)
+        build(block)
+    messages = [str(w.message) for w in caught if w.category is Changed]
+    difference = row(block).differs("keras")
+    assert len(messages) == bool(difference)
+    assert all(text.startswith(f"{block[1]} {difference}; regard.keras.") for text in messages)
 
 
-def test_what_was_can_be_had() -> None:
+def test_the_old_behavior_is_available() -> None:
     compat.install(framework="keras", legacy_behavior=True)
     block = next(block for block in PRINTED if block[1] == "CBAMBlock")
-    assert made(block).get_config()["residual"]
-    assert made(block, "32, 8, 7, name='mine'").name == "mine"
+    assert build(block).get_config()["residual"]
+    assert build(block, "32, 8, 7, name='mine'").name == "mine"
     with pytest.raises(
         TypeError, match='CBAMBlock: no argument "residua"; did you mean "residual"'
     ):
-        made(block, "residua=True")
+        build(block, "residua=True")
 
 
-def test_masks_are_closed_where_they_are_true() -> None:
+def test_masks_forbid_attention_where_they_are_true() -> None:
     from attention.SelfAttention import ScaledDotProductAttention as Old
 
-    x, closed = np.random.default_rng(0).normal(size=(2, 5, 8)), np.zeros((2, 2, 5, 5), bool)
-    closed[..., 3] = True
+    x, masked = np.random.default_rng(0).normal(size=(2, 5, 8)), np.zeros((2, 2, 5, 5), bool)
+    masked[..., 3] = True
     other = x.copy()
     other[:, 3] += 1
     attention = Old(8, 4, 4, 2)
-    got = [attention(x, z, z, attention_mask=closed) for z in (x, other)]
+    got = [attention(x, z, z, attention_mask=masked) for z in (x, other)]
     np.testing.assert_allclose(*map(ops.convert_to_numpy, got))
 
 
@@ -178,6 +180,6 @@ def test_tokens_of_an_image_are_checked() -> None:
         layer(x[:, 1:])
 
 
-def test_what_has_no_twin_says_so() -> None:
+def test_a_class_without_a_twin_raises() -> None:
     with pytest.raises(ImportError, match=r"regard\.Triplet has no twin|Triplet"):
         exec("from attention.TripletAttention import TripletAttention", {})

@@ -1,4 +1,4 @@
-"""A twin is a Keras layer like others: trained, saved, compiled, cast, in models of any size."""
+"""A twin is a Keras layer like others: it can be trained, saved, compiled and cast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from twins import INFERRED, numbers, pair, pairs_of, stems
+from twins import INFERRED, pair, stems, to_torch, twin_cases
 
 import regard.keras as twins
 from cases import claims_of
@@ -24,33 +24,34 @@ CHANNELS = 16
 
 
 def is_sequence(stem: str) -> bool:
-    """Whether the twin reads tokens, and no images."""
+    """Return whether the twin takes tokens, not images."""
     return split(entries()[stem].axes.input).popitem()[1].split()[1] in ("n", "m")
 
 
 def example(stem: str, **more: Any) -> Any:
-    """The twin of the example, as it is for inputs of 16 channels."""
-    given = claims_of(stem)[entries()[stem].name].example
-    known = {name: value for name, value in given.items() if name not in INFERRED}
-    return getattr(twins, stems()[stem])(**known, **more)
+    """Create the twin with the options of the mechanism's example, for inputs of 16 channels."""
+    options = claims_of(stem)[entries()[stem].name].example
+    options = {name: value for name, value in options.items() if name not in INFERRED}
+    return getattr(twins, stems()[stem])(**options, **more)
 
 
 def batch(stem: str, count: int = 5) -> np.ndarray:
+    """Create random inputs, of which ``count`` are in the batch."""
     shape = (count, 9, CHANNELS) if is_sequence(stem) else (count, 8, 6, CHANNELS)
     return np.random.default_rng(0).standard_normal(shape).astype("float32")
 
 
 def build(stem: str, **more: Any) -> keras.Model:
-    """A small model around a twin: batch, height and width, or the length, are unknown."""
+    """Create a small model around a twin, with unknown batch size, height and width, or length."""
     if is_sequence(stem):
         x = keras.Input((None, CHANNELS))
         z = keras.layers.Dense(CHANNELS)(x)
-        y = example(stem, name="seen", **more)(z)
+        y = example(stem, name="attention", **more)(z)
         y = keras.layers.GlobalAveragePooling1D()(y)
     else:
         x = keras.Input((None, None, CHANNELS))
         z = keras.layers.Conv2D(CHANNELS, 3, padding="same")(x)
-        y = example(stem, name="seen", data_format="channels_last", **more)(z)
+        y = example(stem, name="attention", data_format="channels_last", **more)(z)
         y = y[0] if isinstance(y, (list, tuple)) else y
         if len(y.shape) > 2:
             y = keras.layers.GlobalAveragePooling2D(data_format="channels_last")(y)
@@ -81,11 +82,11 @@ def test_it_is_trained_with_a_ragged_last_batch_saved_and_loaded(stem: str, tmp_
 
 
 @each_stem
-def test_compiled_it_gives_the_same(stem: str) -> None:
+def test_compiled_it_has_the_same_output(stem: str) -> None:
     model, x = build(stem), batch(stem, 2)
     model.compile(run_eagerly=True)
     want = model.predict(x, verbose=0)
-    # The torch backend compiles with inductor, which takes minutes; its laws are in the mechanisms.
+    # The torch backend compiles with inductor, which takes minutes; the mechanisms are tested so.
     jit = keras.backend.backend() != "torch"
     model.compile(jit_compile=jit)
     np.testing.assert_allclose(model.predict(x, verbose=0), want, rtol=1e-4, atol=1e-5)
@@ -102,15 +103,15 @@ def test_mixed_precision_keeps_single_precision_weights(stem: str) -> None:
     plain = example(stem, dtype="float32")
     plain(x)
     plain.set_weights(layer.get_weights())
-    want = numbers(keras.tree.flatten(plain(x))[0]).double()
-    got = numbers(keras.ops.cast(y, "float32")).double()
+    want = to_torch(keras.tree.flatten(plain(x))[0]).double()
+    got = to_torch(keras.ops.cast(y, "float32")).double()
     assert (got - want).abs().max() <= 0.05 * want.abs().max()
 
 
 @each_stem
 def test_its_configuration_makes_another(stem: str) -> None:
     for case in (
-        case for case in pairs_of() if case.key == stem and case.cls.__name__ == stems()[stem]
+        case for case in twin_cases() if case.key == stem and case.cls.__name__ == stems()[stem]
     ):
         layer = pair(case).layer
         config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
@@ -131,15 +132,14 @@ def test_its_output_shape_is_known_before_it_runs(stem: str) -> None:
 
 
 @each_stem
-def test_a_model_gives_its_maps(stem: str) -> None:
+def test_maps_are_those_of_the_layers(stem: str) -> None:
     model, x = build(stem), batch(stem, 2)
-    seen = twins.maps(model)
-    found = {name: a for name, a in seen(x).items() if name.startswith("seen")}
-    layer = model.get_layer("seen")
+    maps = twins.maps(model)(x)
+    layer = model.get_layer("attention")
     z = keras.Model(model.input, layer.input)(x)
     assert_same(
-        [numbers(t).double() for t in keras.tree.flatten(found)],
-        [numbers(t).double() for t in keras.tree.flatten(layer.see(z)[1])],
+        [to_torch(t).double() for t in keras.tree.flatten(maps)],
+        [to_torch(t).double() for t in keras.tree.flatten(layer.call_with_map(z)[1])],
         rtol=1e-5,
     )
 
@@ -149,7 +149,7 @@ def test_maps_are_found_at_every_depth() -> None:
     inner = build(stem)
     x = keras.Input((None, None, CHANNELS))
     model = keras.Sequential([keras.Input((None, None, CHANNELS)), inner])
-    assert list(twins.maps(model).output) == [f"{inner.name}/seen"]
+    assert list(twins.maps(model).output) == [f"{inner.name}/attention"]
     layer = example(stem, name="twice", data_format="channels_last")
     model = keras.Model(x, layer(layer(x)))
     assert list(twins.maps(model).output) == ["twice", "twice_1"]

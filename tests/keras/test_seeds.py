@@ -1,4 +1,4 @@
-"""The usage that people know these mechanisms by, in Keras: the shapes that it prints."""
+"""The usage examples of the older library, in Keras: the shapes that they print."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 from regard import keras as twins
 
 IMAGES, TOKENS = (50, 7, 7, 512), (50, 49, 512)
-WIDE = {"head_width": 512, "value_head_width": 512}
+WIDE = {"head_dim": 512, "value_head_dim": 512}
 
 
 def efficient() -> keras.Sequential:
-    """Tokens that are an image of 8 rows and 8 columns."""
-    rows, attend = keras.layers.Reshape((64, 512)), twins.EfficientMultiHead(8, 2, **WIDE)
-    return keras.Sequential([keras.layers.Reshape((8, 8, 512)), attend, rows])
+    """Create a model for the tokens of an image of 8 rows and 8 columns."""
+    attention = twins.EfficientMultiHead(8, 2, **WIDE)
+    to_image, to_tokens = keras.layers.Reshape((8, 8, 512)), keras.layers.Reshape((64, 512))
+    return keras.Sequential([to_image, attention, to_tokens])
 
 
-# What it is, how it is built, the shape of its input, the shape that is printed.
+# Name, constructor, shape of the input, printed shape of the output.
 USAGE = [
     ("residual", lambda: twins.ClassResidual(1000, residual_weight=0.2), IMAGES, (50, 1000)),
     ("external", lambda: twins.ExternalAttention(8), TOKENS, TOKENS),
@@ -41,15 +42,15 @@ USAGE = [
 
 
 @pytest.mark.parametrize(
-    ("build", "given", "printed"), [row[1:] for row in USAGE], ids=[row[0] for row in USAGE]
+    ("build", "shape", "printed"), [row[1:] for row in USAGE], ids=[row[0] for row in USAGE]
 )
 def test_it_prints_the_documented_shape(
     build: Callable[[], Any],
-    given: tuple[int, ...],
+    shape: tuple[int, ...],
     printed: tuple[int, ...],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     keras.config.set_floatx("float32")
-    output = build()(keras.random.normal(given))
+    output = build()(keras.random.normal(shape))
     print(tuple(output.shape))
     assert capsys.readouterr().out == f"{printed}\n"

@@ -1,4 +1,4 @@
-"""Attention between sequences: masks of torch and of Keras, lengths that come later."""
+"""Attention between sequences: masks, those of Keras itself included, and unknown lengths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from twins import Pair, gradient, numbers, options, pair, pairs_of, twin
+from twins import Pair, gradient, options, pair, to_torch, twin, twin_cases
 
 import regard.keras as twins
 from cases import Case, draw
@@ -17,20 +17,20 @@ from closeness import assert_same
 from regard.core.attention import SequenceAttention
 from regard.core.shapes import split
 
-SEQUENCES = [case for case in pairs_of() if issubclass(case.cls, SequenceAttention)]
+SEQUENCES = [case for case in twin_cases() if issubclass(case.cls, SequenceAttention)]
 each_case = pytest.mark.parametrize("case", SEQUENCES, ids=str)
 each_example = pytest.mark.parametrize("case", [c for c in SEQUENCES if not c.changed], ids=str)
 
 
 def scores(found: Pair) -> tuple[int, ...]:
-    """The shape of what a mask is broadcast to: the map, without keys that the layer appends."""
+    """Return the shape of the scores that a mask covers: without keys that the layer appends."""
     z = found.module.prepare(*found.inputs)
     shape = found.module.attention(z, None).shape
     return (*shape[:-1], found.inputs[1].shape[1])
 
 
-def drawn(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A mask, which leaves the first query nothing."""
+def random_mask(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Create a mask that forbids the first query everything."""
     closed = torch.rand(shape) < 0.4
     closed[..., 0, :] = True
     bias = torch.randn(shape, dtype=torch.float64)
@@ -41,42 +41,41 @@ def drawn(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("shared", [False, True], ids=["whole", "shared"])
 @pytest.mark.parametrize("kind", ["boolean", "bias"])
 def test_masks_do_what_they_do_in_torch(case: Case, kind: str, shared: bool) -> None:
-    """Output, map and gradients, of a mask for each head or one for all; no gradient is NaN."""
+    """Compare output, map and gradients, with a mask per head or one for all; none is NaN."""
     found = pair(case)
     module, inputs = found.module, found.inputs
     shape = scores(found)[2:] if shared else scores(found)
-    given = {"attention_mask": drawn(kind, shape)}
-    ours = {"mask": given["attention_mask"]}
-    found.masks = given
+    mask = random_mask(kind, shape)
+    found.masks = {"attention_mask": mask}
 
     leaves = [x.clone().requires_grad_() for x in inputs]
-    y = module(*leaves, **ours)
+    y = module(*leaves, mask=mask)
     cotangent = torch.randn_like(y)
     want = torch.autograd.grad(y, leaves, cotangent)
-    masks = found.given
-    seen, a = found.layer.see(*found.arrays, **masks)
-    assert_same(numbers(seen), y)
-    assert_same(numbers(a), module.attention(module.prepare(*inputs), **ours), "map")
+    masks = found.mask_arrays
+    twin_y, a = found.layer.call_with_map(*found.arrays, **masks)
+    assert_same(to_torch(twin_y), y)
+    assert_same(to_torch(a), module.attention(module.prepare(*inputs), mask=mask), "map")
     got = gradient(found.layer, found.arrays, [cotangent], **masks)
-    assert_same(numbers(got), list(want), "gradient")
+    assert_same(to_torch(got), list(want), "gradient")
 
 
 @each_example
 @pytest.mark.parametrize("kind", ["boolean", "bias"])
 def test_a_query_that_may_attend_to_nothing_gets_zeros(case: Case, kind: str) -> None:
     found = pair(case)
-    found.masks = {"attention_mask": drawn(kind, scores(found))}
-    a = numbers(found.layer.see(*found.arrays, **found.given)[1])
+    found.masks = {"attention_mask": random_mask(kind, scores(found))}
+    a = to_torch(found.layer.call_with_map(*found.arrays, **found.mask_arrays)[1])
     assert not a[..., 0, :].any() and a[..., 1:, :].any()
 
 
 def one_width(case: Case) -> bool:
-    """Whether the queries can be keys as well."""
+    """Return whether queries, keys and values have the same number of channels."""
     return len({x.shape[-1] for x in draw(case.fresh())}) == 1
 
 
 def padded(case: Case) -> tuple[Pair, torch.Tensor, Any, torch.Tensor]:
-    """A padded sequence, the same as Keras masks it, and which keys that leaves open to a map."""
+    """Return a pair, a padded sequence, the sequence masked by Keras, and that mask for a map."""
     found = pair(case)
     x = found.inputs[0].clone()
     x[0, 5:] = 0.0
@@ -88,50 +87,52 @@ def padded(case: Case) -> tuple[Pair, torch.Tensor, Any, torch.Tensor]:
 
 @pytest.mark.parametrize("case", [c for c in SEQUENCES if one_width(c)], ids=str)
 @pytest.mark.parametrize("kind", [None, "boolean", "bias"])
-def test_keys_that_keras_masks_are_closed(case: Case, kind: str | None) -> None:
-    """In self-attention, as keys and as values; alone and beside a mask of the caller."""
+def test_keys_that_keras_masks_get_no_weight(case: Case, kind: str | None) -> None:
+    """Test self-attention, masked keys and masked values, without and with a mask of the caller."""
     found, x, masked, mask = padded(case)
     if kind:
-        given = drawn(kind, (x.shape[1], x.shape[1]))
-        found.masks = {"attention_mask": given}
-        mask = given & mask if kind == "boolean" else given.masked_fill(~mask, -torch.inf)
+        own = random_mask(kind, (x.shape[1], x.shape[1]))
+        found.masks = {"attention_mask": own}
+        mask = own & mask if kind == "boolean" else own.masked_fill(~mask, -torch.inf)
     z, q = found.inputs[0], found.arrays[0]
-    assert_same(numbers(found.layer(masked, **found.given)), found.module(x, mask=mask))
-    assert_same(numbers(found.layer(q, masked, **found.given)), found.module(z, x, mask=mask))
-    as_values = found.layer(q, q, masked, **found.given)
-    assert_same(numbers(as_values), found.module(z, z, x, mask=mask))
+    assert_same(to_torch(found.layer(masked, **found.mask_arrays)), found.module(x, mask=mask))
+    assert_same(
+        to_torch(found.layer(q, masked, **found.mask_arrays)), found.module(z, x, mask=mask)
+    )
+    as_values = found.layer(q, q, masked, **found.mask_arrays)
+    assert_same(to_torch(as_values), found.module(z, z, x, mask=mask))
 
 
 @each_example
-def test_the_mask_of_the_queries_goes_on(case: Case) -> None:
-    """To the layers behind, as Keras expects it of layers that know masks."""
-    found, _, masked, may = padded(case)
+def test_the_output_has_the_mask_of_the_queries(case: Case) -> None:
+    """Keras expects layers that support masks to pass them to the layers after them."""
+    found, _, masked, mask = padded(case)
     for y in (found.layer(masked), found.layer(masked, found.arrays[0])):
-        assert torch.equal(numbers(y._keras_mask), may.flatten(1))
+        assert torch.equal(to_torch(y._keras_mask), mask.flatten(1))
 
 
 @each_example
-def test_words_of_unknown_number_masked_by_their_embedding(case: Case) -> None:
-    """A functional model and its maps; words that are masked change nothing."""
+def test_words_that_an_embedding_masks_change_nothing(case: Case) -> None:
+    """Test a functional model of unknown length, and its maps."""
     width = pair(case).inputs[0].shape[-1]
-    # A convolution beside the attention reads masked words as well, unless it is told.
-    told = {name: True for name in options(case.cls) if name == "mask_values"}
+    # A convolution in parallel reads masked words too, unless this option is set.
+    masking = {name: True for name in options(case.cls) if name == "mask_values"}
     words = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(50, width, mask_zero=True)(words)
-    y = twin(case.cls.__name__, {**case.options, **told}, name="attention")(x)
+    y = twin(case.cls.__name__, {**case.options, **masking}, name="attention")(x)
     model = keras.Model(words, y)
     assert y.shape == (None, None, width)
 
     few = np.array([[3, 1, 4], [1, 5, 9]])
     more = np.pad(few, ((0, 0), (0, 4)))
-    assert_same(numbers(model(more))[:, :3], numbers(model(few)))
-    a = numbers(twins.maps(model)(more)["attention"])
+    assert_same(to_torch(model(more))[:, :3], to_torch(model(few)))
+    a = to_torch(twins.maps(model)(more)["attention"])
     assert not a[..., 3:].any() and torch.allclose(a.sum(-1), torch.ones(()).double())
-    assert_same(torch.tensor(model.predict(more, verbose=0)), numbers(model(more)))
+    assert_same(torch.tensor(model.predict(more, verbose=0)), to_torch(model(more)))
 
 
 @each_example
-def test_widths_that_must_agree_are_refused_unless_they_do(case: Case) -> None:
+def test_key_channels_must_match_if_the_card_says_so(case: Case) -> None:
     found = pair(case)
     fresh, x = type(found.layer).from_config(found.layer.get_config()), found.arrays[0]
     if split(case.axes.input)["key"].split()[-1] == "d":
@@ -143,7 +144,7 @@ def test_widths_that_must_agree_are_refused_unless_they_do(case: Case) -> None:
 
 @each_case
 def test_a_model_with_keys_and_a_mask_comes_back_from_its_file(case: Case, tmp_path: Path) -> None:
-    """Of unknown lengths, all of them."""
+    """All lengths are unknown."""
     found = pair(case)
     inputs = [keras.Input((None, x.shape[-1])) for x in found.inputs]
     shape = scores(found)
@@ -153,6 +154,8 @@ def test_a_model_with_keys_and_a_mask_comes_back_from_its_file(case: Case, tmp_p
     path = tmp_path / "model.keras"
     keras.Model([*inputs, mask], y).save(path)
 
-    found.masks = {"attention_mask": drawn("boolean", shape)}
+    found.masks = {"attention_mask": random_mask("boolean", shape)}
     copy = keras.models.load_model(path)
-    assert_same(numbers(copy([*found.arrays, *found.given.values()])), numbers(found.call()))
+    assert_same(
+        to_torch(copy([*found.arrays, *found.mask_arrays.values()])), to_torch(found.call())
+    )

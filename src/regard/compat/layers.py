@@ -1,4 +1,4 @@
-"""Old classes in TensorFlow: each is a twin, made and called as it used to be, channels last."""
+"""Old classes for TensorFlow, as Keras layers with the old arguments and calls, channels last."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from keras import ops
 import regard.keras
 
 from ..catalog import Entry, show
-from ..keras.attention import Form, Shape
+from ..keras.attention import Mechanism, Shape
 from .legacy import LegacyClass
 from .settings import settings
 
-LAYER = ("name", "dtype", "trainable")  # what every layer takes
+LAYER = ("name", "dtype", "trainable")  # arguments of all layers
 
 
-class LegacyLayer(Form):
-    """What every old class has: its arguments, under which it is saved."""
+class LegacyLayer(Mechanism):
+    """Base class of all old classes: reads their arguments, and saves them in its config."""
 
     old: ClassVar[LegacyClass]
-    new: ClassVar[type[Form]]
+    new: ClassVar[type[Mechanism]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = [name for name in inspect.signature(self.new).parameters if name != "kwargs"]
@@ -40,21 +40,21 @@ class LegacyLayer(Form):
 
     @property
     def entry(self) -> Entry:
-        """What the catalog knows of the mechanism."""
+        """The mechanism's entry in the catalog."""
         return show(self.old.key)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {**self.given, **keras.layers.Layer.get_config(self)}
 
 
-class Queries(Form):
-    """Called with queries, keys and values, and with a mask that is True where it is closed."""
+class Queries(Mechanism):
+    """Called with queries, keys, values, and a mask that is True where attention is forbidden."""
 
     def build(
         self, queries_shape: Shape, keys_shape: Any = None, values_shape: Any = None, **others: Any
     ) -> None:
-        """Make the weights."""
+        """Create the weights."""
         super().build(queries_shape, keys_shape, values_shape)
 
     def call(
@@ -66,9 +66,9 @@ class Queries(Form):
         attention_weights: Any = None,
     ) -> Any:
         """Run the mechanism."""
-        return self.see(queries, keys, values, attention_mask, attention_weights)[0]
+        return self.call_with_map(queries, keys, values, attention_mask, attention_weights)[0]
 
-    def see(
+    def call_with_map(
         self,
         queries: Any,
         keys: Any = None,
@@ -78,20 +78,20 @@ class Queries(Form):
     ) -> tuple[Any, Any]:
         """The output and the map."""
         mask = None if attention_mask is None else ops.logical_not(attention_mask)
-        if attention_weights is not None:  # which multiply the scores: s w = s + s (w - 1)
+        if attention_weights is not None:  # these multiply the scores: s w = s + s (w - 1)
             keys = queries if keys is None else keys
             q, k, *_ = self.prepare(queries, keys, keys if values is None else values)
             scores = ops.matmul(q * q.shape[-1] ** -0.5, ops.swapaxes(k, 2, 3))
             bias = scores * (attention_weights - 1)
             mask = bias if mask is None else ops.where(mask, bias, float("-inf"))
-        return super().see(queries, keys, values, mask)
+        return super().call_with_map(queries, keys, values, mask)
 
     def compute_output_shape(self, queries_shape: Shape, **others: Any) -> Shape:
         """The shape of the output: that of the queries."""
         return queries_shape
 
 
-class ImageTokens(Form):
+class ImageTokens(Mechanism):
     """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
 
     given: dict[str, Any]
@@ -103,14 +103,14 @@ class ImageTokens(Form):
         return super().__call__(queries, **options)
 
     def build(self, queries_shape: Shape) -> None:
-        """Make the weights."""
+        """Create the weights."""
         super().build((queries_shape[0], self.given["H"], self.given["W"], queries_shape[2]))
 
     def call(self, queries: Any) -> Any:
         """Run the mechanism."""
-        return self.see(queries)[0]
+        return self.call_with_map(queries)[0]
 
-    def see(self, queries: Any) -> tuple[Any, Any]:
+    def call_with_map(self, queries: Any) -> tuple[Any, Any]:
         """The output and the map."""
         h, w, (_, n, c) = self.given["H"], self.given["W"], queries.shape
         if n not in (None, h * w):
@@ -118,7 +118,7 @@ class ImageTokens(Form):
                 f"{type(self).__name__}: expected (b {h * w} c) for H, W = {(h, w)}, "
                 f"got {tuple(queries.shape)}"
             )
-        y, a = super().see(ops.reshape(queries, (-1, h, w, c)))
+        y, a = super().call_with_map(ops.reshape(queries, (-1, h, w, c)))
         return ops.reshape(y, (-1, h * w, c)), a
 
     def compute_output_shape(self, queries_shape: Shape) -> Shape:
@@ -131,9 +131,9 @@ CALLS = {call.__name__: call for call in (Queries, ImageTokens)}
 
 @cache
 def legacy_layer(old: LegacyClass) -> type[LegacyLayer]:
-    """The class that takes the place of an old one."""
+    """Create the class that replaces an old one."""
     new = getattr(regard.keras, old.new)
     calls = (CALLS[old.legacy.call],) if old.legacy.call else ()
     body = {"old": old, "new": new, "__module__": old.module, "__doc__": new.__doc__}
-    made = type(old.name, (*calls, LegacyLayer, new), body)
-    return keras.saving.register_keras_serializable("regard.compat")(made)
+    layer = type(old.name, (*calls, LegacyLayer, new), body)
+    return keras.saving.register_keras_serializable("regard.compat")(layer)

@@ -1,7 +1,7 @@
-"""The mechanisms as Keras 3 layers: on TensorFlow, JAX or torch, equal to those in torch.
+"""The mechanisms as Keras 3 layers on TensorFlow, JAX or torch, with the same results.
 
-``regard.keras.CBAM()`` is a layer; ``maps(model)`` gives a model's attention maps, and
-``transfer(module, layer)`` carries weights over from torch, or back.
+``regard.keras.CBAM()`` is a layer; ``maps(model)`` returns a model that computes the attention
+maps, and ``transfer(module, layer)`` copies weights from torch to Keras, or back.
 """
 
 from importlib import import_module

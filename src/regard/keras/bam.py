@@ -9,15 +9,16 @@ from keras import layers, ops
 
 from ..core.check import one_of, positive, reduced
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class BAM(Attention):
-    """Strengthens each position of each channel by a gate that two branches agree on.
+    """Scales each element by one plus a gate from a channel branch and a spatial branch.
 
-    A batch of one image gives the norms of the channel branch one value for each channel: in
-    training they return their offsets, where torch refuses.
+    In training with a batch of one image, the norms of the channel branch get one value per channel
+    and return their biases, where torch raises an error.
     """
 
     def __init__(
@@ -38,35 +39,36 @@ class BAM(Attention):
         self.fusion, self.norm_position = fusion, norm_position
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction)
+        channels, factory = shape[-1], {"dtype": self.dtype_policy}
+        hidden_dim = reduced(channels, self.reduction)
         early = self.norm_position == "hidden"
 
-        def look() -> list[Any]:
-            return [parts.conv(hidden, hidden, 3, dilation=self.dilation, **made), *normed()]
+        def dilated_conv() -> list[Any]:
+            conv = parts.conv(hidden_dim, hidden_dim, 3, dilation=self.dilation, **factory)
+            return [conv, *norm_relu()]
 
-        def normed() -> list[Any]:
-            return [parts.batch_norm(hidden, **made), layers.ReLU(**made)]
+        def norm_relu() -> list[Any]:
+            return [parts.batch_norm(hidden_dim, **factory), layers.ReLU(**factory)]
 
         self.channel = [
-            parts.dense(channels, hidden, **made),
-            *(normed() if early else [layers.ReLU(**made)]),
-            parts.dense(hidden, channels, **made),
-            *([] if early else [parts.batch_norm(channels, **made)]),
+            parts.dense(channels, hidden_dim, **factory),
+            *(norm_relu() if early else [layers.ReLU(**factory)]),
+            parts.dense(hidden_dim, channels, **factory),
+            *([] if early else [parts.batch_norm(channels, **factory)]),
         ]
         self.spatial = [
-            parts.dense(channels, hidden, **made),
-            *(normed() if early else []),
-            *look(),
-            *look(),
-            parts.dense(hidden, 1, **made),
-            *([] if early else [parts.batch_norm(1, **made)]),
+            parts.dense(channels, hidden_dim, **factory),
+            *(norm_relu() if early else []),
+            *dilated_conv(),
+            *dilated_conv(),
+            parts.dense(hidden_dim, 1, **factory),
+            *([] if early else [parts.batch_norm(1, **factory)]),
         ]
 
-    def attention(self, x: Any) -> Any:
-        c = parts.through(self.channel, ops.mean(x, space(x), keepdims=True))  # b 1 1 c
-        s = parts.through(self.spatial, x)  # b h w 1
+    def attention(self, x: Tensor) -> Tensor:
+        c = parts.apply_layers(self.channel, ops.mean(x, spatial_axes(x), keepdims=True))  # b 1 1 c
+        s = parts.apply_layers(self.spatial, x)  # b h w 1
         return ops.sigmoid(c * s if self.fusion == "product" else c + s)
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + x * a

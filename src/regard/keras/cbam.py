@@ -1,4 +1,4 @@
-"""CBAM: a gate per channel, then a gate per position."""
+"""CBAM: one gate per channel, then one gate per position."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ..core.axes import Axes
 from ..core.check import odd, one_of, positive, reduced
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
 
-POOLS: dict[str, Callable[..., Any]] = {
+POOLS: dict[str, Callable[..., Tensor]] = {
     "mean": ops.mean,
     "max": ops.max,
-    "l2": parts.length,
+    "l2": parts.l2_norm,
     "logsumexp": ops.logsumexp,
 }
 
 
 @keras.saving.register_keras_serializable("regard")
 class CBAM(Attention):
-    """Weighs each channel, then each position of the result."""
+    """Scales each channel by a gate, then each position of the result by another gate."""
 
     def __init__(
         self,
@@ -54,44 +55,44 @@ class CBAM(Attention):
         positive(hidden_dim=1 if hidden_dim is None else hidden_dim)
         self.hidden_dim, self.bias, self.spatial_bias = hidden_dim, bias, spatial_bias
         self.planes, self.gates, self.residual = planes, gates, residual
-        self.norm: Any = norm  # the layer itself, once it is built
+        self.norm: Any = norm  # the layer itself after `construct`
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "norm": bool(self.norm)}
 
     @property
     def axes(self) -> Axes:
-        """The axes; those of a single gate are those of its part."""
+        """The named axes of this layer; a single gate has those of its part."""
         own = super().axes
         return own if self.gates == "both" else replace(own, map=own.parts[self.gates])
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"dtype": self.dtype_policy}
+        channels, factory = shape[-1], {"dtype": self.dtype_policy}
         if self.gates != "spatial":
             hidden_dim = reduced(channels, self.reduction, self.hidden_dim)
-            self.squeeze = parts.dense(channels, hidden_dim, bias=self.bias, **made)
-            self.excite = parts.dense(hidden_dim, channels, bias=self.bias, **made)
+            self.squeeze = parts.dense(channels, hidden_dim, bias=self.bias, **factory)
+            self.excite = parts.dense(hidden_dim, channels, bias=self.bias, **factory)
         if self.gates != "channel":
-            self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **made)
-            self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **made)
+            self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **factory)
+            self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **factory)
 
-    def channel_gate(self, x: Any) -> Any:
+    def channel_gate(self, x: Tensor) -> Tensor:
         z = [POOLS[name](x, axis=(1, 2), keepdims=True) for name in self.pools]
         z = self.excite(ops.relu(self.squeeze(ops.concatenate(z, 1))))  # b p 1 c
         return ops.sigmoid(ops.sum(z, 1, keepdims=True))
 
-    def spatial_gate(self, x: Any) -> Any:
+    def spatial_gate(self, x: Tensor) -> Tensor:
         planes = [ops.max(x, -1, keepdims=True), ops.mean(x, -1, keepdims=True)]
         z = ops.concatenate(planes if self.planes == "max-mean" else planes[::-1], -1)
         z = self.look(z)  # b h w 1
         return ops.sigmoid(self.norm(z) if self.norm else z)
 
-    def attention(self, x: Any) -> Any:
+    def attention(self, x: Tensor) -> Tensor:
         if self.gates != "both":
             return self.channel_gate(x) if self.gates == "channel" else self.spatial_gate(x)
         a = self.channel_gate(x)
         return a * self.spatial_gate(x * a)
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x + x * a if self.residual else x * a

@@ -1,4 +1,4 @@
-"""Class-specific residual attention: each class looks where it scores, on top of everywhere."""
+"""Class-specific residual attention: class scores from average pooling plus attention pooling."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from keras import ops
 from ..core.check import above_zero, positive
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
 
 
 def usual_temperatures(num_heads: int) -> tuple[float | str, ...]:
-    """The temperatures that the authors give to so many heads."""
+    """Return the temperatures that the authors use for this number of heads."""
     if num_heads == 4:
         return (1, 2, 4, "max")
     return (*range(1, num_heads), "max") if num_heads > 1 else (1,)
 
 
-def look(s: Any, temperature: float | str) -> Any:
-    """Where classes look that score so: a softmax over the positions, or their maximum alone."""
+def _attention_weights(s: Tensor, temperature: float | str) -> Tensor:
+    """Return the softmax over the positions, or one-hot weights of the maximum."""
     if temperature == "max":
         return ops.one_hot(ops.argmax(s, -1), ops.shape(s)[-1], dtype=s.dtype)
     return parts.softmax(temperature * s)
@@ -29,7 +30,7 @@ def look(s: Any, temperature: float | str) -> Any:
 
 @keras.saving.register_keras_serializable("regard")
 class ClassResidual(Attention):
-    """Scores classes by an average over all positions, plus one over those where a class scores."""
+    """Scores classes by average pooling plus attention pooling of each class's own score map."""
 
     def __init__(
         self,
@@ -52,32 +53,28 @@ class ClassResidual(Attention):
                 raise ValueError(f"temperatures must be numbers or 'max', got {temperature!r}")
             if not isinstance(temperature, str):
                 above_zero(temperatures=temperature)
-        self.num_classes, self.num_heads, self.residual_weight = (
-            num_classes,
-            num_heads,
-            residual_weight,
-        )
-        self.temperatures, self.normalize = chosen, normalize
+        self.num_classes, self.num_heads = num_classes, num_heads
+        self.residual_weight, self.normalize = residual_weight, normalize
+        self.temperatures = chosen
 
     def construct(self, shape: Shape) -> None:
         scores = self.num_heads * self.num_classes
         self.classify = parts.dense(shape[-1], scores, bias=False, dtype=self.dtype_policy)
 
-    def prepare(self, x: Any) -> Any:
-        s = self.classify(parts.rows(x))  # b n (heads k)
+    def prepare(self, x: Tensor) -> Tensor:
+        s = self.classify(parts.tokens(x))  # b n (heads k)
         if self.normalize:
-            lengths = parts.length(ops.cast(self.classify.kernel, s.dtype), 0)
-            s = s / ops.maximum(lengths, 1e-12)
-        s = ops.swapaxes(s, 1, 2)
-        return ops.reshape(
-            s, (ops.shape(x)[0], self.num_heads, self.num_classes, -1)
-        )  # b heads k n
+            norms = parts.l2_norm(ops.cast(self.classify.kernel, s.dtype), 0)
+            s = s / ops.maximum(norms, 1e-12)
+        sizes = (ops.shape(x)[0], self.num_heads, self.num_classes, -1)
+        return ops.reshape(ops.swapaxes(s, 1, 2), sizes)  # b heads k n
 
-    def attention(self, x: Any) -> Any:
-        return ops.stack([look(x[:, h], t) for h, t in enumerate(self.temperatures)], 1)
+    def attention(self, z: Tensor) -> Tensor:
+        maps = [_attention_weights(z[:, h], t) for h, t in enumerate(self.temperatures)]
+        return ops.stack(maps, 1)
 
-    def combine(self, a: Any, x: Any) -> Any:
-        return ops.sum(ops.mean(x, 3) + self.residual_weight * ops.sum(a * x, 3), 1)
+    def combine(self, a: Tensor, z: Tensor) -> Tensor:
+        return ops.sum(ops.mean(z, 3) + self.residual_weight * ops.sum(a * z, 3), 1)
 
     def output_shape_of(self, shape: Shape) -> Shape:
         return shape[0], self.num_classes

@@ -1,4 +1,4 @@
-"""Criss-cross attention: every position reads its column and its row, and so, twice, everything."""
+"""Criss-cross attention: each position attends to its row and column, in repeated passes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ..core.axes import Axes
 from ..core.check import divides, positive, probability, reduced
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class CrissCross(Attention):
-    """Adds to each position what its column and its row hold, as often as it is repeated."""
+    """Adds attention over the row and the column of each position, in repeated passes."""
 
     def __init__(
         self,
@@ -32,33 +33,33 @@ class CrissCross(Attention):
 
     @property
     def axes(self) -> Axes:
-        """The axes, with a map for each pass."""
+        """The named axes, with a map for each pass."""
         return replace(super().axes, map=", ".join(["b h w k"] * self.recurrence))
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction)
-        self.query = parts.dense(channels, hidden, **made)
-        self.key = parts.dense(channels, hidden, **made)
-        self.value = parts.dense(channels, channels, **made)
+        channels, factory = shape[-1], {"dtype": self.dtype_policy}
+        hidden_dim = reduced(channels, self.reduction)
+        self.query = parts.dense(channels, hidden_dim, **factory)
+        self.key = parts.dense(channels, hidden_dim, **factory)
+        self.value = parts.dense(channels, channels, **factory)
         self.gamma = self.add_weight(shape=(1,), initializer="zeros", name="gamma")
 
-    def attention(self, x: Any) -> tuple[Any, ...]:
-        maps = [self.weigh(x)]
+    def attention(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = [self.attention_of_pass(x)]
         for _ in range(self.recurrence - 1):
-            x = self.read(maps[-1], x)
-            maps.append(self.weigh(x))
+            x = self.run_pass(maps[-1], x)
+            maps.append(self.attention_of_pass(x))
         return tuple(maps)
 
-    def combine(self, a: tuple[Any, ...], x: Any) -> Any:
-        for one in a:
-            x = self.read(one, x)
+    def combine(self, a: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        for a_pass in a:
+            x = self.run_pass(a_pass, x)
         return x
 
-    def weigh(self, x: Any) -> Any:
-        """The map of one pass: a softmax over the column and the row, ``b h w k``."""
-        # Sums of products may leave the range of half precision.
-        q, k = parts.wide(self.query(x)), parts.wide(self.key(x))  # b h w d
+    def attention_of_pass(self, x: Tensor) -> Tensor:
+        """Return the map of one pass: a softmax over the column and the row, ``b h w k``."""
+        # The scores can exceed the range of half precision.
+        q, k = (parts.at_least_float32(t) for t in (self.query(x), self.key(x)))  # b h w d
         rows = ops.matmul(q, ops.swapaxes(k, 2, 3))  # b h w j
         columns = ops.matmul(ops.swapaxes(q, 1, 2), ops.transpose(k, (0, 2, 3, 1)))  # b w h i
         i = ops.arange(ops.shape(x)[1])
@@ -66,8 +67,8 @@ class CrissCross(Attention):
         a = parts.softmax(ops.concatenate([ops.swapaxes(columns, 1, 2), rows], -1))
         return ops.cast(a, x.dtype)
 
-    def read(self, a: Any, x: Any) -> Any:
-        """One pass."""
+    def run_pass(self, a: Tensor, x: Tensor) -> Tensor:
+        """Return the output of one pass."""
         h, v = ops.shape(x)[1], self.value(x)
         columns = ops.matmul(ops.swapaxes(a[..., :h], 1, 2), ops.swapaxes(v, 1, 2))  # b w h c
         return x + self.gamma * (ops.matmul(a[..., h:], v) + ops.swapaxes(columns, 1, 2))
@@ -75,9 +76,9 @@ class CrissCross(Attention):
 
 @keras.saving.register_keras_serializable("regard")
 class CrissCrossHead(Attention):
-    """The head of CCNet: criss-cross attention between convolutions, joined with its input.
+    """Scores classes by CCNet's head: criss-cross attention, concatenated with its input.
 
-    Its maps are those of the attention.
+    The maps are those of the attention.
     """
 
     def __init__(
@@ -98,42 +99,46 @@ class CrissCrossHead(Attention):
 
     @property
     def axes(self) -> Axes:
-        """The axes, with a map for each pass."""
+        """The named axes, with a map for each pass."""
         maps = ", ".join(["b h w k"] * self.recurrence)
         return replace(super().axes, map=maps, output="b k h w")
 
     def construct(self, shape: Shape) -> None:
         divides(in_channels=shape[-1], quarter=4)
-        channels, hidden = shape[-1], shape[-1] // 4
-        made: dict[str, Any] = {"dtype": self.dtype_policy}
+        channels, hidden_dim = shape[-1], shape[-1] // 4
+        factory: dict[str, Any] = {"dtype": self.dtype_policy}
 
-        def convolve(before: int, after: int) -> list[Any]:
-            convolution = parts.conv(before, after, 3, bias=False, **made)
-            return [convolution, parts.batch_norm(after, **made)]
+        def conv_norm(inputs: int, outputs: int) -> list[Any]:
+            conv = parts.conv(inputs, outputs, 3, bias=False, **factory)
+            return [conv, parts.batch_norm(outputs, **factory)]
 
-        whole = {"data_format": "channels_last", **made}
-        self.before = convolve(channels, hidden)
-        self.criss_cross = CrissCross(recurrence=self.recurrence, **whole)
-        self.criss_cross.build((*shape[:-1], hidden))
-        self.after = convolve(hidden, hidden)
-        self.join = convolve(channels + hidden, self.out_channels)
-        self.drop = keras.layers.SpatialDropout2D(self.dropout, **whole)
-        self.classify = parts.dense(self.out_channels, self.num_classes, **made)
+        options = {"data_format": "channels_last", **factory}
+        self.before = conv_norm(channels, hidden_dim)
+        self.criss_cross = CrissCross(recurrence=self.recurrence, **options)
+        self.criss_cross.build((*shape[:-1], hidden_dim))
+        self.after = conv_norm(hidden_dim, hidden_dim)
+        self.join = conv_norm(channels + hidden_dim, self.out_channels)
+        self.drop = keras.layers.SpatialDropout2D(self.dropout, **options)
+        self.classify = parts.dense(self.out_channels, self.num_classes, **factory)
 
-    def prepare(self, x: Any) -> tuple[Any, Any]:
-        return x, _run(self.before, x)
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, _leaky_relu(self.before, x)
 
-    def attention(self, x: tuple[Any, Any]) -> tuple[Any, ...]:
-        return self.criss_cross.attention(x[1])
+    def attention(self, z: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        _, hidden = z
+        return self.criss_cross.attention(hidden)
 
-    def combine(self, a: tuple[Any, ...], x: tuple[Any, Any]) -> Any:
-        y = _run(self.after, self.criss_cross.combine(a, x[1]))
-        return self.classify(self.drop(_run(self.join, ops.concatenate([x[0], y], -1))))
+    def combine(self, a: tuple[Tensor, ...], z: tuple[Tensor, Tensor]) -> Tensor:
+        x, hidden = z
+        y = _leaky_relu(self.after, self.criss_cross.combine(a, hidden))
+        y = _leaky_relu(self.join, ops.concatenate([x, y], -1))
+        return self.classify(self.drop(y))
 
     def output_shape_of(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.num_classes)
 
 
-def _run(block: list[Any], x: Any) -> Any:
-    y = parts.through(block, x)
-    return ops.maximum(y, 0.01 * y)  # TensorFlow's leaky ReLU has a slope in single precision
+def _leaky_relu(block: list[Any], x: Tensor) -> Tensor:
+    """Apply convolution and norm, then a leaky ReLU."""
+    y = parts.apply_layers(block, x)
+    return ops.maximum(y, 0.01 * y)  # TensorFlow rounds the slope of its own to single precision

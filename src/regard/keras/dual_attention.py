@@ -1,4 +1,4 @@
-"""Dual attention: positions read positions, channels read channels, and the two are added."""
+"""Dual attention: self-attention over positions plus self-attention over channels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ..core.axes import Axes
 from ..core.check import divides, one_of, positive, probability, reduced
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class DualAttention(Attention):
-    """Adds to each position what similar positions hold, and to each channel what others hold."""
+    """Adds the outputs of self-attention over positions and self-attention over channels."""
 
     def __init__(
         self,
@@ -28,24 +29,25 @@ class DualAttention(Attention):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.reduction, self.energy = reduction, energy
-        inside: dict[str, Any] = {"data_format": "channels_last", "dtype": self.dtype_policy}
-        self.position = PositionAttention(reduction, **inside)
-        self.channel = ChannelAttention(energy=energy, **inside)
+        options: dict[str, Any] = {"data_format": "channels_last", "dtype": self.dtype_policy}
+        self.position = PositionAttention(reduction, **options)
+        self.channel = ChannelAttention(energy=energy, **options)
 
     def construct(self, shape: Shape) -> None:
         self.position.build(shape)
         self.channel.build(shape)
 
-    def attention(self, x: Any) -> tuple[Any, Any]:
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.position.attention(x), self.channel.attention(x)
 
-    def combine(self, a: tuple[Any, Any], x: Any) -> Any:
-        return self.position.combine(a[0], x) + self.channel.combine(a[1], x)
+    def combine(self, a: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        a_p, a_c = a
+        return self.position.combine(a_p, x) + self.channel.combine(a_c, x)
 
 
 @keras.saving.register_keras_serializable("regard")
 class PositionAttention(Attention):
-    """Adds to each position what similar positions hold: the first part of `DualAttention`."""
+    """Adds self-attention over positions to x: the first part of `DualAttention`."""
 
     def __init__(
         self, reduction: int = 8, *, data_format: str | None = None, **kwargs: Any
@@ -56,29 +58,29 @@ class PositionAttention(Attention):
 
     @property
     def axes(self) -> Axes:
-        """The axes of this part."""
+        """The named axes of this part."""
         return replace(super().axes, map="b n n")
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction)
-        self.query = parts.dense(channels, hidden, **made)
-        self.key = parts.dense(channels, hidden, **made)
-        self.value = parts.dense(channels, channels, **made)
+        channels, factory = shape[-1], {"dtype": self.dtype_policy}
+        hidden_dim = reduced(channels, self.reduction)
+        self.query = parts.dense(channels, hidden_dim, **factory)
+        self.key = parts.dense(channels, hidden_dim, **factory)
+        self.value = parts.dense(channels, channels, **factory)
         self.gamma = self.add_weight(shape=(1,), initializer="zeros", name="gamma")
 
-    def attention(self, x: Any) -> Any:
-        x = parts.rows(x)
-        return parts.weigh(self.query(x), self.key(x))
+    def attention(self, x: Tensor) -> Tensor:
+        x = parts.tokens(x)
+        return parts.attention_weights(self.query(x), self.key(x))
 
-    def combine(self, a: Any, x: Any) -> Any:
-        y = ops.matmul(a, self.value(parts.rows(x)))  # b n c
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        y = ops.matmul(a, self.value(parts.tokens(x)))  # b n c
         return x + self.gamma * ops.reshape(y, ops.shape(x))
 
 
 @keras.saving.register_keras_serializable("regard")
 class ChannelAttention(Attention):
-    """Adds to each channel what the others hold: the second part of `DualAttention`."""
+    """Adds self-attention over channels to x: the second part of `DualAttention`."""
 
     def __init__(
         self,
@@ -93,18 +95,19 @@ class ChannelAttention(Attention):
 
     @property
     def axes(self) -> Axes:
-        """The axes of this part."""
+        """The named axes of this part."""
         return replace(super().axes, map="b c c")
 
     def construct(self, shape: Shape) -> None:
         self.gamma = self.add_weight(shape=(1,), initializer="zeros", name="gamma")
 
-    def attention(self, x: Any) -> Any:
-        rows = ops.swapaxes(parts.rows(x), 1, 2)  # b c n
-        return parts.weigh(rows, rows, scale=-1.0 if self.energy == "unlike" else 1.0)
+    def attention(self, x: Tensor) -> Tensor:
+        channels = ops.swapaxes(parts.tokens(x), 1, 2)  # b c n
+        scale = -1.0 if self.energy == "unlike" else 1.0
+        return parts.attention_weights(channels, channels, scale=scale)
 
-    def combine(self, a: Any, x: Any) -> Any:
-        y = ops.matmul(parts.rows(x), ops.swapaxes(a, 1, 2))  # b n c
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        y = ops.matmul(parts.tokens(x), ops.swapaxes(a, 1, 2))  # b n c
         return x + self.gamma * ops.reshape(y, ops.shape(x))
 
 
@@ -130,34 +133,36 @@ class DualAttentionHead(Attention):
 
     def construct(self, shape: Shape) -> None:
         divides(in_channels=shape[-1], quarter=4)
-        channels, hidden = shape[-1], shape[-1] // 4
-        made: dict[str, Any] = {"dtype": self.dtype_policy}
+        channels, hidden_dim = shape[-1], shape[-1] // 4
+        factory: dict[str, Any] = {"dtype": self.dtype_policy}
 
-        def convolve(channels: int) -> list[Any]:
-            convolution = parts.conv(channels, hidden, 3, bias=False, **made)
-            return [convolution, parts.batch_norm(hidden, **made)]
+        def conv_norm(channels: int) -> list[Any]:
+            conv = parts.conv(channels, hidden_dim, 3, bias=False, **factory)
+            return [conv, parts.batch_norm(hidden_dim, **factory)]
 
-        self.before_position, self.before_channel = convolve(channels), convolve(channels)
-        self.position = PositionAttention(data_format="channels_last", **made)
-        self.channel = ChannelAttention(data_format="channels_last", **made)
-        self.position.build((*shape[:-1], hidden))
-        self.channel.build((*shape[:-1], hidden))
-        self.after_position, self.after_channel = convolve(hidden), convolve(hidden)
-        whole = {"data_format": "channels_last", **made}
-        self.drop = keras.layers.SpatialDropout2D(self.dropout, **whole)
-        self.classify_position = parts.dense(hidden, self.num_classes, **made)
-        self.classify_channel = parts.dense(hidden, self.num_classes, **made)
-        self.classify = parts.dense(hidden, self.num_classes, **made)
+        self.before_position, self.before_channel = conv_norm(channels), conv_norm(channels)
+        self.position = PositionAttention(data_format="channels_last", **factory)
+        self.channel = ChannelAttention(data_format="channels_last", **factory)
+        self.position.build((*shape[:-1], hidden_dim))
+        self.channel.build((*shape[:-1], hidden_dim))
+        self.after_position, self.after_channel = conv_norm(hidden_dim), conv_norm(hidden_dim)
+        options = {"data_format": "channels_last", **factory}
+        self.drop = keras.layers.SpatialDropout2D(self.dropout, **options)
+        self.classify_position = parts.dense(hidden_dim, self.num_classes, **factory)
+        self.classify_channel = parts.dense(hidden_dim, self.num_classes, **factory)
+        self.classify = parts.dense(hidden_dim, self.num_classes, **factory)
 
-    def prepare(self, x: Any) -> tuple[Any, Any]:
-        return _run(self.before_position, x), _run(self.before_channel, x)
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return _relu(self.before_position, x), _relu(self.before_channel, x)
 
-    def attention(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
-        return self.position.attention(x[0]), self.channel.attention(x[1])
+    def attention(self, z: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        p, c = z
+        return self.position.attention(p), self.channel.attention(c)
 
-    def combine(self, a: tuple[Any, Any], x: tuple[Any, Any]) -> list[Any]:
-        p = _run(self.after_position, self.position.combine(a[0], x[0]))
-        c = _run(self.after_channel, self.channel.combine(a[1], x[1]))
+    def combine(self, a: tuple[Tensor, Tensor], z: tuple[Tensor, Tensor]) -> list[Tensor]:
+        (a_p, a_c), (p, c) = a, z
+        p = _relu(self.after_position, self.position.combine(a_p, p))
+        c = _relu(self.after_channel, self.channel.combine(a_c, c))
         return [
             self.classify(self.drop(p + c)),
             self.classify_position(self.drop(p)),
@@ -168,6 +173,6 @@ class DualAttentionHead(Attention):
         return [(*shape[:-1], self.num_classes)] * 3
 
 
-def _run(block: list[Any], x: Any) -> Any:
-    convolution, norm = block
-    return ops.relu(norm(convolution(x)))
+def _relu(block: list[Any], x: Tensor) -> Tensor:
+    """Apply convolution and norm, then a ReLU."""
+    return ops.relu(parts.apply_layers(block, x))

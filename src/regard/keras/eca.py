@@ -1,4 +1,4 @@
-"""ECA: each channel's gate sees the averages of its neighbors only."""
+"""ECA: one gate per channel, from the averages of neighboring channels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from keras import ops
 
 from ..core.check import odd
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
 
 
 def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
-    """The paper's kernel size, for so many channels: odd, larger by one in a tie."""
+    """Return the paper's kernel size: the odd number nearest to (log2 channels + offset) / gamma.
+
+    Ties are rounded up.
+    """
     k = int(abs((math.log2(channels) + offset) / gamma))
     return k if k % 2 else k + 1
 
 
 @keras.saving.register_keras_serializable("regard")
 class ECA(Attention):
-    """Weighs each channel by a gate that sees the averages of the k channels around it."""
+    """Scales each channel by a gate computed from the averages of the k channels around it."""
 
     def __init__(
         self,
@@ -39,9 +43,10 @@ class ECA(Attention):
         k = adaptive_kernel(shape[-1]) if self.kernel_size is None else self.kernel_size
         self.mix = parts.conv(1, 1, k, dims=1, bias=self.bias, dtype=self.dtype_policy)
 
-    def attention(self, x: Any) -> Any:
-        z = self.mix(ops.mean(x, space(x))[..., None])  # b c 1: the channels are its positions
-        return ops.reshape(ops.sigmoid(z), (-1, *[1] * len(space(x)), x.shape[-1]))
+    def attention(self, x: Tensor) -> Tensor:
+        axes = spatial_axes(x)
+        z = self.mix(ops.mean(x, axes)[..., None])  # b c 1: it convolves along the channels
+        return ops.reshape(ops.sigmoid(z), (-1, *[1] * len(axes), x.shape[-1]))
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

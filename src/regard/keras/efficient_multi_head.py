@@ -1,4 +1,4 @@
-"""Efficient multi-head attention: all positions read a reduced image, and heads hear each other."""
+"""Efficient multi-head self-attention: keys and values from a downsampled image, mixed heads."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..core.check import divides, positive, probability
+from ..core.check import head_dims, positive, probability
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
+
+Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
 
 
-def standardize(a: Any) -> Any:
-    """Mean 0 and variance 1 for each head's map: an instance norm, of a single number too."""
-    z = parts.wide(a)
+def _instance_norm(a: Tensor) -> Tensor:
+    """Normalize each head's map to mean 0 and variance 1; a map may be a single number."""
+    z = parts.at_least_float32(a)
     z = z - ops.mean(z, (2, 3), keepdims=True)
     return ops.cast(z * ops.rsqrt(ops.mean(ops.square(z), (2, 3), keepdims=True) + 1e-5), a.dtype)
 
 
-def shuffle(x: Any, r: int) -> Any:
-    """The channels of each position as r by r positions, which stand in rows: ``b n c``."""
+def _pixel_shuffle(x: Tensor, r: int) -> Tensor:
+    """Turn channels into r by r positions: ``b h w (c r r)`` to tokens ``b (h r w r) c``."""
     b, h, w, c = ops.shape(x)
     x = ops.reshape(x, (b, h, w, c // r**2, r, r))
-    return parts.rows(ops.reshape(ops.transpose(x, (0, 1, 4, 2, 5, 3)), (b, h * r, w * r, -1)))
+    return parts.tokens(ops.reshape(ops.transpose(x, (0, 1, 4, 2, 5, 3)), (b, h * r, w * r, -1)))
 
 
 @keras.saving.register_keras_serializable("regard")
 class EfficientMultiHead(Attention):
-    """Gives each position a weighted sum over a reduced image, by heads that are mixed."""
+    """Applies multi-head attention to a downsampled image, with scores mixed across heads."""
 
     def __init__(
         self,
@@ -55,51 +58,52 @@ class EfficientMultiHead(Attention):
 
     def construct(self, shape: Shape) -> None:
         channels, num_heads, r = shape[-1], self.num_heads, self.reduction
-        if self.head_dim is None:
-            divides(channels=channels, num_heads=num_heads)
+        head_dim, value_head_dim = head_dims(
+            num_heads, self.head_dim, self.value_head_dim, channels=channels
+        )
         if self.upsample and any(size is not None and size % r for size in shape[1:3]):
             raise ValueError(f"height and width must be multiples of {r}, got {shape[1:3]}")
-        width = channels // num_heads if self.head_dim is None else self.head_dim
-        inner = num_heads * (width if self.value_head_dim is None else self.value_head_dim)
-        made: dict[str, Any] = {"dtype": self.dtype_policy}
+        inner_dim = num_heads * value_head_dim
+        factory: dict[str, Any] = {"dtype": self.dtype_policy}
         eps = 1e-6 if self.upsample else 1e-5
-        self.query = parts.dense(channels, num_heads * width, bias=self.bias, **made)
+        self.query = parts.dense(channels, num_heads * head_dim, bias=self.bias, **factory)
         if r > 1:
-            each = {"groups": channels, "padding": "valid", **made}
-            self.shrink = parts.conv(channels, channels, r + 1, stride=r, **each)
-            self.shrink_norm = parts.layer_norm(channels, epsilon=eps, **made)
-        self.key = parts.dense(channels, num_heads * width, bias=self.bias, **made)
-        self.value = parts.dense(channels, inner, bias=self.bias, **made)
+            options = {"groups": channels, "padding": "valid", **factory}
+            self.shrink = parts.conv(channels, channels, r + 1, stride=r, **options)
+            self.shrink_norm = parts.layer_norm(channels, epsilon=eps, **factory)
+        self.key = parts.dense(channels, num_heads * head_dim, bias=self.bias, **factory)
+        self.value = parts.dense(channels, inner_dim, bias=self.bias, **factory)
         if self.transform and num_heads > 1:
-            self.mix = parts.dense(num_heads, num_heads, **made)
-        self.drop = keras.layers.Dropout(self.dropout, **made)
+            self.mix = parts.dense(num_heads, num_heads, **factory)
+        self.drop = keras.layers.Dropout(self.dropout, **factory)
         if self.upsample:
-            self.grow = parts.conv(inner, inner * r**2, 3, groups=inner, **made)
-            self.grow_norm = parts.layer_norm(inner, epsilon=eps, **made)
-        self.out = parts.dense(inner, channels, **made)
+            self.grow = parts.conv(inner_dim, inner_dim * r**2, 3, groups=inner_dim, **factory)
+            self.grow_norm = parts.layer_norm(inner_dim, epsilon=eps, **factory)
+        self.out = parts.dense(inner_dim, channels, **factory)
 
-    def prepare(self, x: Any) -> tuple[Any, ...]:
+    def prepare(self, x: Tensor) -> Prepared:
         source, r = x, self.reduction
         if r > 1:
             source = self.shrink_norm(self.shrink(parts.pad(x, r // 2)))
-        z = (self.query(x), self.key(source), self.value(source))
-        return x, *(parts.divide(parts.rows(t), self.num_heads) for t in z)  # x, b heads n d
+        q, k, v = self.query(x), self.key(source), self.value(source)
+        q, k, v = (parts.split_heads(parts.tokens(t), self.num_heads) for t in (q, k, v))
+        return x, q, k, v
 
-    def attention(self, x: tuple[Any, ...]) -> Any:
-        _, q, k, _ = x
+    def attention(self, z: Prepared) -> Tensor:
+        _, q, k, _ = z
         scale = q.shape[-1] ** -0.5
         if not self.transform or self.num_heads == 1:
-            return parts.weigh(q, k, scale=scale)
+            return parts.attention_weights(q, k, scale=scale)
         scores = ops.matmul(q * scale, ops.swapaxes(k, 2, 3))
         mixed = ops.moveaxis(self.mix(ops.moveaxis(scores, 1, -1)), -1, 1)
-        return standardize(parts.softmax(mixed))
+        return _instance_norm(parts.softmax(mixed))
 
-    def combine(self, a: Any, x: tuple[Any, ...]) -> Any:
-        like, _, _, v = x
-        y = parts.join(ops.matmul(self.drop(a), v))  # b n c
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _, _, v = z
+        y = parts.merge_heads(ops.matmul(self.drop(a), v))  # b n (heads d)
         if self.upsample:
-            b, h, w = ops.shape(like)[:3]
+            b, h, w = ops.shape(x)[:3]
             small = (b, h // self.reduction, w // self.reduction, y.shape[-1])
-            grown = self.grow(ops.reshape(parts.join(v), small))
-            y = y + self.grow_norm(shuffle(grown, self.reduction))
-        return ops.reshape(self.out(y), ops.shape(like))
+            v = self.grow(ops.reshape(parts.merge_heads(v), small))
+            y = y + self.grow_norm(_pixel_shuffle(v, self.reduction))
+        return ops.reshape(self.out(y), ops.shape(x))

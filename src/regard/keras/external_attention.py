@@ -1,4 +1,4 @@
-"""External attention: tokens read a learned memory that all images share."""
+"""External attention: tokens attend to a learned memory that all images share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from ..core.axes import Axes
 from ..core.check import one_of, positive
 from . import parts
 from .attention import Attention, Shape
+from .parts import Tensor
+
+Prepared = tuple[Tensor, Tensor]  # x and its tokens, b n c or b heads n d
 
 
 @keras.saving.register_keras_serializable("regard")
 class ExternalAttention(Attention):
-    """Replaces keys and values by two small memories that are learned over the whole data set.
+    """Lets tokens attend to a small learned memory of keys and values, shared by all images.
 
-    ``data_format`` speaks of the ``block`` form alone: tokens have their channels last.
+    ``data_format`` is for the ``block`` form only: tokens always have channels last.
     """
 
     def __init__(
@@ -40,44 +43,48 @@ class ExternalAttention(Attention):
 
     @property
     def axes(self) -> Axes:
-        """The axes of this form."""
+        """The named axes of this form."""
         if self.form == "block":
             return replace(super().axes, input="b c h w", output="b c h w")
         return replace(super().axes, map="b heads n s") if self.form == "heads" else super().axes
 
     def construct(self, shape: Shape) -> None:
-        embed_dim, made = shape[-1], {"dtype": self.dtype_policy}
-        inner, bias = embed_dim, False
+        embed_dim, factory = shape[-1], {"dtype": self.dtype_policy}
+        token_dim, bias = embed_dim, False
         if self.form == "block":
-            self.before = parts.dense(embed_dim, embed_dim, **made)
+            self.before = parts.dense(embed_dim, embed_dim, **factory)
         elif self.form == "heads":
             if 4 * embed_dim % self.num_heads:
                 raise ValueError(
-                    f"num_heads ({self.num_heads}) must divide four times the width ({embed_dim})"
+                    f"num_heads ({self.num_heads}) must divide four times embed_dim ({embed_dim})"
                 )
-            self.before = parts.dense(embed_dim, 4 * embed_dim, **made)
-            inner, bias = 4 * embed_dim // self.num_heads, True
-        self.keys = parts.dense(inner, self.num_slots, bias=bias, **made)
-        self.values = parts.dense(self.num_slots, inner, bias=bias, **made)
+            self.before = parts.dense(embed_dim, 4 * embed_dim, **factory)
+            token_dim, bias = 4 * embed_dim // self.num_heads, True
+        self.keys = parts.dense(token_dim, self.num_slots, bias=bias, **factory)
+        self.values = parts.dense(self.num_slots, token_dim, bias=bias, **factory)
         if self.form == "block":
-            last = parts.dense(embed_dim, embed_dim, bias=False, **made)
-            self.after: Any = [last, parts.batch_norm(embed_dim, momentum=3e-4, **made)]
+            self.after: Any = [
+                parts.dense(embed_dim, embed_dim, bias=False, **factory),
+                parts.batch_norm(embed_dim, momentum=3e-4, **factory),
+            ]
         elif self.form == "heads":
-            self.after = parts.dense(4 * embed_dim, embed_dim, **made)
+            self.after = parts.dense(4 * embed_dim, embed_dim, **factory)
 
-    def prepare(self, x: Any) -> tuple[Any, Any]:
+    def prepare(self, x: Tensor) -> Prepared:
         if self.form == "block":
-            return x, self.before(parts.rows(x))  # b n c
+            return x, self.before(parts.tokens(x))
         if self.form == "heads":
-            return x, parts.divide(self.before(x), self.num_heads)  # b heads n d
+            return x, parts.split_heads(self.before(x), self.num_heads)
         return x, x
 
-    def attention(self, x: tuple[Any, Any]) -> Any:
-        return parts.softmax(self.keys(x[1]), -2)
+    def attention(self, z: Prepared) -> Tensor:
+        _, tokens = z
+        return parts.softmax(self.keys(tokens), -2)
 
-    def combine(self, a: Any, x: tuple[Any, Any]) -> Any:
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _ = z
         y = self.values(a / (self.eps + ops.sum(a, -1, keepdims=True)))
         if self.form == "block":
-            last, norm = self.after
-            return ops.relu(x[0] + ops.reshape(norm(last(y)), ops.shape(x[0])))
-        return self.after(parts.join(y)) if self.form == "heads" else y
+            y = parts.apply_layers(self.after, y)
+            return ops.relu(x + ops.reshape(y, ops.shape(x)))
+        return self.after(parts.merge_heads(y)) if self.form == "heads" else y

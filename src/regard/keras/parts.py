@@ -1,21 +1,27 @@
-"""Layers with the conventions of torch, built at once, so that weights can be carried over."""
+"""Layers with torch's conventions, built when they are created, and operations on their outputs.
+
+Weights can be copied from torch to a layer that is built. Images are ``b * c``: channels are last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd, prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import layers, ops
 
+Tensor: TypeAlias = Any  # a tensor of the backend, or a symbolic one of Keras
+DType: TypeAlias = "str | keras.DTypePolicy"
+
 
 def dense(
-    inputs: int, units: int, *, bias: bool = True, zero: bool = False, dtype: Any
+    inputs: int, units: int, *, bias: bool = True, zero: bool = False, dtype: DType
 ) -> layers.Dense:
-    """A linear layer over the last axis; ``zero``: it starts at zero."""
-    start = "zeros" if zero else "glorot_uniform"
-    layer = layers.Dense(units, use_bias=bias, kernel_initializer=start, dtype=dtype)
+    """Return a linear layer over the last axis; with ``zero``, its weights start at zero."""
+    initializer = "zeros" if zero else "glorot_uniform"
+    layer = layers.Dense(units, use_bias=bias, kernel_initializer=initializer, dtype=dtype)
     layer.build((None, inputs))
     return layer
 
@@ -31,14 +37,14 @@ def conv(
     groups: int = 1,
     bias: bool = True,
     padding: str = "same",
-    dtype: Any,
-) -> Any:
-    """A convolution, channels last.
+    dtype: DType,
+) -> layers.Layer:
+    """Return a convolution.
 
-    ``same`` is torch's ``padding=k // 2`` where the kernel is odd and the stride one; for any other
+    ``same`` is torch's ``padding=k // 2`` for an odd kernel and a stride of one; for any other
     padding use `pad` and ``valid``.
     """
-    made = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[dims](
+    layer = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[dims](
         filters,
         kernel_size,
         strides=stride,
@@ -49,189 +55,193 @@ def conv(
         data_format="channels_last",
         dtype=dtype,
     )
-    made.build((None,) * (dims + 1) + (inputs,))
-    return made
+    layer.build((None,) * (dims + 1) + (inputs,))
+    return layer
 
 
-def pad(x: Any, amount: int) -> Any:
-    """Zeros around the axes of space, channels last."""
+def pad(x: Tensor, amount: int) -> Tensor:
+    """Pad the spatial axes with zeros on both sides."""
     return ops.pad(x, [(0, 0), *[(amount, amount)] * (len(x.shape) - 2), (0, 0)])
 
 
-def convolve(x: Any, kernel: Any, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Any:
-    """Torch's convolution: padded alike on all sides, at any stride with any dilation.
+def convolve(
+    x: Tensor, kernel: Tensor, *, stride: int = 1, dilation: int = 1, padding: int = 0
+) -> Tensor:
+    """Convolve as torch does: the same padding on all sides, any stride with any dilation.
 
-    Keras has no stride with a dilation, for want of both in TensorFlow.
+    Keras refuses a stride together with a dilation, because TensorFlow does not support both.
     """
     x = pad(x, padding)
-    shared = gcd(stride, dilation)  # what lies between is read by no position of the result
-    x, stride, dilation = every(x, shared), stride // shared, dilation // shared
+    # The outputs read only every `shared`-th position.
+    shared = gcd(stride, dilation)
+    x, stride, dilation = subsample(x, shared), stride // shared, dilation // shared
     later = stride if dilation > 1 else 1
-    step = {"strides": stride // later, "dilation_rate": dilation}
-    y = ops.conv(x, kernel, padding="valid", data_format="channels_last", **step)
-    return every(y, later)
+    options = {"strides": stride // later, "dilation_rate": dilation}
+    y = ops.conv(x, kernel, padding="valid", data_format="channels_last", **options)
+    return subsample(y, later)
 
 
-def every(x: Any, step: int) -> Any:
-    """Each so many-th position along the axes of space, channels last."""
+def subsample(x: Tensor, step: int) -> Tensor:
+    """Take every ``step``-th position along the spatial axes."""
     axes = len(x.shape) - 2
     return x if step == 1 else x[(slice(None), *[slice(None, None, step)] * axes)]
 
 
-def strided(size: int | None, step: int) -> int | None:
-    """How many positions such a step leaves, where a result was as large as its input."""
-    return None if size is None else -(-size // step)
+def strided_size(size: int | None, stride: int) -> int | None:
+    """Return the size of an axis after a convolution with this stride and ``same`` padding."""
+    return None if size is None else -(-size // stride)
 
 
-def shrink(x: Any, side: int = 2) -> Any:
-    """The maximum of each window of that side, never over time; an axis that is less is left.
+def max_pool(x: Tensor, side: int = 2) -> Tensor:
+    """Return the maximum of each window of this side over height and width, never over time.
 
-    What does not fill a window is left out.
+    An axis shorter than the side is kept; positions that do not fill a window are left out.
     """
     for axis in range(1, len(x.shape) - 1)[-2:]:
         sizes = ops.shape(x)
         n = sizes[axis]
-        fits = 1 - 1 // (n // side + 1)  # one or zero, also where the size is known only later
-        each = 1 + (side - 1) * fits
-        x = x[(*[slice(None)] * axis, slice(n // each * each))]
-        x = ops.reshape(x, (*sizes[:axis], n // each, each, *sizes[axis + 1 :]))
+        fits = 1 - 1 // (n // side + 1)  # one or zero, also if the size is known only at run time
+        window = 1 + (side - 1) * fits
+        x = x[(*[slice(None)] * axis, slice(n // window * window))]
+        x = ops.reshape(x, (*sizes[:axis], n // window, window, *sizes[axis + 1 :]))
         x = ops.max(x, axis + 1)
     return x
 
 
-def rows(x: Any) -> Any:
-    """The positions as rows: ``b n c``."""
+def tokens(x: Tensor) -> Tensor:
+    """Flatten the spatial axes: ``b * c`` to ``b n c``."""
     return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
 
 
 class BatchNorm(layers.BatchNormalization):
-    """A batch norm over the last axis, whatever comes before it: Keras' own has a fixed rank."""
+    """A batch norm over the last axis of an input of any rank; that of Keras has a fixed rank."""
 
-    def build(self, input_shape: Any) -> None:
-        """Make the weights."""
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Create the weights."""
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize all positions of all images alike."""
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Any = None) -> Tensor:
+        """Normalize each channel over all positions of all images."""
         y = super().call(ops.reshape(inputs, (-1, inputs.shape[-1])), training)
         return ops.reshape(y, ops.shape(inputs))
 
 
 def batch_norm(
-    channels: int, *, momentum: float = 0.1, dtype: Any, zero: bool = False
+    channels: int, *, momentum: float = 0.1, dtype: DType, zero: bool = False
 ) -> layers.BatchNormalization:
-    """A batch norm over the last axis; the momentum is torch's, and ``zero`` its first factors."""
-    start = "zeros" if zero else "ones"
-    layer = BatchNorm(momentum=1 - momentum, epsilon=1e-5, gamma_initializer=start, dtype=dtype)
+    """Return a batch norm with torch's momentum; with ``zero``, its scales start at zero."""
+    initializer = "zeros" if zero else "ones"
+    options = {"gamma_initializer": initializer, "dtype": dtype}
+    layer = BatchNorm(momentum=1 - momentum, epsilon=1e-5, **options)
     layer.build((None, channels))
     return layer
 
 
-def layer_norm(channels: int, *, epsilon: float = 1e-5, dtype: Any) -> layers.LayerNormalization:
-    """A layer norm over the last axis."""
+def layer_norm(channels: int, *, epsilon: float = 1e-5, dtype: DType) -> layers.LayerNormalization:
+    """Return a layer norm over the last axis."""
     layer = layers.LayerNormalization(epsilon=epsilon, dtype=dtype)
     layer.build((None, channels))
     return layer
 
 
 def group_norm(
-    channels: int, groups: int, *, epsilon: float = 1e-5, dtype: Any
+    channels: int, groups: int, *, epsilon: float = 1e-5, dtype: DType
 ) -> layers.GroupNormalization:
-    """A group norm over the last axis, whatever comes before it."""
+    """Return a group norm over the last axis of an input of any rank."""
     layer = layers.GroupNormalization(groups, epsilon=epsilon, dtype=dtype)
     layer.build((None, channels))
     layer.input_spec = None
     return layer
 
 
-def through(sequence: Sequence[Any], x: Any) -> Any:
-    """Run layers one after the other."""
+def apply_layers(sequence: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    """Apply layers one after the other."""
     for layer in sequence:
         x = layer(x)
     return x
 
 
-def wide(x: Any) -> Any:
-    """The same numbers in single precision at least."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Cast half precision to single precision."""
     double = keras.backend.standardize_dtype(x.dtype) == "float64"
     return ops.cast(x, "float64" if double else "float32")
 
 
-def softmax(scores: Any, axis: int = -1) -> Any:
-    """Softmax in single precision at least, given back in the precision of the scores."""
-    return ops.cast(ops.softmax(wide(scores), axis), scores.dtype)
+def softmax(scores: Tensor, axis: int = -1) -> Tensor:
+    """Compute a softmax in at least single precision; return the dtype of the scores."""
+    return ops.cast(ops.softmax(at_least_float32(scores), axis), scores.dtype)
 
 
-def length(x: Any, axis: int | Sequence[int], keepdims: bool = False) -> Any:
-    """The root of the sum of squares, whose gradient at zero is zero, where that of sqrt is none.
+def l2_norm(x: Tensor, axis: int | Sequence[int], keepdims: bool = False) -> Tensor:
+    """Return the root of the sum of squares, with a gradient of zero at zero, not NaN.
 
-    Summed in single precision at least, given back in the precision of x.
+    The sum is computed in at least single precision; the result has the dtype of x.
     """
-    squares = ops.sum(ops.square(wide(x)), axis, keepdims=keepdims)
-    some = squares > 0
-    return ops.cast(ops.where(some, ops.sqrt(ops.where(some, squares, 1.0)), 0.0), x.dtype)
+    squares = ops.sum(ops.square(at_least_float32(x)), axis, keepdims=keepdims)
+    nonzero = squares > 0
+    root = ops.where(nonzero, ops.sqrt(ops.where(nonzero, squares, 1.0)), 0.0)
+    return ops.cast(root, x.dtype)
 
 
-def count(x: Any, axes: Sequence[int]) -> Any:
-    """How many entries there are along axes, as x has its numbers; a graph may learn it late."""
+def num_entries(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Return the product of the sizes of axes, in the dtype of x; a graph may not know it yet."""
     sizes = ops.shape(x)
     return ops.cast(prod(sizes[axis] for axis in axes), x.dtype)
 
 
-def past(n: Any, m: Any) -> Any:
-    """Which of m keys stand at the place of each of n queries or before it, ``n m``."""
-    places = ops.expand_dims(ops.arange(n, dtype="int32"), 1) + (m - n)
-    return places >= ops.arange(m, dtype="int32")
+def causal_mask(n: Any, m: Any) -> Tensor:
+    """Return True where a key is at or before a query's position, ``n m``, aligned at the end."""
+    positions = ops.expand_dims(ops.arange(n, dtype="int32"), 1) + (m - n)
+    return positions >= ops.arange(m, dtype="int32")
 
 
-def narrowed(mask: Any, may: Any) -> Any:
-    """Close a mask, boolean or added to the scores, where another one is closed."""
+def and_mask(mask: Tensor | None, allowed: Tensor) -> Tensor:
+    """Restrict a mask, boolean or added to the scores, to what a boolean mask allows."""
     if mask is None:
-        return may
+        return allowed
     if keras.backend.standardize_dtype(mask.dtype) == "bool":
-        return ops.logical_and(mask, may)
-    return ops.where(may, mask, float("-inf"))
+        return ops.logical_and(mask, allowed)
+    return ops.where(allowed, mask, float("-inf"))
 
 
-def weigh(
-    q: Any,
-    k: Any,
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
     *,
     scale: float = 1.0,
-    mask: Any = None,
+    mask: Tensor | None = None,
     causal: bool = False,
-) -> Any:
-    """The map ``… n m`` of queries ``… n d`` over keys ``… m d``.
+) -> Tensor:
+    """Return the map ``… n m`` of queries ``… n d`` over keys ``… m d``.
 
-    ``mask`` is True where a query may attend, or a bias that is added to the scores; a query that
-    may attend to nothing gets zeros. ``causal`` closes the keys behind a query's own place; the
-    last query has that of the last key.
+    ``mask`` is True where a query may attend, or a bias added to the scores; a query that may
+    attend to nothing gets zeros. ``causal`` masks the keys after a query's position; sequences of
+    different lengths are aligned at the end.
     """
     scores = ops.matmul(q * scale, ops.swapaxes(k, -1, -2))
     if causal:
-        mask = narrowed(mask, past(*ops.shape(scores)[-2:]))
+        mask = and_mask(mask, causal_mask(*ops.shape(scores)[-2:]))
     if mask is None:
         return softmax(scores)
     if keras.backend.standardize_dtype(mask.dtype) == "bool":
-        may = mask
+        allowed = mask
     else:
-        may = mask > float("-inf")
-        scores = scores + ops.where(may, ops.cast(mask, scores.dtype), 0.0)
-    open_rows = ops.any(may, -1, keepdims=True)
+        allowed = mask > float("-inf")
+        scores = scores + ops.where(allowed, ops.cast(mask, scores.dtype), 0.0)
     least = -3e4 if keras.backend.standardize_dtype(scores.dtype) == "float16" else -1e30
-    # A finite fill keeps the rows that are wholly closed, and their gradients, free of NaN.
-    a = softmax(ops.where(may, scores, least))
-    return a * ops.cast(ops.logical_and(may, open_rows), a.dtype)
+    # A finite fill keeps rows that are fully masked, and their gradients, free of NaN.
+    a = softmax(ops.where(allowed, scores, least))
+    return a * ops.cast(allowed, a.dtype)
 
 
-def divide(x: Any, heads: int) -> Any:
-    """Give each head its share of the channels: ``b n c`` to ``b heads n d``."""
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Split the channels into heads: ``b n c`` to ``b heads n d``."""
     x = ops.reshape(x, (ops.shape(x)[0], -1, heads, x.shape[-1] // heads))
     return ops.swapaxes(x, 1, 2)
 
 
-def join(x: Any) -> Any:
-    """Put the channels of the heads together again: ``b heads n d`` to ``b n c``."""
-    heads, width = x.shape[1], x.shape[3]
-    return ops.reshape(ops.swapaxes(x, 1, 2), (ops.shape(x)[0], -1, heads * width))
+def merge_heads(x: Tensor) -> Tensor:
+    """Concatenate the channels of the heads: ``b heads n d`` to ``b n c``."""
+    heads, head_dim = x.shape[1], x.shape[3]
+    return ops.reshape(ops.swapaxes(x, 1, 2), (ops.shape(x)[0], -1, heads * head_dim))

@@ -1,4 +1,4 @@
-"""Pyramid split attention: kernels of several sizes side by side, weighed against one another."""
+"""Pyramid split attention: convolutions of different kernel sizes, scaled by softmax weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from keras import ops
 
 from ..core.check import divides, odd, one_of, positive
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class PyramidSplit(Attention):
-    """Convolves with several kernels and weighs each channel of one result against the others'."""
+    """Convolves with kernels of different sizes and scales each channel of each result."""
 
     def __init__(
         self,
@@ -41,53 +42,52 @@ class PyramidSplit(Attention):
                 f"kernel_groups must be {len(kernel_sizes)}, one for each kernel, "
                 f"got {kernel_groups!r}"
             )
-        self.out_channels, self.kernel_sizes, self.stride = (
-            out_channels,
-            tuple(kernel_sizes),
-            stride,
-        )
-        self.kernel_groups, self.reduction, self.order = tuple(kernel_groups), reduction, order
+        self.out_channels, self.stride = out_channels, stride
+        self.kernel_sizes, self.kernel_groups = tuple(kernel_sizes), tuple(kernel_groups)
+        self.reduction, self.order = reduction, order
 
     def construct(self, shape: Shape) -> None:
         channels = shape[-1]
-        out = self.output_shape_of(shape)[-1]
-        divides(out_channels=out, kernel_sizes=len(self.kernel_sizes))
-        width = out // len(self.kernel_sizes)
-        if self.reduction > width:
+        out_channels = self.output_shape_of(shape)[-1]
+        divides(out_channels=out_channels, kernel_sizes=len(self.kernel_sizes))
+        branch_channels = out_channels // len(self.kernel_sizes)
+        if self.reduction > branch_channels:
             raise ValueError(
                 f"reduction ({self.reduction}) must not be larger than the share of each kernel in "
-                f"out_channels ({width}): nothing would be left"
+                f"out_channels ({branch_channels}): nothing would be left"
             )
-        made = {"dtype": self.dtype_policy}
+        factory = {"dtype": self.dtype_policy}
 
-        def branch(kernel: int, groups: int) -> Any:
+        def branch(kernel: int, groups: int) -> keras.layers.Layer:
             divides(in_channels=channels, kernel_groups=groups)
-            if width % groups:
+            if branch_channels % groups:
                 raise ValueError(
                     f"kernel_groups ({groups}) must divide the share of each kernel in "
-                    f"out_channels ({width})"
+                    f"out_channels ({branch_channels})"
                 )
-            return parts.conv(channels, width, kernel, groups=groups, bias=False, **made)
+            options = {"groups": groups, "bias": False, **factory}
+            return parts.conv(channels, branch_channels, kernel, **options)
 
         self.branches = list(map(branch, self.kernel_sizes, self.kernel_groups))
-        self.squeeze = parts.dense(width, width // self.reduction, **made)
-        self.excite = parts.dense(width // self.reduction, width, **made)
+        self.squeeze = parts.dense(branch_channels, branch_channels // self.reduction, **factory)
+        self.excite = parts.dense(branch_channels // self.reduction, branch_channels, **factory)
 
-    def prepare(self, x: Any) -> list[Any]:
+    def prepare(self, x: Tensor) -> list[Tensor]:
         return [
             parts.convolve(x, branch.kernel, stride=self.stride, padding=kernel // 2)
             for kernel, branch in zip(self.kernel_sizes, self.branches, strict=True)
         ]  # k times b h w d
 
-    def attention(self, x: list[Any]) -> Any:
-        z = ops.stack([ops.mean(f, space(f), keepdims=True) for f in x], 1)  # b k 1 1 d
-        return parts.softmax(ops.sigmoid(self.excite(ops.relu(self.squeeze(z)))), 1)
+    def attention(self, z: list[Tensor]) -> Tensor:
+        pooled = ops.stack([ops.mean(f, spatial_axes(f), keepdims=True) for f in z], 1)
+        gates = ops.sigmoid(self.excite(ops.relu(self.squeeze(pooled))))  # b k 1 1 d
+        return parts.softmax(gates, 1)
 
-    def combine(self, a: Any, x: list[Any]) -> Any:
-        y = [a[:, k] * f for k, f in enumerate(x)]
+    def combine(self, a: Tensor, z: list[Tensor]) -> Tensor:
+        y = [a[:, k] * f for k, f in enumerate(z)]
         return ops.concatenate(y[::-1] if self.order == "last-first" else y, -1)
 
     def output_shape_of(self, shape: Shape) -> Shape:
         b, h, w, c = shape
-        out = c if self.out_channels is None else self.out_channels
-        return b, parts.strided(h, self.stride), parts.strided(w, self.stride), out
+        h, w = (parts.strided_size(size, self.stride) for size in (h, w))
+        return b, h, w, c if self.out_channels is None else self.out_channels

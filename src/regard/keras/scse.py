@@ -1,4 +1,4 @@
-"""scSE: a gate per channel and a gate per position, side by side."""
+"""scSE: a gate per channel and a gate per position, in parallel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from keras import ops
 
 from ..core.check import one_of, reduced
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
+
+Map = Tensor | tuple[Tensor, Tensor]  # of one gate, or of both
 
 FUSIONS = ("max", "add", "mul", "concat")
 GATES = ("both", "channel", "spatial")
@@ -17,7 +20,7 @@ GATES = ("both", "channel", "spatial")
 
 @keras.saving.register_keras_serializable("regard")
 class ScSE(Attention):
-    """Weighs each channel and, beside it, each position, and fuses the two results."""
+    """Scales each channel by a gate and, in parallel, each position, and fuses the two results."""
 
     def __init__(
         self,
@@ -35,29 +38,29 @@ class ScSE(Attention):
         self.reduction, self.fusion, self.gates, self.bias = reduction, fusion, gates, bias
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
-        hidden = reduced(channels, self.reduction)
+        channels, factory = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
+        hidden_dim = reduced(channels, self.reduction)
         if self.gates != "spatial":
-            self.squeeze = parts.dense(channels, hidden, **made)
-            self.excite = parts.dense(hidden, channels, **made)
+            self.squeeze = parts.dense(channels, hidden_dim, **factory)
+            self.excite = parts.dense(hidden_dim, channels, **factory)
         if self.gates != "channel":
-            self.look = parts.dense(channels, 1, **made)
+            self.look = parts.dense(channels, 1, **factory)
 
-    def attention(self, x: Any) -> Any:
+    def attention(self, x: Tensor) -> Map:
         if self.gates == "channel":
             return self.channel_gate(x)
         if self.gates == "spatial":
             return self.spatial_gate(x)
         return self.channel_gate(x), self.spatial_gate(x)
 
-    def channel_gate(self, x: Any) -> Any:
-        z = ops.mean(x, space(x), keepdims=True)  # b 1* c
+    def channel_gate(self, x: Tensor) -> Tensor:
+        z = ops.mean(x, spatial_axes(x), keepdims=True)  # b 1* c
         return ops.sigmoid(self.excite(ops.relu(self.squeeze(z))))
 
-    def spatial_gate(self, x: Any) -> Any:
+    def spatial_gate(self, x: Tensor) -> Tensor:
         return ops.sigmoid(self.look(x))  # b * 1
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Map, x: Tensor) -> Tensor:
         if self.gates != "both":
             return x * a
         c, s = a

@@ -1,4 +1,4 @@
-"""Selective kernel convolution: each channel chooses among receptive fields."""
+"""Selective kernel convolution: a channel-wise softmax over branches of different kernel sizes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from keras import ops
 
 from ..core.check import divides, odd, positive
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class SelectiveKernel(Attention):
-    """Convolves with several kernels and lets each channel choose among the results."""
+    """Convolves with kernels of different sizes and sums the results, weighted per channel."""
 
     def __init__(
         self,
@@ -46,58 +47,60 @@ class SelectiveKernel(Attention):
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.reduction, self.min_hidden_dim, self.hidden_dim = reduction, min_hidden_dim, hidden_dim
         self.dilate = dilate
-        self.norm: Any = norm  # the layer itself, once it is built
+        self.norm: Any = norm  # the layer itself after `construct`
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "norm": bool(self.norm)}
 
     def construct(self, shape: Shape) -> None:
         channels = shape[-1]
-        out = self.output_shape_of(shape)[-1]
+        out_channels = self.output_shape_of(shape)[-1]
         divides(in_channels=channels, groups=self.groups)
-        divides(out_channels=out, groups=self.groups)
+        divides(out_channels=out_channels, groups=self.groups)
         hidden_dim = (
-            max(out // self.reduction, self.min_hidden_dim)
+            max(out_channels // self.reduction, self.min_hidden_dim)
             if self.hidden_dim is None
             else self.hidden_dim
         )
-        made = {"dtype": self.dtype_policy}
+        factory = {"dtype": self.dtype_policy}
 
         def branch(kernel: int) -> list[Any]:
-            size, _ = self.field(kernel)
-            convolution = parts.conv(channels, out, size, groups=self.groups, bias=False, **made)
-            return [convolution, parts.batch_norm(out, **made)]
+            size, _ = self.size_and_dilation(kernel)
+            options = {"groups": self.groups, "bias": False, **factory}
+            conv = parts.conv(channels, out_channels, size, **options)
+            return [conv, parts.batch_norm(out_channels, **factory)]
 
         self.branches = [branch(kernel) for kernel in self.kernel_sizes]
-        biased = {"bias": not self.norm, **made}
-        self.squeeze = parts.dense(out, hidden_dim, **biased)
-        self.norm = self.norm and parts.batch_norm(hidden_dim, **made)
-        self.select = parts.dense(hidden_dim, len(self.kernel_sizes) * out, **biased)
+        options = {"bias": not self.norm, **factory}
+        self.squeeze = parts.dense(out_channels, hidden_dim, **options)
+        self.norm = self.norm and parts.batch_norm(hidden_dim, **factory)
+        self.select = parts.dense(hidden_dim, len(self.kernel_sizes) * out_channels, **options)
 
-    def field(self, kernel: int) -> tuple[int, int]:
-        """The size and the dilation by which a branch covers so many positions."""
+    def size_and_dilation(self, kernel: int) -> tuple[int, int]:
+        """Return the size and the dilation of the convolution for a kernel of this size."""
         if self.dilate and kernel > 3:
             return 3, self.dilation * (kernel // 2)
         return kernel, self.dilation
 
-    def prepare(self, x: Any) -> list[Any]:
-        us = []
-        for kernel, (convolution, norm) in zip(self.kernel_sizes, self.branches, strict=True):
-            size, step = self.field(kernel)
-            moves = {"stride": self.stride, "dilation": step, "padding": step * (size // 2)}
-            us.append(ops.relu(norm(parts.convolve(x, convolution.kernel, **moves))))
-        return us  # k times b h w o
+    def prepare(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for kernel, (conv, norm) in zip(self.kernel_sizes, self.branches, strict=True):
+            size, dilation = self.size_and_dilation(kernel)
+            padding = dilation * (size // 2)
+            options = {"stride": self.stride, "dilation": dilation, "padding": padding}
+            outputs.append(ops.relu(norm(parts.convolve(x, conv.kernel, **options))))
+        return outputs  # k times b h w o
 
-    def attention(self, x: list[Any]) -> Any:
-        z = self.squeeze(sum(ops.mean(u, space(u), keepdims=True) for u in x))  # b 1 1 d
-        z = self.select(ops.relu(self.norm(z)) if self.norm else z)
-        return parts.softmax(ops.reshape(z, (-1, len(x), 1, 1, x[0].shape[-1])), 1)
+    def attention(self, z: list[Tensor]) -> Tensor:
+        hidden = self.squeeze(sum(ops.mean(u, spatial_axes(u), keepdims=True) for u in z))
+        scores = self.select(ops.relu(self.norm(hidden)) if self.norm else hidden)
+        return parts.softmax(ops.reshape(scores, (-1, len(z), 1, 1, z[0].shape[-1])), 1)
 
-    def combine(self, a: Any, x: list[Any]) -> Any:
-        return sum(a[:, k] * u for k, u in enumerate(x))
+    def combine(self, a: Tensor, z: list[Tensor]) -> Tensor:
+        return sum(a[:, k] * u for k, u in enumerate(z))
 
     def output_shape_of(self, shape: Shape) -> Shape:
         b, h, w, c = shape
-        out = c if self.out_channels is None else self.out_channels
-        return b, parts.strided(h, self.stride), parts.strided(w, self.stride), out
+        h, w = (parts.strided_size(size, self.stride) for size in (h, w))
+        return b, h, w, c if self.out_channels is None else self.out_channels

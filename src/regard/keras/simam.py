@@ -1,4 +1,4 @@
-"""SimAM: every neuron weighed by how far it stands out, without a parameter."""
+"""SimAM: a parameter-free gate per entry, from its squared distance to the channel mean."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from keras import ops
 
 from ..core.check import above_zero
 from . import parts
-from .attention import Attention, space
+from .attention import Attention, spatial_axes
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class SimAM(Attention):
-    """Weighs each neuron by how far it stands out from its channel."""
+    """Scales each entry by a gate that grows with its squared distance to the channel mean."""
 
     def __init__(
         self,
@@ -28,13 +29,13 @@ class SimAM(Attention):
         above_zero(eps=eps)
         self.eps, self.unbiased = eps, unbiased
 
-    def attention(self, x: Any) -> Any:
-        z = parts.wide(x)  # a sum over all positions may leave the range of half precision
-        d = ops.square(z - ops.mean(z, space(z), keepdims=True))
-        n = parts.count(z, space(z))
+    def attention(self, x: Tensor) -> Tensor:
+        z, axes = parts.at_least_float32(x), spatial_axes(x)  # the sum can exceed half precision
+        d = ops.square(z - ops.mean(z, axes, keepdims=True))
+        n = parts.num_entries(z, axes)
         n = ops.maximum(n - 1, 1) if self.unbiased else n
-        v = ops.sum(d, space(z), keepdims=True) / n
+        v = ops.sum(d, axes, keepdims=True) / n
         return ops.cast(ops.sigmoid(0.25 * d / (v + self.eps) + 0.5), x.dtype)
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

@@ -1,4 +1,4 @@
-"""Simplified attention: multi-head attention whose queries, keys and values are the input."""
+"""Simplified attention: multi-head attention without query, key and value projections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from keras import ops
 from ..core.check import divides, positive, probability
 from . import parts
 from .attention import SequenceAttention, Shape
+from .parts import Tensor
+
+Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b heads n d
 
 
 @keras.saving.register_keras_serializable("regard")
 class SimplifiedAttention(SequenceAttention):
-    """Gives each query a weighted sum of the values, without projecting what it compares."""
+    """Applies multi-head attention to the inputs themselves; only its output is projected."""
 
     def __init__(self, num_heads: int = 8, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -28,12 +31,14 @@ class SimplifiedAttention(SequenceAttention):
         self.drop = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
         self.out = parts.dense(embed_dim, embed_dim, dtype=self.dtype_policy)
 
-    def prepare(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
-        return tuple(parts.divide(x, self.num_heads) for x in (query, key, value))  # b heads n d
+    def prepare(self, query: Tensor, key: Tensor, value: Tensor) -> Prepared:
+        q, k, v = (parts.split_heads(x, self.num_heads) for x in (query, key, value))
+        return q, k, v
 
-    def attention(self, x: tuple[Any, ...], mask: Any) -> Any:
-        q, k, _ = x
-        return parts.weigh(q, k, scale=q.shape[-1] ** -0.5, mask=mask)
+    def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
+        q, k, _ = z
+        return parts.attention_weights(q, k, scale=q.shape[-1] ** -0.5, mask=mask)
 
-    def combine(self, a: Any, x: tuple[Any, ...]) -> Any:
-        return self.out(parts.join(ops.matmul(self.drop(a), x[2])))
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        _, _, v = z
+        return self.out(parts.merge_heads(ops.matmul(self.drop(a), v)))

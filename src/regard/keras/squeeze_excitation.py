@@ -9,12 +9,13 @@ from keras import ops
 
 from ..core.check import reduced
 from . import parts
-from .attention import Attention, Shape, space
+from .attention import Attention, Shape, spatial_axes
+from .parts import Tensor
 
 
 @keras.saving.register_keras_serializable("regard")
 class SqueezeExcitation(Attention):
-    """Weighs each channel by a gate that sees the average of every channel."""
+    """Scales each channel by a gate computed from the averages of all channels."""
 
     def __init__(
         self,
@@ -29,14 +30,14 @@ class SqueezeExcitation(Attention):
         self.reduction, self.hidden_dim, self.bias = reduction, hidden_dim, bias
 
     def construct(self, shape: Shape) -> None:
-        channels, made = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
+        channels, options = shape[-1], {"bias": self.bias, "dtype": self.dtype_policy}
         hidden_dim = reduced(channels, self.reduction, self.hidden_dim)
-        self.squeeze = parts.dense(channels, hidden_dim, **made)
-        self.excite = parts.dense(hidden_dim, channels, **made)
+        self.squeeze = parts.dense(channels, hidden_dim, **options)
+        self.excite = parts.dense(hidden_dim, channels, **options)
 
-    def attention(self, x: Any) -> Any:
-        z = ops.mean(x, space(x), keepdims=True)  # b 1* c
+    def attention(self, x: Tensor) -> Tensor:
+        z = ops.mean(x, spatial_axes(x), keepdims=True)  # b 1* c
         return ops.sigmoid(self.excite(ops.relu(self.squeeze(z))))
 
-    def combine(self, a: Any, x: Any) -> Any:
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

@@ -1,13 +1,19 @@
-"""Weights carried over between a mechanism in torch and its twin, by the path of attributes."""
+"""Copies weights between a mechanism and its twin, whose attributes have the same names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
 
-NORM = {
+if TYPE_CHECKING:  # Keras may run without torch
+    from torch.nn import Module
+
+Target = TypeVar("Target", bound="Module | keras.layers.Layer")
+
+NORM_WEIGHTS = {
     "weight": "gamma",
     "bias": "beta",
     "running_mean": "moving_mean",
@@ -18,10 +24,10 @@ NORMS = (
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
 )
-UNCOUNTED = "num_batches_tracked"  # Keras counts no batches
+SKIPPED = "num_batches_tracked"  # Keras does not count batches
 
 
-def transfer(source: Any, target: Any) -> Any:
+def transfer(source: Module | keras.layers.Layer, target: Target) -> Target:
     """Copy all weights from a torch module to its built Keras twin, or back.
 
     Args:
@@ -34,46 +40,47 @@ def transfer(source: Any, target: Any) -> Any:
     Raises:
         ValueError: the layer is not built, or a weight has no counterpart of its size.
     """
-    backwards = isinstance(source, keras.layers.Layer)
-    layer, module = (source, target) if backwards else (target, source)
+    to_torch = isinstance(source, keras.layers.Layer)
+    layer: Any = source if to_torch else target
+    module: Any = target if to_torch else source
     if not layer.built:
         raise ValueError(f"{type(layer).__name__} has no weights yet: call it on an input first")
-    entries = {n: t for n, t in module.state_dict().items() if not n.endswith(UNCOUNTED)}
-    pairs = {name: _weight(layer, name) for name in entries}
+    tensors = {n: t for n, t in module.state_dict().items() if not n.endswith(SKIPPED)}
+    pairs = {name: _weight(layer, name) for name in tensors}
     paired = {id(weight) for weight in pairs.values()}
     wrong = [f"{name} has no counterpart" for name, weight in pairs.items() if weight is None]
     wrong += [f"{w.path} has no counterpart" for w in _weights(layer) if id(w) not in paired]
     wrong += [
-        f"{name} is {tuple(entries[name].shape)}, {weight.path} {tuple(weight.shape)}"
+        f"{name} is {tuple(tensors[name].shape)}, {weight.path} {tuple(weight.shape)}"
         for name, weight in pairs.items()
-        if weight is not None and entries[name].numel() != np.prod(weight.shape)
+        if weight is not None and tensors[name].numel() != np.prod(weight.shape)
     ]
     if wrong:
         raise ValueError(f"{type(module).__name__} and its twin differ: {'; '.join(wrong)}")
     for name, weight in pairs.items():
-        if backwards:
+        if to_torch:
             value = _outputs_first(weight, weight.numpy())
-            entries[name].copy_(entries[name].new_tensor(value.reshape(entries[name].shape)))
+            tensors[name].copy_(tensors[name].new_tensor(value.reshape(tensors[name].shape)))
         else:
-            value = entries[name].detach().cpu().double().numpy()
+            value = tensors[name].detach().cpu().double().numpy()
             weight.assign(_outputs_last(weight, value).reshape(weight.shape))
     return target
 
 
-def _weights(layer: keras.layers.Layer) -> list[Any]:
-    """What is trained or moved; the states of random generators are neither."""
+def _weights(layer: keras.layers.Layer) -> Iterable[Any]:
+    """Return the weights and the moving averages, without the states of random generators."""
     return [w for w in layer.weights if "seed_generator" not in w.path]
 
 
 def _weight(layer: Any, name: str) -> Any:
-    """The weight of a layer whose counterpart in torch is called so."""
+    """Return the weight of a layer that has this name in torch, or None."""
     *path, last = name.split(".")
     for step in path:
         layer = layer[int(step)] if step.isdigit() else getattr(layer, step, None)
         if layer is None:
             return None
     if isinstance(layer, NORMS):
-        return getattr(layer, NORM.get(last, last))
+        return getattr(layer, NORM_WEIGHTS.get(last, last))
     if last == "weight" and not hasattr(layer, "weight"):
         last = "kernel"
     return getattr(layer, last, None)
@@ -84,7 +91,7 @@ def _is_kernel(weight: Any) -> bool:
 
 
 def _outputs_last(weight: Any, value: np.ndarray) -> np.ndarray:
-    """Torch has the outputs of a kernel first, then the inputs; Keras has them at the end."""
+    """Move the axes of a kernel from torch's order, outputs and inputs first, to that of Keras."""
     if not _is_kernel(weight):
         return value
     value = value.reshape(*value.shape[:2], *weight.shape[:-2])
@@ -92,4 +99,5 @@ def _outputs_last(weight: Any, value: np.ndarray) -> np.ndarray:
 
 
 def _outputs_first(weight: Any, value: np.ndarray) -> np.ndarray:
+    """Move the axes of a kernel from the order of Keras to torch's."""
     return np.moveaxis(value, (-1, -2), (0, 1)) if _is_kernel(weight) else value
