@@ -1,6 +1,6 @@
-"""A small Keras network with CBAM reads scanned digits: built, trained, saved, loaded, asked where.
+"""Train, save and load a small Keras network with CBAM for scanned digits, and show its maps.
 
-``KERAS_BACKEND=jax python examples/keras_digits.py``; TensorFlow and torch do as well. It needs
+``KERAS_BACKEND=jax python examples/keras_digits.py``; TensorFlow and torch work too. It needs
 scikit-learn, for the digits, and half a minute on two cores.
 """
 
@@ -19,7 +19,7 @@ import regard.keras
 
 
 def build() -> keras.Model:
-    """Two convolutions with attention behind each; images may have any size."""
+    """Build two convolutions, each with attention after it; images may have any size."""
     x = image = keras.Input((None, None, 1))
     for stage, width in enumerate((16, 32)):
         x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
@@ -31,7 +31,7 @@ def build() -> keras.Model:
 
 
 def data(seed: int) -> list[np.ndarray]:
-    """Digits of 8 x 8 pixels, a fifth of them held out: images and labels of both parts."""
+    """Return images of 8 x 8 pixels and labels, for training and, a fifth of them, for testing."""
     digits = load_digits()
     images = (digits.images[..., None] / 16).astype("float32")
     x, x_held, y, y_held = train_test_split(
@@ -41,20 +41,20 @@ def data(seed: int) -> list[np.ndarray]:
 
 
 def main(argv: list[str] | None = None) -> float:
-    """Run from the command line; returns the accuracy on the digits that were held out."""
+    """Run from the command line; return the accuracy on the held-out digits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(argv)
-    keras.utils.set_random_seed(given.seed)
+    args = parser.parse_args(argv)
+    keras.utils.set_random_seed(args.seed)
     keras.config.set_image_data_format("channels_last")
-    x, y, x_held, y_held = data(given.seed)
+    x, y, x_held, y_held = data(args.seed)
 
     model = build()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x, y, batch_size=64, epochs=given.epochs)
+    model.fit(x, y, batch_size=64, epochs=args.epochs)
     accuracy = model.evaluate(x_held, y_held, verbose=0, return_dict=True)["accuracy"]
-    print(f"{100 * accuracy:.1f} % of the digits that were held out")
+    print(f"{100 * accuracy:.1f} % of the held-out digits")
 
     with TemporaryDirectory() as folder:
         path = Path(folder, "digits.keras")

@@ -1,4 +1,4 @@
-"""A mechanism of your own: two methods, and all of regard works with it.
+"""A mechanism of your own: with two methods, it works with all of regard.
 
 Run: ``python examples/own_mechanism.py``
 """
@@ -13,23 +13,23 @@ import regard
 
 
 class ContrastGate(regard.Attention):
-    """Scales each channel by a gate computed from the spread of its values over the image."""
+    """Scales each channel by a gate computed from the standard deviation of its values."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(c=channels)
         self.score = nn.Linear(channels, channels)
 
     def attention(self, x: Tensor) -> Tensor:
-        """Compute the map."""
+        """Return the map."""
         return self.score(x.std((2, 3))).sigmoid()[..., None, None]
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the map."""
         return a * x
 
 
 def main() -> None:
-    """Create, insert, explain, measure."""
+    """Create the mechanism, insert it, explain the model and measure its cost."""
     print(regard.create(ContrastGate, 64))
 
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def main() -> None:
 
     print(regard.explain(model, image).table())
     print(regard.measure(model, image, latency=False, depth=0).table())
-    # regard.compare([ContrastGate, "se"]) trains it beside others.
+    # regard.compare([ContrastGate, "se"]) trains and compares it with others.
 
 
 if __name__ == "__main__":

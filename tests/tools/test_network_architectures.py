@@ -1,4 +1,4 @@
-"""The networks that are written out: shapes, arguments, and what their papers say of them."""
+"""The networks that are written in full: shapes, arguments, and properties from their papers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from regard.networks.units import self_attention
 
 IMAGES = [row for row in OWN if len(row.input) == 3]
 
-# Small forms: the input, and the features that it should give.
+# Small variants: class, arguments, size of the input, and expected size of the features.
 SMALL = {
-    "resnest": (ResNeSt, {"layers": (1, 2), "width": 8, "stem": 4}, (65, 48), (64, 9, 6)),
+    "resnest": (ResNeSt, {"layers": (1, 2), "width": 8, "stem_channels": 4}, (65, 48), (64, 9, 6)),
     "scnet": (SCNet, {"layers": (1, 2), "width": 8}, (65, 48), (64, 9, 6)),
     "rest": (ResT, {"layers": (1, 2, 1, 1), "width": 8}, (65, 48), (64, 3, 2)),
     "i3d": (I3D, {"non_local": True, "width": 8}, (9, 65, 48), (256, 1, 3, 2)),
@@ -56,7 +56,7 @@ def test_scores_and_features_have_their_shapes(small):
     assert torch.isfinite(model(x)).all()
 
 
-def test_images_do_not_see_each_other(small):
+def test_images_of_a_batch_are_independent(small):
     model, x, _ = small
     model.double().eval()
     x = x.double()
@@ -65,7 +65,7 @@ def test_images_do_not_see_each_other(small):
 
 def test_every_parameter_learns(small):
     model, x, _ = small
-    if hasattr(model, "explore"):  # the places learn by REINFORCE
+    if hasattr(model, "explore"):  # the policy is trained by REINFORCE
         torch.manual_seed(1)
         model.explore(x).loss(torch.tensor([0, 1])).backward()
     else:
@@ -80,9 +80,9 @@ def test_without_classes_the_scores_are_the_features(name):
     make, options, size, _ = SMALL[name]
     model = make(num_classes=0, in_chans=2, **options).eval()
     x = torch.randn(2, 2, *size)
-    want = model.forward_features(x)
-    want = want.flatten(1) if name == "highway" else grid.mean(want)
-    torch.testing.assert_close(model(x), want)
+    expected = model.forward_features(x)
+    expected = expected.flatten(1) if name == "highway" else grid.mean(expected)
+    torch.testing.assert_close(model(x), expected)
 
 
 def test_a_new_classifier_keeps_the_type_and_scores_other_classes():
@@ -96,7 +96,7 @@ def test_a_new_classifier_keeps_the_type_and_scores_other_classes():
 
 
 @pytest.mark.parametrize("row", OWN, ids=lambda row: row.name)
-def test_rows_build_at_full_size_on_the_meta_device(row):
+def test_networks_build_at_full_size_on_the_meta_device(row):
     model = network(row.name, device="meta")
     with torch.no_grad():
         y = model.eval()(*(torch.empty(shape, device="meta") for shape in row.shapes))
@@ -106,11 +106,11 @@ def test_rows_build_at_full_size_on_the_meta_device(row):
 
 
 @pytest.mark.parametrize("row", IMAGES, ids=lambda row: row.name)
-def test_timms_scripts_can_make_them(row):
+def test_timms_scripts_can_build_them(row):
     import timm
 
     register()
-    # What its train.py hands over where nothing is asked for.
+    # The arguments that its train.py passes by default.
     model = timm.create_model(
         f"regard_{row.name}", num_classes=5, in_chans=2, drop_rate=0.0, scriptable=False
     )
@@ -124,7 +124,7 @@ def test_timms_scripts_can_make_them(row):
     [
         ("residual_attention56", 31_810_728),
         ("residual_attention92", 52_466_344),
-        ("resnest101", 48_275_016),  # as timm's resnest101e
+        ("resnest101", 48_275_016),  # like timm's resnest101e
     ],
 )
 def test_networks_without_a_record_keep_their_size(name, params):
@@ -152,19 +152,19 @@ def test_split_attention_equals_timms(groups, radix, stride):
     from timm.layers import SplitAttn
 
     torch.manual_seed(0)
-    given = {"in_channels": 16, "out_channels": 24, "stride": stride, "groups": groups}
-    theirs = SplitAttn(**given, padding=1, radix=radix, norm_layer=nn.BatchNorm2d).double()
+    arguments = {"in_channels": 16, "out_channels": 24, "stride": stride, "groups": groups}
+    theirs = SplitAttn(**arguments, padding=1, radix=radix, norm_layer=nn.BatchNorm2d).double()
     for parameter in theirs.parameters():
         nn.init.normal_(parameter)
     ours = regard.load_reference(
-        "split_attention", "timm:SplitAttn", {**given, "radix": radix}, theirs.state_dict()
+        "split_attention", "timm:SplitAttn", {**arguments, "radix": radix}, theirs.state_dict()
     )
     x = torch.randn(3, 16, 9, 7, dtype=torch.float64)
     for mode in (True, False):
         torch.testing.assert_close(ours.train(mode)(x), theirs.train(mode)(x))
 
 
-def test_split_attention_shares_each_channel_out():
+def test_the_weights_of_a_channel_over_splits_sum_to_one():
     x = torch.randn(2, 16, 9, 7)
     seen = []
     module = SplitAttention(16, radix=4, groups=2)
@@ -184,7 +184,7 @@ def test_split_attention_shares_each_channel_out():
         ({"radix": 0}, "radix must be a positive integer, got 0"),
     ],
 )
-def test_split_attention_refuses_nonsense(options, message):
+def test_split_attention_raises_for_invalid_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         SplitAttention(16, **options)
 
@@ -195,7 +195,7 @@ def test_resnest_equals_timms_with_its_weights():
     torch.manual_seed(0)
     theirs = timm.create_model("resnest14d", num_classes=5).double().eval()
     for name, parameter in theirs.named_parameters():
-        if "bn" in name:  # of which timm starts some at zero
+        if "bn" in name:  # timm initializes some to zero
             nn.init.uniform_(parameter, 0.5, 1.5)
     ours = ResNeSt((1, 1, 1, 1), num_classes=5, dtype=torch.float64).eval()
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
@@ -205,9 +205,9 @@ def test_resnest_equals_timms_with_its_weights():
         torch.testing.assert_close(ours.forward_features(x), theirs.forward_features(x))
 
 
-def test_the_maps_of_resnest_and_scnet_are_seen():
+def test_the_maps_of_resnest_and_scnet_are_found():
     x = torch.randn(1, 3, 65, 48)
-    resnest = ResNeSt((1, 2), num_classes=5, width=8, stem=4).eval()
+    resnest = ResNeSt((1, 2), num_classes=5, width=8, stem_channels=4).eval()
     scnet = SCNet((1, 2), num_classes=5, width=8).eval()
     assert len(regard.explain(resnest, x)) == 3
     blocks = sum(isinstance(m, SelfCalibratedBottleneck) for m in scnet.modules())
@@ -232,7 +232,7 @@ def test_non_local_blocks_follow_every_second_block_and_change_nothing_at_first(
         torch.testing.assert_close(model(x), y)
 
 
-def test_kernels_over_time_stand_in_every_second_block():
+def test_every_second_block_has_a_kernel_over_time():
     model = I3D(num_classes=5, width=8)
     spans = [m.kernel_size[0] for m in model.modules() if isinstance(m, nn.Conv3d)]
     assert spans.count(5) == 1 and spans.count(3) == 3 + 2 + 3 + 1
@@ -240,7 +240,7 @@ def test_kernels_over_time_stand_in_every_second_block():
     assert model.stages[3][0].branch[0].kernel_size == (1, 1, 1)
 
 
-def test_rest_reads_images_of_any_size_and_refuses_odd_widths():
+def test_rest_takes_images_of_any_size_and_no_odd_width():
     model = ResT((1, 1, 1, 1), width=8, num_classes=5).eval()
     assert model(torch.randn(1, 3, 33, 97)).shape == (1, 5)
     with pytest.raises(ValueError, match=r"halves \(2\) must divide width \(7\)"):
@@ -249,13 +249,13 @@ def test_rest_reads_images_of_any_size_and_refuses_odd_widths():
         ResT((1, 1))
 
 
-def test_the_larger_rest_is_as_large_as_printed():
+def test_the_larger_rest_have_the_printed_size():
     for name, millions in {"rest_small": 13.7, "rest_base": 30.3, "rest_large": 51.7}.items():
         params = sum(p.numel() for p in network(name, device="meta").parameters())
         assert round(params / 1e6, 1) == millions, name
 
 
-def test_highway_halves_its_maps_behind_the_third_sixth_and_ninth_layer():
+def test_highway_halves_its_maps_after_the_third_sixth_and_ninth_layer():
     model = HighwayNetwork(width=4).eval()
     sizes = []
     for layer in model.layers:
@@ -265,7 +265,7 @@ def test_highway_halves_its_maps_behind_the_third_sixth_and_ninth_layer():
     assert sizes == [24, 24, 12, 12, 12, 6, 6, 6]
 
 
-def test_highway_refuses_what_its_last_layer_is_not_for():
+def test_highway_raises_for_other_sizes_and_wrong_rates():
     with pytest.raises(ValueError, match=r"expected images of 28 x 28 \(image_size\), got"):
         HighwayNetwork()(torch.randn(1, 1, 32, 32))
     with pytest.raises(ValueError, match="image_size must be 12 or more, got 8"):
@@ -281,7 +281,7 @@ def test_the_self_attention_unit_attends_to_all_positions():
     assert sum(p.numel() for p in module.parameters()) == 4 * 16 * 16
 
 
-def test_what_the_last_layer_sees_is_dropped_in_training_alone():
+def test_inputs_of_the_last_layer_are_dropped_in_training_only():
     torch.manual_seed(0)
     model = SCNet((1,), num_classes=5, width=8, drop_rate=0.5)
     model.fc.register_forward_hook(lambda m, args, y: seen.append(args[0] == 0))

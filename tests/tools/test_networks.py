@@ -1,4 +1,4 @@
-"""The networks of the papers: what they count, how they are built, and what the commands say."""
+"""The networks of the papers: their counts, how they are built, and the commands."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from regard.surgery import insertions
 
 RECORDS = records()
 VERIFIED = [name for name, record in RECORDS.items() if record["verified"] in ("exact", "rounding")]
-NOT_BUILT: dict[str, str] = {}  # a verified record that no network meets, and the reason
-# Where the exact MACs are of a smaller input than the published ones.
+NOT_BUILT: dict[str, str] = {}  # verified records without a network, and the reasons
+# Records whose exact MACs are for a smaller input than the published ones.
 INPUTS = {"DANet ResNet-101-d8, ADE20K (MMSeg)": (1, 3, 512, 512)}
 IMAGES = [n.name for n in NETWORKS.values() if len(n.shapes) == 1 and len(n.input) == 3]
-SCORING = [name for name in IMAGES if name != "gc_mask_rcnn"]  # which gives boxes
+SCORING = [name for name in IMAGES if name != "gc_mask_rcnn"]  # which returns boxes
 QUICK = ("eca_resnet18", "coordinate_mobilenetv2", "vit_base_patch16", "condconv_efficientnet_b0")
 COUNTED: dict[str, Counted] = {}
 
@@ -42,11 +42,11 @@ def counted(name: str) -> Counted:
     return COUNTED[name]
 
 
-def built_for(record: str) -> list[str]:
+def networks_of(record: str) -> list[str]:
     return [network.name for network in NETWORKS.values() if network.record == record]
 
 
-def printed(*args: str) -> str:
+def output_of(*args: str) -> str:
     result = CliRunner().invoke(app, ["network", *args])
     assert result.exit_code == 0, result.output
     return Text.from_ansi(result.stdout).plain
@@ -57,11 +57,11 @@ def parameters(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("record", VERIFIED)
-def test_every_verified_record_is_met_exactly(record):
+def test_every_verified_record_is_matched_exactly(record):
     if record in NOT_BUILT:
-        assert not built_for(record), "it is built now: take the reason away"
+        assert not networks_of(record), "it is built now: remove the reason"
         return
-    names = built_for(record)
+    names = networks_of(record)
     assert names, f"no network is built for the record {record!r}"
     published = RECORDS[record]
     for name in names:
@@ -75,22 +75,22 @@ def test_every_verified_record_is_met_exactly(record):
 
 
 @pytest.mark.parametrize("record", VERIFIED)
-def test_the_count_gives_the_printed_parameters(record):
-    cut = "truncated" in RECORDS[record]["notes"]
-    for name in built_for(record):
+def test_the_count_rounds_to_the_printed_parameters(record):
+    truncated = "truncated" in RECORDS[record]["notes"]
+    for name in networks_of(record):
         figure = counted(name).parameters
         if figure.published:
-            assert figure.agrees != cut
+            assert figure.agrees != truncated
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if NETWORKS[n].convention == "conv+matmul"])
-def test_macs_of_our_convention_are_those_that_are_printed(name):
+def test_macs_of_our_convention_agree_with_the_printed_ones(name):
     figure = counted(name).macs
-    assert figure.published, "there is nothing to count by a convention"
+    assert figure.published, "a convention needs published MACs"
     assert abs(figure.counted / figure.printed - 1) < 0.012, figure.difference
 
 
-def test_rows_say_what_exists():
+def test_descriptions_name_what_exists():
     for name, row in NETWORKS.items():
         assert row.name == name
         assert row.backbone.startswith(("timm:", "own:"))
@@ -105,7 +105,7 @@ def test_rows_say_what_exists():
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in SCORING]
 )
-def test_any_images_and_any_classes(name):
+def test_any_number_of_channels_and_classes(name):
     row = NETWORKS[name]
     model = network(name, num_classes=7, in_chans=2, device="meta").eval()
     x = torch.empty(2, 2, *row.input[1:], device="meta")
@@ -122,26 +122,26 @@ def test_any_images_and_any_classes(name):
 def test_every_parameter_learns(name):
     torch.manual_seed(0)
     model = network(name, num_classes=5, drop_path_rate=0.0)
-    for module in model.modules():  # timm lets residual branches start at zero
+    for module in model.modules():  # timm initializes residual branches to zero
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not still
+    unlearned = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not unlearned
 
 
 def test_a_network_is_its_backbone_with_the_mechanism_inserted():
     model = network("se_resnet50", num_classes=10, device="meta")
     plain = timm.create_model("resnet50", num_classes=10)
     assert plain.state_dict().keys() <= model.state_dict().keys()
-    there = insertions(model)
-    assert len(there) == 16
-    assert {what.mechanism for what in there} == {"squeeze_excitation"}
-    assert not any(what.gated for what in there), "a paper's network starts as the paper's"
-    assert all(what.path.endswith("bn3") for what in there)
+    inserted = insertions(model)
+    assert len(inserted) == 16
+    assert {i.mechanism for i in inserted} == {"squeeze_excitation"}
+    assert not any(i.gated for i in inserted), "a paper's network is initialized as in the paper"
+    assert all(i.path.endswith("bn3") for i in inserted)
 
 
-def test_the_selective_kernels_are_followed_by_nothing_but_the_projection():
+def test_selective_kernels_are_followed_by_the_projection_alone():
     block = network("sknet50", device="meta").layer1[0]
     assert isinstance(block.bn2, nn.Identity)
     assert isinstance(block.act2, nn.Identity)
@@ -155,28 +155,28 @@ def test_device_and_type():
     assert network("eca_resnet18", device="meta").fc.weight.is_meta
 
 
-def test_the_first_convolution_has_the_stride_in_caffe():
+def test_the_first_convolution_of_caffes_bottlenecks_has_the_stride():
     model = resnet(depth=50, num_classes=3)
-    usual = timm.create_model("resnet50", num_classes=3)
+    standard = timm.create_model("resnet50", num_classes=3)
     for name, block in model.named_modules():
         if name.count(".") == 1 and name.startswith("layer"):
-            theirs = usual.get_submodule(name)
-            assert block.conv1.stride == theirs.conv2.stride
+            other = standard.get_submodule(name)
+            assert block.conv1.stride == other.conv2.stride
             assert block.conv2.stride == (1, 1)
     x = torch.randn(1, 3, 64, 64)
-    assert model.eval().forward_features(x).shape == usual.eval().forward_features(x).shape
+    assert model.eval().forward_features(x).shape == standard.eval().forward_features(x).shape
     with pytest.raises(ValueError, match="depth must be 50, 101 or 152, got 18"):
         resnet(depth=18)
 
 
-def test_the_experts_of_a_block_share_one_routing_that_can_be_watched():
+def test_the_convolutions_of_a_block_share_one_map_of_experts():
     model = network("condconv_efficientnet_b0", num_classes=4).eval()
     maps = explain(model, torch.randn(1, 3, 64, 64))
     assert len(maps) == 8
     assert {tuple(m.tensor.shape) for m in maps.values()} == {(1, 4)}
 
 
-def test_a_translator_sees_order_and_nothing_that_is_to_come():
+def test_a_translator_depends_on_order_and_not_on_later_tokens():
     torch.manual_seed(0)
     model = Translator(
         30, embed_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1
@@ -189,30 +189,30 @@ def test_a_translator_sees_order_and_nothing_that_is_to_come():
     torch.testing.assert_close(before[:, :4], after[:, :4])
     assert not torch.allclose(before[:, 4], after[:, 4])
     assert not torch.allclose(before, model(source.flip(1), target), atol=1e-3)
-    place = model.embed(torch.zeros(1, 3, dtype=torch.long))[0]
-    wave = place - model.embedding.weight[0] * 4
+    embedded = model.embed(torch.zeros(1, 3, dtype=torch.long))[0]
+    encoding = embedded - model.embedding.weight[0] * 4
     expected = torch.tensor([1 / 10000 ** (2 * k / 16) for k in range(8)])
-    torch.testing.assert_close(wave[0, 0::2], torch.zeros(8))
-    torch.testing.assert_close(wave[2, 0::2], (2 * expected).sin())
-    torch.testing.assert_close(wave[2, 1::2], (2 * expected).cos())
+    torch.testing.assert_close(encoding[0, 0::2], torch.zeros(8))
+    torch.testing.assert_close(encoding[2, 0::2], (2 * expected).sin())
+    torch.testing.assert_close(encoding[2, 1::2], (2 * expected).cos())
     with pytest.raises(ValueError, match="must divide embed_dim"):
         Translator(30, embed_dim=15)
 
 
-def test_what_the_network_lacks_must_be_there():
+def test_modules_to_remove_must_exist():
     row = Network(name="it", title="It", backbone="timm:resnet18", without=("layer9.*",))
-    with pytest.raises(ValueError, match=r"it: nothing is called 'layer9\.\*'; there are "):
+    with pytest.raises(ValueError, match=r"it: no module matches 'layer9\.\*'; there are "):
         build(row, "meta", None, {})
 
 
-def test_a_place_that_no_module_has_is_refused():
+def test_a_place_that_matches_no_module_raises():
     place = Placement("eca", "layer9.*.bn2")
     row = Network(name="it", title="It", backbone="timm:resnet18", places=(place,))
     with pytest.raises(ValueError, match="nothing matches at='layer9"):
         build(row, "meta", None, {})
 
 
-def test_an_unknown_option_is_refused():
+def test_an_unknown_option_raises():
     with pytest.raises(TypeError, match="num_clases"):
         network("se_resnet50", num_clases=10)
 
@@ -233,7 +233,7 @@ def test_names():
         find_networks(mechanism="zzz")
 
 
-def test_a_figure_is_read_as_it_is_printed():
+def test_printed_figures_are_parsed():
     assert Figure("MACs", "300.79M", 300_774_272, 1e6).difference == "-0.0052 %"
     assert Figure("MACs", "300.79M", 300_789_000, 1e6).agrees
     assert not Figure("MACs", "300.79M", 300_784_000, 1e6).agrees
@@ -243,7 +243,7 @@ def test_a_figure_is_read_as_it_is_printed():
     assert Figure("parameters", "", 5, 1).difference == ""
 
 
-def test_timm_knows_every_network_of_images():
+def test_timm_has_every_network_that_takes_images():
     register()
     assert set(timm.list_models("regard_*")) == {f"regard_{name}" for name in IMAGES}
     model = timm.create_model("regard_se_resnet50", num_classes=7, in_chans=1, device="meta")
@@ -252,13 +252,15 @@ def test_timm_knows_every_network_of_images():
     )
     assert model.num_classes == 7
     assert model.pretrained_cfg["architecture"] == "regard_se_resnet50"
-    assert not model.pretrained_cfg.get("url"), "the backbone's weights are not the network's"
+    assert not model.pretrained_cfg.get("url"), (
+        "the network must not have the address of the backbone's weights"
+    )
     assert timm.data.resolve_model_data_config(model)["input_size"] == (3, 224, 224)
     with pytest.raises(ValueError, match="se_resnet50: there are no weights for pretrained=True"):
         timm.create_model("regard_se_resnet50", pretrained=True)
 
 
-def test_timm_gives_the_features_of_each_stage():
+def test_timm_returns_the_features_of_each_stage():
     register()
     model = timm.create_model("regard_se_resnet50", features_only=True, device="meta")
     assert len(insertions(model)) == 16
@@ -273,7 +275,7 @@ def test_timm_gives_the_features_of_each_stage():
 
 
 @pytest.mark.slow
-def test_a_script_of_timm_finds_them(tmp_path):
+def test_a_script_of_timm_finds_the_networks(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import sys, timm\n"
@@ -283,14 +285,14 @@ def test_a_script_of_timm_finds_them(tmp_path):
     command = [sys.executable, "-m", "regard.networks", str(script), "regard_eca_resnet18"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    wanted = parameters(network("eca_resnet18", num_classes=5, device="meta"))
-    assert done.stdout.split() == [str(wanted)]
+    expected = parameters(network("eca_resnet18", num_classes=5, device="meta"))
+    assert done.stdout.split() == [str(expected)]
     done = subprocess.run(command[:3], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "wants a script" in done.stderr
+    assert "expected a script" in done.stderr
 
 
-def test_looking_at_the_table_imports_no_framework():
+def test_listing_networks_imports_no_framework():
     check = (
         "import sys, regard; regard.find_networks('se'); regard.network\n"
         "from regard.networks import show_network; show_network('se_resnet50').published\n"
@@ -300,20 +302,20 @@ def test_looking_at_the_table_imports_no_framework():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_list_names_every_network_with_its_published_figures():
-    lines = printed("list").splitlines()
+def test_the_list_has_every_network_with_its_published_figures():
+    lines = output_of("list").splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(NETWORKS)
     row = next(line for line in lines if line.startswith("se_resnet50 "))
     assert "28.09M" in row
     assert "4.130G" in row
     assert "CVPR 2018" in row
-    chosen = json.loads(printed("list", "--mechanism", "se", "--json"))
+    chosen = json.loads(output_of("list", "--mechanism", "se", "--json"))
     assert [one["name"] for one in chosen] == [n.name for n in find_networks(mechanism="se")]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_page_shows_what_the_network_is_made_of(name):
-    row, page = NETWORKS[name], printed("show", name)
+def test_a_page_shows_the_parts_of_the_network(name):
+    row, page = NETWORKS[name], output_of("show", name)
     words = [row.title, row.backbone, f'regard.network("{name}")']
     words += [place.at for place in row.places] + list(row.without)
     if row.record:
@@ -321,31 +323,31 @@ def test_a_page_shows_what_the_network_is_made_of(name):
     assert all(word in " ".join(page.split()) for word in words)
 
 
-def test_measuring_sets_the_figures_side_by_side_and_says_what_they_count():
-    page = " ".join(printed("measure", "eca_resnet50").split())
+def test_measuring_compares_the_figures_and_explains_their_conventions():
+    page = " ".join(output_of("measure", "eca_resnet50").split())
     assert "parameters 24.37M of 2^20 25,557,112 0 %" in page
     assert "MACs 3.86G of 2^30 4.089 G -1.3 %" in page
     assert CONVENTIONS["thop/2^30"] in page
     assert CONVENTIONS["conv+matmul"] in page
     assert "kept for the backward pass" in page
-    ours = " ".join(printed("measure", "resnet18").split())
-    assert ours.count(CONVENTIONS["conv+matmul"]) == 1
+    baseline = " ".join(output_of("measure", "resnet18").split())
+    assert baseline.count(CONVENTIONS["conv+matmul"]) == 1
 
 
 def test_measuring_for_programs():
     options = ("--json", "--set", "num_classes=10")
-    read = json.loads(printed("measure", "eca_resnet18", *options))
+    read = json.loads(output_of("measure", "eca_resnet18", *options))
     assert read["figures"]["parameters"]["counted"] == 11_689_556 - 990 * 513
     assert read["figures"]["MACs"]["published"] == "1.70G"
     assert read["convention"] == "thop/2^30"
     assert read["memory"] > 0
-    small = json.loads(printed("measure", "eca_resnet18", *options, "--input", "1,3,64,64"))
+    small = json.loads(output_of("measure", "eca_resnet18", *options, "--input", "1,3,64,64"))
     assert small["figures"]["MACs"]["counted"] < read["figures"]["MACs"]["counted"]
-    assert not small["figures"]["MACs"]["published"], "that is of another input"
+    assert not small["figures"]["MACs"]["published"], "they are for another input"
     assert small["input"] == [[1, 3, 64, 64]]
 
 
-def test_a_refusal_is_one_line():
+def test_an_error_is_one_line():
     result = CliRunner().invoke(app, ["network", "measure", "se_resnet51"])
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
@@ -354,7 +356,7 @@ def test_a_refusal_is_one_line():
 
 
 @pytest.mark.slow
-def test_the_page_of_figures_is_fresh():
+def test_the_page_of_figures_is_up_to_date():
     import importlib.util
     from pathlib import Path
 

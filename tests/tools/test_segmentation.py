@@ -1,4 +1,4 @@
-"""Segmentation: every head, the network around it, its published counts, and that it learns."""
+"""Segmentation: every head, the network around it, published counts, and training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from claims import Variant
 from regard.core.attention import Mechanism
 from regard.measurement import count
 from regard.networks.detection import MaskRCNN
-from regard.networks.heads import HEADS, AttentionHead, Recipe, convolve, head, recipe_of
+from regard.networks.heads import HEADS, AttentionHead, HeadSpec, conv_norm_relu, head, head_spec
 from regard.networks.segmentation import (
     WEIGHTS,
     Segmenter,
@@ -41,7 +41,7 @@ SMALL = {
     "psanet": {"mask_size": (9, 7)},
     "spnet": {"bins": (5, 3)},
 }
-# What starts at zero, so that what stands before it learns from the second step on.
+# Parameters that start at zero, so that those before them have no gradient in the first step.
 ZERO = {
     "danet": r"(position|channel)\.gamma",
     "ccnet": r"criss_cross\.gamma",
@@ -54,7 +54,7 @@ ZERO = {
 
 
 class Encoder(nn.Module):
-    """Two features, at half the resolution and at a quarter of it."""
+    """Returns two features, at 1/2 and 1/4 of the resolution."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
 
 
 class Last(nn.Module):
-    """Only the last of several features."""
+    """Returns only the last of several features."""
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         return features[-1:]
@@ -77,81 +77,83 @@ def small(name: str, classes: int = 5) -> nn.Module:
     return head(name, 32, classes, dropout=0.0, **SMALL.get(name, {}))
 
 
-def several(y) -> tuple[torch.Tensor, ...]:
+def as_tuple(y) -> tuple[torch.Tensor, ...]:
     return y if isinstance(y, tuple) else (y,)
 
 
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("training", [False, True])
-def test_a_head_scores_every_place(name: str, training: bool) -> None:
-    given = several(small(name).train(training)(torch.randn(SIZE)))
-    assert len(given) == len(HEADS[name].gives)
-    for what, y in zip(HEADS[name].gives, given, strict=True):
-        assert y.shape == ((2, 5) if what == "presence" else (2, 5, 11, 7)), what
+def test_a_head_scores_every_position(name: str, training: bool) -> None:
+    outputs = as_tuple(small(name).train(training)(torch.randn(SIZE)))
+    assert len(outputs) == len(HEADS[name].outputs)
+    for output, y in zip(HEADS[name].outputs, outputs, strict=True):
+        assert y.shape == ((2, 5) if output == "presence" else (2, 5, 11, 7)), output
         assert torch.isfinite(y).all()
 
 
 def zero_grad(part: Mechanism) -> Iterable[str]:
-    """What the claims about a class, made with these arguments, say that it does not learn."""
+    """Return the parameters that, by the claims about the class and arguments, do not learn."""
     claims = claims_of(type(part).__module__.rpartition(".")[2])[type(part).__name__]
-    made = part.arguments.items()
-    variant = next((v for v in claims.variants if v.changed.items() <= made), Variant())
+    arguments = part.arguments.items()
+    variant = next((v for v in claims.variants if v.changed.items() <= arguments), Variant())
     return Case(type(part), claims, variant).zero_grad
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_parameter_of_a_head_learns(name: str) -> None:
-    made = small(name).eval()  # in training a norm cancels the bias before it
-    for which, parameter in made.named_parameters():
-        if re.fullmatch(ZERO.get(name, ""), which):
+    module = small(name).eval()  # in training a norm cancels the bias before it
+    for path, parameter in module.named_parameters():
+        if re.fullmatch(ZERO.get(name, ""), path):
             nn.init.uniform_(parameter, 0.5, 1.0)
     x = torch.randn(SIZE, requires_grad=True)
-    sum(y.square().sum() for y in several(made(x))).backward()
-    inert = {
-        f"{path}.{given}".lstrip(".")
-        for path, part in made.named_modules()
+    sum(y.square().sum() for y in as_tuple(module(x))).backward()
+    constant = {
+        f"{path}.{glob}".lstrip(".")
+        for path, part in module.named_modules()
         if isinstance(part, Mechanism)
-        for given in zero_grad(part)
+        for glob in zero_grad(part)
     }
-    for which, parameter in made.named_parameters():
-        known = any(re.fullmatch(glob.replace("*", ".*"), which) for glob in inert)
+    for path, parameter in module.named_parameters():
+        known = any(re.fullmatch(glob.replace("*", ".*"), path) for glob in constant)
         learns = parameter.grad is not None and parameter.grad.abs().max() > 1e-6
-        assert learns != known, which
+        assert learns != known, path
     assert x.grad is not None and x.grad.abs().max() > 0
 
 
-# One has no attention, and the other pools in its head: its gates stand in the encoder.
+# fcn has no attention, and the gates of spnet are in the encoder.
 @pytest.mark.parametrize("name", [name for name in HEADS if name not in ("fcn", "spnet")])
-def test_the_attention_of_a_head_has_a_place(name: str) -> None:
+def test_the_attention_of_a_head_has_a_heat_map(name: str) -> None:
     found = regard.explain(small(name), torch.randn(SIZE))
-    # The codewords of EncNet see the places in one row.
-    maps = [one if one.grid else replace(one, grid=(11, 7)) for one in found.values()]
-    heat = next(one for one in maps if one.spatial).heat()
+    # The codewords of EncNet attend to a flat sequence of positions.
+    maps = [a if a.grid else replace(a, grid=(11, 7)) for a in found.values()]
+    heat = next(a for a in maps if a.spatial).heat()
     assert heat.shape[0] == 2 and heat.dim() == 3
-    assert heat.shape[1:] == ((6, 4) if name == "psanet" else (11, 7))  # it attends coarsely
+    assert heat.shape[1:] == ((6, 4) if name == "psanet" else (11, 7))  # at half the resolution
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_every_head_reads_the_mechanism_of_its_name(name: str) -> None:
-    there = [part for part in small(name).modules() if isinstance(part, Mechanism)]
-    assert bool(there) == bool(HEADS[name].mechanism)
+def test_every_head_has_the_mechanism_of_its_name(name: str) -> None:
+    parts = [part for part in small(name).modules() if isinstance(part, Mechanism)]
+    assert bool(parts) == bool(HEADS[name].mechanism)
     key = HEADS[name].mechanism.partition(".")[0]
-    assert not key or any(type(part).__module__.endswith(f".{key}") for part in there)
+    assert not key or any(type(part).__module__.endswith(f".{key}") for part in parts)
 
 
-def test_what_a_recipe_says_is_built() -> None:
-    recipe = Recipe("simam", kernel_size=1, enters=4, leaves=4, repeat=2, after=3, join=True)
-    made = AttentionHead(16, 5, recipe)
-    sizes = [tuple(m.weight.shape) for m in made.modules() if isinstance(m, nn.Conv2d)]
+def test_a_head_has_the_layers_of_its_spec() -> None:
+    spec = HeadSpec(
+        "simam", kernel_size=1, in_width=4, out_width=4, repeat=2, after_width=3, concat=True
+    )
+    module = AttentionHead(16, 5, spec)
+    sizes = [tuple(m.weight.shape) for m in module.modules() if isinstance(m, nn.Conv2d)]
     assert sizes == [(8, 16, 1, 1), (6, 8, 3, 3), (6, 22, 3, 3), (5, 6, 1, 1)]
-    assert len(made.attention) == 2
-    assert made(torch.randn(2, 16, 5, 3)).shape == (2, 5, 5, 3)
-    assert isinstance(convolve(3, 4)[2], nn.ReLU)
+    assert len(module.attention) == 2
+    assert module(torch.randn(2, 16, 5, 3)).shape == (2, 5, 5, 3)
+    assert isinstance(conv_norm_relu(3, 4)[2], nn.ReLU)
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_raise() -> None:
     with pytest.raises(ValueError, match='no head "dannet"; did you mean "danet"'):
-        recipe_of("dannet")
+        head_spec("dannet")
     with pytest.raises(ValueError, match='no head "zzz"; there are ccnet, danet'):
         head("zzz", 64, 5)
     with pytest.raises(ValueError, match=r"eighths \(8\) must divide in_channels \(12\)"):
@@ -164,12 +166,12 @@ def test_refusals() -> None:
         head("emanet", 16, 2, num_base=3)
     with pytest.raises(TypeError, match="a head without attention has no option num_bases"):
         head("fcn", 16, 2, num_bases=3)
-    with pytest.raises(ValueError, match="gives must begin with 'scores'"):
-        Segmenter(Encoder(), small("emanet"), gives=("position",))
+    with pytest.raises(ValueError, match="output_names must start with 'scores'"):
+        Segmenter(Encoder(), small("emanet"), output_names=("position",))
     x = torch.randn(2, 3, 32, 32)
-    with pytest.raises(ValueError, match="the head must give scores, presence, got 1 outputs"):
-        Segmenter(Encoder(), small("emanet"), gives=("scores", "presence"))(x)
-    with pytest.raises(ValueError, match="auxiliary needs an encoder that gives two features"):
+    with pytest.raises(ValueError, match="the head must return scores, presence, got 1 outputs"):
+        Segmenter(Encoder(), small("emanet"), output_names=("scores", "presence"))(x)
+    with pytest.raises(ValueError, match="auxiliary needs an encoder that returns two features"):
         Segmenter(nn.Sequential(Encoder(), Last()), small("emanet"), small("fcn"))(x)
     with pytest.raises(ValueError, match="no weight for the output mystery"):
         segmentation_loss({"mystery": torch.zeros(1, 2)}, torch.zeros(1, 3, 3).long())
@@ -177,11 +179,11 @@ def test_refusals() -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_segmenter_scores_every_pixel(name: str) -> None:
-    side = head("fcn", 16, 5)
-    net = Segmenter(Encoder(), small(name), side, gives=HEADS[name].gives)
+    auxiliary = head("fcn", 16, 5)
+    net = Segmenter(Encoder(), small(name), auxiliary, output_names=HEADS[name].outputs)
     x, labels = torch.randn(2, 3, 45, 27), torch.randint(5, (2, 45, 27))
     outputs = net.train()(x)
-    assert list(outputs) == [*HEADS[name].gives, "auxiliary"]
+    assert list(outputs) == [*HEADS[name].outputs, "auxiliary"]
     assert all(y.shape[2:] in ((45, 27), ()) for y in outputs.values())
     segmentation_loss(outputs, labels).backward()
     assert net.encoder.first.weight.grad.abs().max() > 0
@@ -191,7 +193,7 @@ def test_a_segmenter_scores_every_pixel(name: str) -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_learns(name: str) -> None:
-    net = Segmenter(Encoder(), small(name), gives=HEADS[name].gives)
+    net = Segmenter(Encoder(), small(name), output_names=HEADS[name].outputs)
     x = torch.randn(4, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
     labels = x.argmax(1)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
@@ -205,7 +207,7 @@ def test_every_head_learns(name: str) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_auxiliary_head_sees_the_features_before_the_last_and_only_in_training() -> None:
+def test_the_auxiliary_head_gets_the_second_to_last_features_in_training_only() -> None:
     net = Segmenter(Encoder(), small("gcnet"), head("fcn", 16, 5))
     seen = []
     net.auxiliary.register_forward_hook(lambda module, args, y: seen.append(args[0].shape))
@@ -215,16 +217,16 @@ def test_the_auxiliary_head_sees_the_features_before_the_last_and_only_in_traini
     assert seen == [(2, 16, 12, 8)]
 
 
-def test_corners_are_aligned_where_it_is_asked() -> None:
-    x, made = torch.randn(2, 3, 24, 16), small("gcnet")
+def test_corners_are_aligned_on_request() -> None:
+    x, module = torch.randn(2, 3, 24, 16), small("gcnet")
     encoder = Encoder()
-    apart, aligned = (
-        Segmenter(encoder, made, align_corners=corners).eval()(x) for corners in (False, True)
+    default, aligned = (
+        Segmenter(encoder, module, align_corners=corners).eval()(x) for corners in (False, True)
     )
-    coarse = made(encoder(x)[-1])
+    coarse = module(encoder(x)[-1])
     assert torch.equal(aligned[..., 0, 0], coarse[..., 0, 0])
     assert torch.allclose(aligned[..., -1, -1], coarse[..., -1, -1])
-    assert not torch.allclose(aligned, apart)
+    assert not torch.allclose(aligned, default)
 
 
 def test_the_loss_is_the_weighted_sum() -> None:
@@ -238,9 +240,9 @@ def test_the_loss_is_the_weighted_sum() -> None:
     elsewhere = labels.masked_fill(labels == 255, 9)
     assert torch.isclose(segmentation_loss({"scores": scores}, elsewhere, ignore=9), plain)
     presence = torch.full((2, 4), 9.0)
-    there = torch.arange(4).expand(2, 4).reshape(2, 2, 2)  # every class, in every image
-    lost = segmentation_loss({"presence": presence}, there)
-    assert torch.isclose(lost, 0.2 * torch.tensor(-9.0).exp().log1p())
+    every = torch.arange(4).expand(2, 4).reshape(2, 2, 2)  # every class in every image
+    loss = segmentation_loss({"presence": presence}, every)
+    assert torch.isclose(loss, 0.2 * torch.tensor(-9.0).exp().log1p())
     assert WEIGHTS["scores"] == 1
 
 
@@ -255,7 +257,7 @@ RECORDED = [
 @pytest.mark.parametrize(
     ("record", "classes", "name", "backbone", "auxiliary", "size"), RECORDED, ids=lambda x: str(x)
 )
-def test_segmenters_count_what_was_published(
+def test_the_counts_of_segmenters_are_the_published_ones(
     record: str, classes: int, name: str, backbone: str, auxiliary: bool, size: tuple[int, int]
 ) -> None:
     published = records()[record]
@@ -266,13 +268,13 @@ def test_segmenters_count_what_was_published(
     macs = count(net, x).macs
     if published["macs_exact_conv_matmul"] is not None:
         assert macs == published["macs_exact_conv_matmul"]
-    else:  # 180.37 G without the products of attention, norms and ReLUs counted
+    else:  # 180.37 G, with norms and ReLUs, without the products of attention
         n = size[0] * size[1] // 64
         attention = n * n * (64 + 512) + 2 * n * 512**2
         assert (macs - attention) / 180.37e9 == pytest.approx(1, abs=0.003)
 
 
-def test_the_published_macs_of_danet_are_without_its_products() -> None:
+def test_the_published_macs_of_danet_do_not_include_its_attention_products() -> None:
     with torch.device("meta"):
         net = segmenter(150, backbone="resnet101c")
         macs = count(net, torch.empty(1, 3, 512, 2048)).macs
@@ -281,20 +283,20 @@ def test_the_published_macs_of_danet_are_without_its_products() -> None:
     assert (macs - attention) / 1119e9 == pytest.approx(1, abs=0.01)
 
 
-def test_the_neck_of_emanet_counts_what_was_published() -> None:
+def test_the_counts_of_emanets_neck_are_the_published_ones() -> None:
     published = records()["EMANet head increment (c=512)"]
     with torch.device("meta"):
         neck = expectation_maximization_neck()
         x = torch.empty(1, 2048, 65, 65)
-    learned = sum(p.numel() for p in neck.parameters() if p.requires_grad)
-    assert (learned, sum(p.numel() for p in neck.parameters())) == (
+    trainable = sum(p.numel() for p in neck.parameters() if p.requires_grad)
+    assert (trainable, sum(p.numel() for p in neck.parameters())) == (
         9_964_032,
         published["params_exact_verified"],
     )
     assert count(neck, x).macs == published["macs_exact_conv_matmul"]
 
 
-def test_the_neck_of_emanet_keeps_its_bases() -> None:
+def test_the_neck_of_emanet_updates_its_bases_without_gradients() -> None:
     neck = expectation_maximization_neck(32)
     before = neck[1].bases.clone()
     neck.train()(torch.randn(2, 32, 5, 5)).sum().backward()
@@ -312,14 +314,14 @@ def test_the_encoder_is_dilated(stride: int, side: int) -> None:
     assert net(x).shape == (1, 5, 64, 64)
 
 
-def test_strip_pooling_goes_into_the_encoder() -> None:
+def test_strip_pooling_is_inserted_into_the_encoder() -> None:
     net = regard.network("spnet_resnet50", device="meta")
-    paths = [what.path for what in insertions(net)]
+    paths = [i.path for i in insertions(net)]
     blocks = ["layer1.2", "layer2.3", "layer3.5", "layer4.0", "layer4.1", "layer4.2"]
     assert paths == [f"encoder.{block}.act2" for block in blocks]
 
 
-def test_mask_rcnn_counts_what_was_published() -> None:
+def test_the_counts_of_mask_rcnn_are_the_published_ones() -> None:
     published = records()["Mask R-CNN R50-FPN + GC (c3-c5, r=16)"]
     with torch.device("meta"):
         net, plain = MaskRCNN(), MaskRCNN(mechanism="")
@@ -327,13 +329,13 @@ def test_mask_rcnn_counts_what_was_published() -> None:
     assert sum(p.numel() for p in net.parameters()) == published["params_exact_verified"]
     assert sum(p.numel() for p in plain.parameters()) == 44_400_693
     added = insertions(net)
-    assert len(added) == 13 and not any(what.gated for what in added)
+    assert len(added) == 13 and not any(i.gated for i in added)
     assert count(net, x).macs / 279.6e9 == pytest.approx(1, abs=0.05)
     assert set(net.forward_features(x)) == {"0", "1", "2", "3", "pool"}
 
 
 @pytest.mark.slow
-def test_mask_rcnn_finds_and_learns() -> None:
+def test_mask_rcnn_detects_and_is_trainable() -> None:
     net = MaskRCNN(3, 2, at="layer4.2.bn3")
     net.detector.transform.min_size = (64,)
     x = torch.rand(2, 64, 64)
@@ -359,11 +361,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_the_example_runs_every_head_and_draws(run, tmp_path: Path) -> None:
+def test_the_example_runs_every_head_and_draws_a_picture(run, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     reached = run("--head", "all", "--steps", 2, "--scenes", 8, "--picture", picture)
     assert list(reached) == list(HEADS)
-    assert all(share < 0.2 for share in reached.values()), "nothing was learned yet"
+    assert all(share < 0.2 for share in reached.values()), "two steps teach nothing"
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 500
         assert len(drawn.convert("L").getcolors(256) or ()) > 50
@@ -380,10 +382,12 @@ def test_the_seed_decides_everything() -> None:
 
     assert torch.equal(trained("emanet", 0, 2), trained("emanet", 0, 2))
     assert not torch.equal(trained("emanet", 0, 2), trained("emanet", 1, 2))
-    assert torch.equal(trained("emanet", 0, 0), trained("danet", 0, 0)), "one first encoder"
+    assert torch.equal(trained("emanet", 0, 0), trained("danet", 0, 0)), (
+        "all networks start with the same encoder"
+    )
 
 
-def test_scenes_are_labeled_where_digits_are() -> None:
+def test_the_pixels_of_digits_are_labeled() -> None:
     example = runpy.run_path(str(EXAMPLE))
     images, answers = example["digits"]()
     random = torch.Generator().manual_seed(0)
@@ -391,8 +395,8 @@ def test_scenes_are_labeled_where_digits_are() -> None:
     assert canvases.shape == (64, 1, 64, 64) and labels.shape == (64, 64, 64)
     assert labels.unique().tolist() == list(range(11))
     inside, outside = canvases[:, 0][labels > 0].mean(), canvases[:, 0][labels == 0].mean()
-    assert inside > 3 * outside, "bright where a digit is"
-    assert (canvases[:, 0][labels == 0] > 0.5).float().mean() > 0.01, "and at some clutter"
+    assert inside > 3 * outside, "digits are bright"
+    assert (canvases[:, 0][labels == 0] > 0.5).float().mean() > 0.01, "some clutter is bright too"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``regard compare``: which attention gains what, at which cost."""
+"""``regard compare``: train a backbone with several attentions, and compare accuracy and cost."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ MACHINE = "The machine"
 
 def compare(
     attention: Annotated[
-        str, typer.Option(help="Names, with options in brackets: none,se,cbam(reduction=4).")
+        str, typer.Option(help="Names with options in brackets: none,se,cbam(reduction=4).")
     ] = "none,se,eca",
     backbone: Annotated[
-        str, typer.Option(help="A name of timm, or torchvision/resnet18; not pretrained.")
+        str, typer.Option(help="A model of timm, or torchvision/resnet18; not pretrained.")
     ] = "resnet18",
     data: Annotated[
         str, typer.Option(help="digits, folder:/path/to/images or torchvision:CIFAR10.")
     ] = "digits",
-    epochs: Annotated[int, typer.Option(help="How often each training image is seen.")] = 5,
-    seeds: Annotated[int, typer.Option(help="More of them tell smaller differences.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Number of epochs.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(help="Number of seeds; more detect smaller differences.")
+    ] = 3,
     out: Annotated[
-        Path, typer.Option(help="Folder for results and report; run again, it goes on there.")
+        Path, typer.Option(help="Folder of results and report; the same command resumes there.")
     ] = Path("runs/compare"),
     at: At = AT,
     start: Annotated[
@@ -40,28 +42,36 @@ def compare(
     ] = True,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the images: 32 for digits, else the first one's, at most 224."),
+        typer.Option(help="Side of images: 32 for digits, else that of the first, at most 224."),
     ] = None,
     train_samples: Annotated[
-        int | None, typer.Option(help="Use only so many training images.")
+        int | None, typer.Option(help="Number of training images to use; default: all.")
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Images for one step.", rich_help_panel=RECIPE)
-    ] = 32,
-    optimizer: Annotated[str, typer.Option(help="Any of timm.", rich_help_panel=RECIPE)] = "adamw",
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=RECIPE)] = 32,
+    optimizer: Annotated[
+        str, typer.Option(help="Name of an optimizer of timm.", rich_help_panel=RECIPE)
+    ] = "adamw",
     lr: Annotated[
-        float, typer.Option(help="The highest learning rate.", rich_help_panel=RECIPE)
+        float, typer.Option(help="Maximum learning rate.", rich_help_panel=RECIPE)
     ] = 1e-3,
     weight_decay: Annotated[
-        float, typer.Option(help="Not of biases and norms.", rich_help_panel=RECIPE)
+        float,
+        typer.Option(help="Weight decay, except for biases and norms.", rich_help_panel=RECIPE),
     ] = 0.05,
     warmup: Annotated[
-        float, typer.Option(help="Share of the steps.", rich_help_panel=RECIPE)
+        float,
+        typer.Option(
+            help="Fraction of the steps in which the learning rate rises.", rich_help_panel=RECIPE
+        ),
     ] = 0.1,
-    smoothing: Annotated[float, typer.Option(help="Of the labels.", rich_help_panel=RECIPE)] = 0.0,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing.", rich_help_panel=RECIPE)
+    ] = 0.0,
     shift: Annotated[
         float,
-        typer.Option(help="Move images by up to this share of a side.", rich_help_panel=RECIPE),
+        typer.Option(
+            help="Shift images by up to this fraction of their size.", rich_help_panel=RECIPE
+        ),
     ] = 0.125,
     flip: Annotated[
         bool, typer.Option("--flip", help="Mirror half of the images.", rich_help_panel=RECIPE)
@@ -73,26 +83,26 @@ def compare(
         str | None, typer.Option(help="cpu, cuda, …", rich_help_panel=MACHINE)
     ] = None,
     processes: Annotated[
-        int, typer.Option(help="Share the runs out between so many.", rich_help_panel=MACHINE)
+        int, typer.Option(help="Number of processes that divide the runs.", rich_help_panel=MACHINE)
     ] = 1,
     threads: Annotated[
-        int, typer.Option(help="CPU threads of a run.", rich_help_panel=MACHINE)
+        int, typer.Option(help="CPU threads of each run.", rich_help_panel=MACHINE)
     ] = 1,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read images.", rich_help_panel=MACHINE)
+        int | None, typer.Option(help="Processes that load images.", rich_help_panel=MACHINE)
     ] = None,
     data_root: Annotated[
-        Path, typer.Option(help="Where torchvision's data sets are.", rich_help_panel=MACHINE)
+        Path, typer.Option(help="Folder of torchvision's data sets.", rich_help_panel=MACHINE)
     ] = Path("data"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Train one backbone with several attentions, alike in all else, and compare them.
+    """Train one backbone with several attentions under one recipe, and compare them.
 
-    Killed at any moment and started again, it goes on where it was.
+    If it is interrupted, the same command resumes it.
     """
     if processes != 1 and "LOCAL_RANK" not in os.environ:
-        share(processes, threads)
+        launch_processes(processes, threads)
         return
     from ..comparison import compare
 
@@ -123,7 +133,7 @@ def compare(
         data_root=data_root,
         quiet=quiet,
     )
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first speaks
+    if os.environ.get("RANK", "0") != "0":  # only the first process prints
         return
     if json:
         show_json(comparison.to_dict())
@@ -132,8 +142,8 @@ def compare(
     typer.echo(f"\nreport: {comparison.report.resolve()}")
 
 
-def share(processes: int, threads: int) -> None:
-    """Start this command in several processes, which find one another through accelerate."""
+def launch_processes(processes: int, threads: int) -> None:
+    """Start this command in several processes, which accelerate connects."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
@@ -143,5 +153,5 @@ def share(processes: int, threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
         main(["--standalone", f"--nproc-per-node={processes}", "-m", "regard", *sys.argv[1:]])
-    except ChildFailedError as error:  # it has said why
+    except ChildFailedError as error:  # the process has printed the reason
         raise typer.Exit(next(iter(error.failures.values())).exitcode) from None

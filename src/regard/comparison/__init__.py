@@ -1,7 +1,7 @@
-"""Which attention gains what, at which cost: variants of one backbone, trained alike.
+"""Train variants of one backbone under one recipe and compare their accuracy and cost.
 
-`compare` trains them. Each run is written to a ledger as soon as it is over, so that nothing that
-is finished is ever lost; the answer is a table with intervals, and a page to look at.
+`compare` trains them. Each finished run is written to a results log at once, so that an interrupted
+comparison loses none. The result is a table with confidence intervals, and an HTML page.
 """
 
 from .experiment import compare

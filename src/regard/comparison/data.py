@@ -1,4 +1,4 @@
-"""The pictures: scikit-learn's digits, an image folder, or a torchvision data set by name."""
+"""Data sets of images: scikit-learn's digits, an image folder, or a set of torchvision."""
 
 from __future__ import annotations
 
@@ -10,37 +10,45 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-LARGEST = 224
-SAMPLE = 500  # images that tell mean and deviation
-VALIDATION = ("val", "valid", "validation", "test")
+MAX_SIZE = 224
+NUM_FOR_STATISTICS = 500  # images from which mean and standard deviation are computed
+VALIDATION_FOLDERS = ("val", "valid", "validation", "test")
+
+
+class Split(Protocol):
+    """Pairs of an image, ``c h w`` from 0 to 1, and the index of its class."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, split and brought to one size.
+    """A data set, split for training and validation, with images of one size.
 
     Attributes:
-        name: What was asked for.
-        train: Pairs of an image, ``c h w`` from 0 to 1, and the number of its class.
-        validation: The same, never trained on.
-        classes: The names of the classes.
+        name: Name of the data set, as the caller wrote it.
+        train: Images to train on.
+        validation: Images that are never trained on.
+        classes: Names of the classes.
         shape: Channels, height and width of every image.
         mean: Mean of each channel of the training images, or of 500 of them.
-        std: Its standard deviation.
-        checksum: Another one when the split, the labels or the size change.
-        workers: Processes that read pictures; what is read does not depend on it.
+        std: Standard deviation of each channel.
+        checksum: Changes with the split, the labels and the size.
+        workers: Processes that load images; the images do not depend on it.
     """
 
     name: str
-    train: Any
-    validation: Any
+    train: Split
+    validation: Split
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     mean: Tensor
@@ -48,23 +56,23 @@ class Data:
     checksum: str
     workers: int = 0
 
-    def batches(self, split: Any, order: Sequence[int], size: int) -> DataLoader[Any]:
-        """Read a split in this order, so many images at a time."""
+    def loader(self, split: Split, order: Sequence[int], batch_size: int) -> DataLoader[Any]:
+        """Return a loader of the images of a split in the given order."""
         return DataLoader(
-            split,
-            batch_size=size,
+            split,  # pyright: ignore[reportArgumentType]
+            batch_size=batch_size,
             sampler=order,  # pyright: ignore[reportArgumentType]
             num_workers=self.workers,
-            generator=torch.Generator(),  # else a loader draws from the seed of the run
+            generator=torch.Generator(),  # otherwise a loader advances the random state of the run
         )
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Bring the training images to mean zero and deviation one, channel by channel."""
+        """Normalize each channel by mean and standard deviation of the training images."""
         return (x - self.mean.view(-1, 1, 1).to(x)) / self.std.view(-1, 1, 1).to(x)
 
-    def samples(self, count: int) -> tuple[Tensor, list[str]]:
-        """A few validation images of as many classes as there are, and their names."""
-        chosen, _ = share(labels(self.validation), count)
+    def sample_validation(self, count: int) -> tuple[Tensor, list[str]]:
+        """Return validation images of as many classes as possible, and the names of these."""
+        chosen, _ = stratified_split(labels_of(self.validation), count)
         pairs = [self.validation[i] for i in chosen]
         return torch.stack([x for x, _ in pairs]), [self.classes[int(y)] for _, y in pairs]
 
@@ -78,46 +86,47 @@ def load(
     workers: int | None = None,
     root: str | Path = "data",
 ) -> Data:
-    """Read a data set by its name.
+    """Load a data set by its name.
 
     Args:
         name: ``digits``, ``folder:/path`` or ``torchvision:CIFAR10``.
-        size: Height and width that every image is brought to. By default 32 for the digits, else
-            the shorter side of the first image, 224 at most.
-        channels: 3 gives gray images three equal channels; by default they stay gray.
-        train_samples: Use only so many training images, of all classes alike.
-        workers: Processes that read pictures; none for the digits, which are in memory.
-        root: Where torchvision's data sets lie, or are downloaded to.
+        size: Height and width to which images are resized. By default 32 for the digits, otherwise
+            the shorter side of the first image, at most 224.
+        channels: With 3, gray images get three equal channels; by default they keep one.
+        train_samples: Number of training images to use, with every class in proportion.
+        workers: Processes that load images; 0 for the digits, which are in memory.
+        root: Folder of torchvision's data sets, to which they are downloaded if missing.
 
     Raises:
-        ValueError: there is no such data set, or it cannot be used.
+        ValueError: the data set does not exist or cannot be used.
 
     >>> data = load("digits", train_samples=100)
     >>> len(data.train), len(data.validation), data.shape
     (100, 599, (1, 32, 32))
     """
-    kind, _, where = name.partition(":")
+    kind, _, source = name.partition(":")
     if name == "digits":
-        train, validation, classes = _digits(size or 32, channels or 1)
-    elif kind == "folder" and where:
-        train, validation, classes = _folder(Path(where).expanduser(), size)
-    elif kind == "torchvision" and where:
-        train, validation, classes = _torchvision(where, size, channels, Path(root))
+        train, validation, classes = _load_digits(size or 32, channels or 1)
+    elif kind == "folder" and source:
+        train, validation, classes = _load_folder(Path(source).expanduser(), size)
+    elif kind == "torchvision" and source:
+        train, validation, classes = _load_torchvision(source, size, channels, Path(root))
     else:
         raise ValueError(
-            f'no data "{name}"; there are digits, folder:/path/to/images, and torchvision:CIFAR10 '
-            "or any other classification set of torchvision.datasets"
+            f'no data "{name}"; choose digits, folder:/path/to/images, and torchvision:CIFAR10 '
+            "or another classification data set of torchvision.datasets"
         )
     if train_samples is not None:
         if not len(classes) <= train_samples <= len(train):
             raise ValueError(
-                f"train_samples must be {len(classes)} (one a class) to {len(train)} (all), "
+                f"train_samples must be {len(classes)} (one per class) to {len(train)} (all), "
                 f"got {train_samples}"
             )
-        train = Subset(train, share(labels(train), train_samples)[0])
+        train = Subset(train, stratified_split(labels_of(train), train_samples)[0])
     shape = tuple(train[0][0].shape)
-    some = torch.stack([train[i][0] for i in share(labels(train), min(len(train), SAMPLE))[0]])
-    told = repr((shape, labels(train), labels(validation), some.double().sum().item()))
+    chosen, _ = stratified_split(labels_of(train), min(len(train), NUM_FOR_STATISTICS))
+    some = torch.stack([train[i][0] for i in chosen])
+    facts = repr((shape, labels_of(train), labels_of(validation), some.double().sum().item()))
     return Data(
         name,
         train,
@@ -126,15 +135,15 @@ def load(
         shape,
         some.mean((0, 2, 3)),
         some.std((0, 2, 3)).clamp(min=1e-6),
-        f"{zlib.crc32(told.encode()):08x}",
+        f"{zlib.crc32(facts.encode()):08x}",
         (0 if name == "digits" else 2) if workers is None else workers,
     )
 
 
-def labels(split: Any) -> list[int]:
-    """The class of every image, without reading the images where that can be helped."""
+def labels_of(split: Any) -> list[int]:
+    """Return the class of every image, if possible without loading the images."""
     if isinstance(split, Subset):
-        whole = labels(split.dataset)
+        whole = labels_of(split.dataset)
         return [whole[i] for i in split.indices]
     if isinstance(split, TensorDataset):
         return split.tensors[1].tolist()
@@ -144,10 +153,12 @@ def labels(split: Any) -> list[int]:
     return [int(split[i][1]) for i in range(len(split))]
 
 
-def share(classes: Sequence[int], count: int) -> tuple[list[int], list[int]]:
-    """Draw so many places, every class in proportion and first; the draw is always the same.
+def stratified_split(classes: Sequence[int], count: int) -> tuple[list[int], list[int]]:
+    """Choose ``count`` indices with every class in proportion; return them and the rest.
 
-    >>> chosen, rest = share([0, 0, 0, 0, 1, 1], 3)
+    The choice is random with a fixed seed.
+
+    >>> chosen, rest = stratified_split([0, 0, 0, 0, 1, 1], 3)
     >>> sorted([0, 0, 0, 0, 1, 1][i] for i in chosen), len(rest)
     ([0, 0, 1], 3)
     """
@@ -160,49 +171,49 @@ def share(classes: Sequence[int], count: int) -> tuple[list[int], list[int]]:
     return order[:count], order[count:]
 
 
-Splits = tuple[Any, Any, tuple[str, ...]]
+Splits = tuple[Any, Any, tuple[str, ...]]  # training, validation, names of the classes
 
 
-def _digits(size: int, channels: int) -> Splits:
+def _load_digits(size: int, channels: int) -> Splits:
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
     x = torch.from_numpy(digits.images).float()[:, None] / 16
     x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
     whole = TensorDataset(x.repeat(1, channels, 1, 1), torch.from_numpy(digits.target))
-    validation, train = share(labels(whole), len(whole) // 3)
+    validation, train = stratified_split(labels_of(whole), len(whole) // 3)
     names = tuple(str(name) for name in digits.target_names)
     return TensorDataset(*whole[train]), TensorDataset(*whole[validation]), names
 
 
-def _folder(root: Path, size: int | None) -> Splits:
+def _load_folder(root: Path, size: int | None) -> Splits:
     from torchvision.datasets import ImageFolder
 
     if not root.is_dir():
         raise ValueError(f"no folder {root}")
     top = root / "train" if (root / "train").is_dir() else root
-    beside = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
-    if top != root and beside is None:
-        raise ValueError(f"{root} has train/ but none of {', '.join(VALIDATION)} beside it")
+    other = next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
+    if top != root and other is None:
+        raise ValueError(f"{root} has train/ but none of {', '.join(VALIDATION_FOLDERS)}")
     try:
         first = ImageFolder(str(top))[0][0]
-        transform = partial(_prepare, size=size or _side(first), mode="RGB")
+        transform = partial(_to_tensor, size=size or _default_size(first), mode="RGB")
         train = ImageFolder(str(top), transform)
-        validation = ImageFolder(str(beside), transform) if top != root else None
+        validation = ImageFolder(str(other), transform) if top != root else None
     except FileNotFoundError as e:  # a folder without classes, or a class without images
         raise ValueError(f"{root} needs one folder of images per class: {e}") from None
     if len(train.classes) < 2:
-        raise ValueError(f"{top} holds one class, {train.classes[0]}; there must be two")
+        raise ValueError(f"{top} must have two classes or more, got only {train.classes[0]}")
     if validation is None:
-        held, kept = share(train.targets, max(len(train.classes), len(train) // 5))
-        return Subset(train, kept), Subset(train, held), tuple(train.classes)
+        held_out, kept = stratified_split(train.targets, max(len(train.classes), len(train) // 5))
+        return Subset(train, kept), Subset(train, held_out), tuple(train.classes)
     if validation.classes != train.classes:
-        other = ", ".join(sorted(set(train.classes) ^ set(validation.classes)))
-        raise ValueError(f"{root}: classes of only one of the two splits: {other}")
+        unmatched = ", ".join(sorted(set(train.classes) ^ set(validation.classes)))
+        raise ValueError(f"{root}: classes of only one of the two splits: {unmatched}")
     return train, validation, tuple(train.classes)
 
 
-def _torchvision(name: str, size: int | None, channels: int | None, root: Path) -> Splits:
+def _load_torchvision(name: str, size: int | None, channels: int | None, root: Path) -> Splits:
     from torchvision import datasets
 
     cls: Any = getattr(datasets, name, None)
@@ -212,35 +223,35 @@ def _torchvision(name: str, size: int | None, channels: int | None, root: Path) 
         raise ValueError(f'torchvision.datasets has no "{name}"{hint}')
     known = inspect.signature(cls).parameters
     if "train" in known:
-        halves: tuple[dict[str, Any], ...] = ({"train": True}, {"train": False})
+        splits: tuple[dict[str, Any], ...] = ({"train": True}, {"train": False})
     elif "split" in known:
-        halves = ({"split": "train"}, {"split": "test"})
+        splits = ({"split": "train"}, {"split": "test"})
     else:
-        raise ValueError(f"torchvision's {name} does not come in a training and a test half")
-    first = _open(cls, root, **halves[0])[0][0]
+        raise ValueError(f"torchvision's {name} does not have a training and a test split")
+    first = _open_or_download(cls, root, **splits[0])[0][0]
     mode = "RGB" if channels == 3 or first.mode != "L" else "L"
-    transform = partial(_prepare, size=size or _side(first), mode=mode)
-    train, validation = (_open(cls, root, transform, **half) for half in halves)
-    names = getattr(train, "classes", None) or range(max(labels(train)) + 1)
+    transform = partial(_to_tensor, size=size or _default_size(first), mode=mode)
+    train, validation = (_open_or_download(cls, root, transform, **split) for split in splits)
+    names = getattr(train, "classes", None) or range(max(labels_of(train)) + 1)
     return train, validation, tuple(str(n) for n in names)
 
 
-def _open(
-    cls: Any, root: Path, transform: Callable[[Any], Tensor] | None = None, **half: Any
+def _open_or_download(
+    cls: Any, root: Path, transform: Callable[[Any], Tensor] | None = None, **split: Any
 ) -> Any:
-    """Take a data set from the disk, and only if it is not there from the network."""
+    """Open a data set from the disk; download it if it is not there."""
     try:
-        return cls(root, transform=transform, download=False, **half)
+        return cls(root, transform=transform, download=False, **split)
     except RuntimeError:
-        return cls(root, transform=transform, download=True, **half)
+        return cls(root, transform=transform, download=True, **split)
 
 
-def _side(image: Any) -> int:
-    return min(*image.size, LARGEST)
+def _default_size(image: Any) -> int:
+    return min(*image.size, MAX_SIZE)
 
 
-def _prepare(image: Any, size: int, mode: str) -> Tensor:
-    """Bring a picture to a square of numbers from 0 to 1, cut out of its middle."""
+def _to_tensor(image: Any, size: int, mode: str) -> Tensor:
+    """Resize an image, crop its central square, and scale the values from 0 to 1."""
     from torchvision.transforms import functional
 
     x = functional.to_tensor(image.convert(mode))

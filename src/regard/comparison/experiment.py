@@ -1,4 +1,4 @@
-"""`compare`: every variant in every seed, shared out between processes, written down at once."""
+"""`compare`: train every variant with every seed, and record each run as soon as it ends."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Literal
 
 from ..core.attention import Mechanism
 from ..core.check import above_zero, one_of, positive, probability
+from .attention_panels import Gallery, attention_panels, image_tags
 from .data import load
-from .results import Comparison
-from .runs import Runs, accelerators, steady
+from .report import write_page
+from .results import Comparison, attention_rows
+from .runs import SHOWN_SEED, Runs, accelerator_factory, deterministic
 from .training import Recipe, check_optimizer
-from .variants import build, check_backbone, control_of, parse
+from .variants import build, check_backbone, make_control, parse
 
 LIBRARIES = (
     *("accelerate", "timm", "torchvision", "torchmetrics", "scipy", "sklearn", "plotly"),
     "matplotlib",
 )
+NUM_SAMPLES = 6  # images in the report
 
 
 def compare(
@@ -50,53 +53,55 @@ def compare(
     data_root: str | Path = "data",
     quiet: bool = False,
 ) -> Comparison:
-    """Train one backbone with several attentions, alike in all else, and say what each gains.
+    """Train one backbone with several attentions under one recipe, and compare their accuracy.
 
-    All variants of a seed begin with the same backbone weights and see the same batches. A run
-    that is over is in ``out/results.jsonl``; the same call goes on where it was interrupted, and a
-    call with more attentions or seeds runs only what is missing. Started by ``torchrun`` or
-    ``accelerate launch``, the processes share out the runs.
+    All variants of a seed start with the same backbone weights and train on the same batches. Each
+    finished run is in ``out/results.jsonl``: the same call resumes an interrupted comparison, and a
+    call with more attentions or seeds trains only the missing runs. If started by ``torchrun`` or
+    ``accelerate launch``, the processes divide the runs among them.
 
     Args:
-        attention: Names, with options in brackets: ``"se,cbam(reduction=4)"``, or a sequence, in
-            which classes of your own may stand too; runs are kept by name. The
-            baseline, ``none``, is always among them.
+        attention: Names with options in brackets, ``"se,cbam(reduction=4)"``, or a sequence, which
+            may also include classes of your own; runs are identified by name. The baseline,
+            ``none``, is always included.
         backbone: A model of timm, or of torchvision: ``torchvision/resnet18``. It is not
             pretrained.
         data: ``digits``, ``folder:/path`` or ``torchvision:CIFAR10``.
-        epochs: How often each training image is seen.
-        seeds: How many; more of them tell smaller differences from chance.
-        at: Where attention goes, as for `regard.insert`.
-        start: What a new attention computes: ``paper`` its own initialization, ``identity`` its
-            input.
-        control: Also train the backbone with as many parameters more as the largest attention
-            has, but without attention.
-        out: The folder for ledger, weights and report.
-        size: Height and width of the images; by default 32 for the digits, else the shorter side of
-            the first image, 224 at most.
-        train_samples: Use only so many training images.
-        batch_size: Images for one step.
-        optimizer: Any of timm.
-        lr: The highest learning rate.
-        weight_decay: Decay of the weights, not of biases and norms.
-        warmup: Share of the steps in which the rate rises; then it falls to zero as a cosine.
+        epochs: Number of epochs.
+        seeds: Number of seeds; more seeds detect smaller differences.
+        at: Where to insert attention, as in `regard.insert`.
+        start: ``paper`` to initialize new attentions as published, ``identity`` to make them return
+            their input at first.
+        control: Also train the backbone without attention, but with as many additional parameters
+            as the largest attention.
+        out: Folder of the results log, the weights and the report.
+        size: Height and width of the images; by default 32 for the digits, otherwise the shorter
+            side of the first image, at most 224.
+        train_samples: Number of training images to use; all by default.
+        batch_size: Images per batch.
+        optimizer: Name of an optimizer of timm.
+        lr: Maximum learning rate.
+        weight_decay: Weight decay, which does not apply to biases and norms.
+        warmup: Fraction of the steps in which the learning rate rises; then it falls to zero along
+            a cosine.
         smoothing: Label smoothing.
-        shift: Move each image by up to this share of its side.
-        flip: Mirror half of the images. Digits would become other signs.
-        precision: ``no``, ``bf16`` or ``fp16``; by default what accelerate was set to.
-        device: ``cpu``, ``cuda``, …; by default what accelerate finds.
-        threads: CPU threads of each run. Sums depend on it in their last digits; one thread, and as
-            many processes as there are cores, is fastest and gives the same numbers anywhere.
-        workers: Processes that read images from the disk.
-        data_root: Where torchvision's data sets are, or go.
-        quiet: Show no progress.
+        shift: Shift each image by up to this fraction of its size.
+        flip: Mirror half of the images; not for digits, which have another meaning when mirrored.
+        precision: ``no``, ``bf16`` or ``fp16``; by default the setting of accelerate.
+        device: ``cpu``, ``cuda``, …; by default the choice of accelerate.
+        threads: CPU threads of each run. The last digits of sums depend on them; one thread, and as
+            many processes as there are cores, is fastest and yields the same numbers on any number
+            of cores.
+        workers: Processes that load images from the disk.
+        data_root: Folder of torchvision's data sets, to which they are downloaded if missing.
+        quiet: Do not show progress.
 
     Returns:
-        The table, the runs, and where the report is.
+        The table, the runs, and the path of the report.
 
     Raises:
-        ValueError: something cannot be meant; or ``out`` holds runs of another recipe.
-        ImportError: a library is missing that the extra ``compare`` brings.
+        ValueError: an argument is invalid, or ``out`` has runs of another recipe.
+        ImportError: a library of the extra ``compare`` is missing.
     """
     variants = parse(attention)
     positive(epochs=epochs, seeds=seeds, batch_size=batch_size, threads=threads)
@@ -106,10 +111,13 @@ def compare(
     check_libraries()
     check_backbone(backbone)
     check_optimizer(optimizer)
-    with accelerators(device, precision) as accelerate, steady(threads):
-        state = accelerate()
-        with state.main_process_first():  # who may have to download
-            pictures = load(
+    with (
+        accelerator_factory(device, precision) as make_accelerator,
+        deterministic(threads),
+    ):
+        state = make_accelerator()
+        with state.main_process_first():  # it may have to download
+            images = load(
                 data,
                 size=size,
                 channels=3 if backbone.startswith("torchvision/") else None,
@@ -122,12 +130,12 @@ def compare(
             at=at,
             start=start,
             data=data,
-            checksum=pictures.checksum,
-            size=pictures.shape[-1],
-            channels=pictures.shape[0],
-            classes=len(pictures.classes),
-            train=len(pictures.train),
-            validation=len(pictures.validation),
+            checksum=images.checksum,
+            size=images.shape[-1],
+            channels=images.shape[0],
+            classes=len(images.classes),
+            train=len(images.train),
+            validation=len(images.validation),
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -141,30 +149,41 @@ def compare(
             device=state.device.type,
             threads=threads,
         )
-        runs = Runs(recipe, pictures, Path(out), accelerate)
-        begun = runs.ledger.agree(asdict(recipe))
+        runs = Runs(recipe, images, Path(out), make_accelerator)
+        resumed = runs.log.check_recipe(asdict(recipe))
         models = {variant: build(variant, recipe, seed=0)[0] for variant in variants}
-        if control and (extra := control_of(models)):
+        if control and (extra := make_control(models)):
             models[extra] = build(extra, recipe, seed=0)[0]
         if state.is_main_process:
-            if not begun:
-                runs.ledger.add("recipe", **asdict(recipe))
+            if not resumed:
+                runs.log.append("recipe", **asdict(recipe))
             runs.measure(models, state.device)
         variants = list(models)
-        del models  # their room is needed
+        del models  # to free their memory
         runs.train(variants, range(seeds), quiet=quiet)
         state.wait_for_everyone()
         comparison = runs.gather(variants, range(seeds))
         if state.is_main_process:
-            from .report import write
-
-            write(comparison, runs)
+            write_page(comparison, make_gallery(comparison, runs))
         state.wait_for_everyone()
     return comparison
 
 
+def make_gallery(comparison: Comparison, runs: Runs) -> Gallery:
+    """Compute the attention maps of the trained models whose weights exist."""
+    images, classes = runs.data.sample_validation(NUM_SAMPLES)
+    x = runs.data.normalize(images)
+    panels = tuple(
+        panel
+        for row in attention_rows(comparison)
+        if (model := runs.load_trained(row.variant)) is not None
+        for panel in attention_panels(row.label, model, x, images, classes)
+    )
+    return Gallery(SHOWN_SEED, tuple(classes), image_tags(images, classes), panels)
+
+
 def check_libraries() -> None:
-    """Refuse to begin what would fail for want of a library at the end."""
+    """Raise ImportError if a library is missing that is needed only after the training."""
     for name in LIBRARIES:
         try:
             import_module(name)

@@ -1,4 +1,4 @@
-"""How far the comparison is: bars on a terminal, lines elsewhere, nothing when quiet."""
+"""Progress of a comparison: bars on a terminal, lines elsewhere, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -7,53 +7,47 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
-class Watch:
-    """Tells how many runs are done and how long the rest will take.
+class Progress:
+    """Shows how many runs are finished and how long the remaining ones will take.
 
     Args:
-        total: Runs to do, on all processes together.
+        total: Runs to train, in all processes together.
         epochs: Epochs of a run.
-        finished: Counts the runs that any process has finished since.
-        quiet: Say nothing.
+        count_finished: Returns how many of them any process has finished.
+        quiet: Show nothing.
     """
 
     def __init__(
-        self, total: int, epochs: int, finished: Callable[[], int], *, quiet: bool = False
+        self, total: int, epochs: int, count_finished: Callable[[], int], *, quiet: bool = False
     ) -> None:
-        self.total, self.epochs, self.finished, self.quiet = total, epochs, finished, quiet
+        self.total, self.epochs, self.quiet = total, epochs, quiet
+        self.count_finished = count_finished
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.started = time.monotonic()
         self.label = ""
-        self._open = ExitStack()
+        self._stack = ExitStack()
         self._bars = None
         if self.console.is_terminal and not quiet:
-            bars = Progress(
-                TextColumn("{task.description:<28}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+            bars = progress.Progress(
+                progress.TextColumn("{task.description:<28}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
                 console=self.console,
             )
-            self._runs = bars.add_task("runs", total=total)
-            self._epochs = bars.add_task("", total=epochs)
+            self._run_bar = bars.add_task("runs", total=total)
+            self._epoch_bar = bars.add_task("", total=epochs)
             self._bars = bars
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Progress:
         if self._bars:
-            self._open.enter_context(self._bars)
+            self._stack.enter_context(self._bars)
         return self
 
     def __exit__(
@@ -62,43 +56,44 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.close()
+        self._stack.close()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Write a line."""
         self.console.print(text, soft_wrap=True, markup=False)
 
-    def run(self, label: str) -> None:
-        """A run begins."""
+    def start_run(self, label: str) -> None:
+        """Show that a run starts."""
         self.label = label
         if self._bars:
-            self._bars.reset(self._epochs, description=label, total=self.epochs)
+            self._bars.reset(self._epoch_bar, description=label, total=self.epochs)
 
-    def epoch(self, curve: dict[str, float]) -> None:
-        """An epoch of it is over."""
+    def end_epoch(self, metrics: dict[str, float]) -> None:
+        """Show the metrics of an epoch of this run."""
         if self._bars:
-            text = f"{self.label}  {100 * curve['accuracy']:.1f} %"
-            self._bars.update(self._epochs, completed=curve["epoch"], description=text)
-            part = curve["epoch"] / self.epochs
-            self._bars.update(self._runs, completed=self.finished() + min(part, 0.99))
+            text = f"{self.label}  {100 * metrics['accuracy']:.1f} %"
+            self._bars.update(self._epoch_bar, completed=metrics["epoch"], description=text)
+            part = metrics["epoch"] / self.epochs
+            self._bars.update(self._run_bar, completed=self.count_finished() + min(part, 0.99))
 
-    def over(self, accuracy: float) -> None:
-        """The run is over, and in the ledger."""
-        done = self.finished()
+    def end_run(self, accuracy: float) -> None:
+        """Show that the run is finished; call it once the run is in the results log."""
+        finished = self.count_finished()
         if self._bars:
-            self._bars.update(self._runs, completed=done)
+            self._bars.update(self._run_bar, completed=finished)
         elif not self.quiet:
-            left = (time.monotonic() - self.started) / max(done, 1) * (self.total - done)
-            self.say(
-                f"{done}/{self.total}  {self.label}  {100 * accuracy:.2f} %  "
-                f"about {clock(left)} left"
+            elapsed = time.monotonic() - self.started
+            left = elapsed / max(finished, 1) * (self.total - finished)
+            self.print(
+                f"{finished}/{self.total}  {self.label}  {100 * accuracy:.2f} %  "
+                f"about {format_duration(left)} left"
             )
 
 
-def clock(seconds: float) -> str:
-    """Write a time as people say it.
+def format_duration(seconds: float) -> str:
+    """Write a duration in hours, minutes and seconds.
 
-    >>> clock(75), clock(7260)
+    >>> format_duration(75), format_duration(7260)
     ('1:15', '2:01:00')
     """
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""What came out: one row for each variant."""
+"""The results of a comparison: one row for each variant."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from ..core.text import aligned, html_table, si
-from .statistics import Difference, mean_and_sd, paired
+from .statistics import Difference, mean_and_sd, paired_difference
 from .training import Recipe
 from .variants import Variant
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant over all seeds.
+    """The accuracy and cost of one variant over all seeds.
 
     Attributes:
-        variant: Which.
+        variant: The variant.
         accuracies: Top-1 on the validation images after the last epoch, seed by seed.
-        difference: To the baseline; None for the baseline itself.
-        params: Parameters.
+        difference: Difference to the baseline; None for the baseline itself.
+        params: Number of parameters.
         macs: Multiply-accumulates for one image.
-        latency: Seconds for one image, the median.
+        latency: Median time for one image, in seconds.
     """
 
     variant: Variant
@@ -35,21 +35,21 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Name of the variant, as the caller wrote it."""
         return self.variant.label
 
     @property
     def mean(self) -> float:
-        """Mean of the accuracies."""
+        """Mean accuracy."""
         return mean_and_sd(self.accuracies)[0]
 
     @property
     def sd(self) -> float | None:
-        """Their standard deviation; one seed has none."""
+        """Standard deviation of the accuracies; None for one seed."""
         return mean_and_sd(self.accuracies)[1]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Return it as plain data."""
         return {
             "variant": self.variant.key,
             "label": self.label,
@@ -66,29 +66,29 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `regard.compare` found.
+    """The result of `regard.compare`.
 
     Attributes:
-        recipe: How all were trained.
-        seeds: Which seeds.
+        recipe: The settings with which all variants were trained.
+        seeds: The seeds.
         rows: One for each variant, the baseline first.
-        runs: The lines of the ledger: accuracy, learning curve, checksums of each run.
-        ledger: The file they are in.
-        report: The page to look at.
+        runs: Accuracy, learning curve and checksums of each run, as in the results log.
+        results_path: Path of the results log.
+        report: Path of the HTML page.
     """
 
     recipe: Recipe
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     runs: tuple[Mapping[str, Any], ...]
-    ledger: Path
+    results_path: Path
     report: Path
 
     @property
     def paired(self) -> bool:
-        """Whether the checksums say that the runs of each seed began and went on alike."""
-        alike = {(run["seed"], run["backbone"], run["batches"]) for run in self.runs}
-        return len(alike) == len(self.seeds)
+        """Whether all runs of a seed have the same checksums of initial weights and batches."""
+        checksums = {(run["seed"], run["backbone"], run["batches"]) for run in self.runs}
+        return len(checksums) == len(self.seeds)
 
     def __repr__(self) -> str:
         return f"Comparison over {len(self.seeds)} seeds\n{self.table()}"
@@ -97,65 +97,70 @@ class Comparison:
         return html_table(self._cells(), caption=f"{self.recipe.backbone}, {self.report}")
 
     def table(self) -> str:
-        """The rows as text."""
+        """Return the rows as a text table."""
         return aligned(self._cells())
 
     def _cells(self) -> list[tuple[str, ...]]:
         head = ("", "accuracy", "difference", "95 % interval", "params", "MACs", "latency", "")
-        body = [(*cells(row)[:-1], "  " + cells(row)[-1]) for row in self.rows]
+        body = [(*row_cells(row)[:-1], "  " + row_cells(row)[-1]) for row in self.rows]
         return [head, *body]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Return it as plain data."""
         return {
             "recipe": asdict(self.recipe),
             "seeds": list(self.seeds),
             "paired": self.paired,
             "rows": [row.to_dict() for row in self.rows],
-            "ledger": str(self.ledger),
+            "results_path": str(self.results_path),
             "report": str(self.report),
         }
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row in words: name, accuracy, difference, interval, three costs, verdict."""
+def attention_rows(comparison: Comparison) -> list[Row]:
+    """Return the rows of the attentions, without the baseline and the control."""
+    return [r for r in comparison.rows if r.variant.mechanism and not r.variant.control]
+
+
+def row_cells(row: Row) -> tuple[str, ...]:
+    """Format a row: label, accuracy, difference, interval, three costs, verdict."""
     accuracy = f"{100 * row.mean:.2f} %" + (f" ± {100 * row.sd:.2f}" if row.sd is not None else "")
-    change = interval = verdict = ""
+    difference = interval = verdict = ""
     if row.difference:
-        change = points(row.difference.mean)
+        difference = format_points(row.difference.mean)
         verdict = row.difference.verdict
         if row.difference.interval:
-            interval = " to ".join(map(points, row.difference.interval))
+            interval = " to ".join(map(format_points, row.difference.interval))
     costs = (si(row.params), si(row.macs), f"{1e3 * row.latency:.2f} ms")
-    return row.label, accuracy, change, interval, *costs, verdict
+    return row.label, accuracy, difference, interval, *costs, verdict
 
 
-def points(share: float) -> str:
-    """Write a difference of accuracies in points of a hundred.
+def format_points(difference: float) -> str:
+    """Write a difference of accuracies in percentage points.
 
-    >>> points(-0.0123), points(0.0)
+    >>> format_points(-0.0123), format_points(0.0)
     ('−1.23', '+0.00')
     """
-    return f"{100 * share:+.2f}".replace("-", "−")
+    return f"{100 * difference:+.2f}".replace("-", "−")
 
 
-def rows(
+def make_rows(
     variants: Sequence[Variant],
     seeds: Sequence[int],
     runs: Mapping[tuple[str, int], Mapping[str, Any]],
     costs: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Row, ...]:
-    """Gather the runs of each variant and set them beside those of the baseline."""
-    found = {v: tuple(runs[v.key, seed]["accuracy"] for seed in seeds) for v in variants}
-    baseline = found[variants[0]]
+    """Collect the runs of each variant and compare them with those of the baseline."""
+    accuracies = {v: tuple(runs[v.key, seed]["accuracy"] for seed in seeds) for v in variants}
+    baseline = accuracies[variants[0]]
     return tuple(
         Row(
             variant,
-            accuracies,
-            paired(accuracies, baseline) if variant.mechanism else None,
+            values,
+            paired_difference(values, baseline) if variant.mechanism else None,
             costs[variant.key]["params"],
             costs[variant.key]["macs"],
             costs[variant.key]["latency"],
         )
-        for variant, accuracies in found.items()
+        for variant, values in accuracies.items()
     )

@@ -1,4 +1,4 @@
-"""The runs of a comparison: which are missing, whose turn each is, what each leaves behind."""
+"""The runs of a comparison: find the missing ones, divide them among processes, record them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -20,16 +20,19 @@ from torch import nn
 
 from ..measurement import measure
 from .data import Data
-from .ledger import Ledger
-from .progress import Watch
-from .results import Comparison, rows
+from .progress import Progress
+from .results import Comparison, make_rows
+from .results_log import ResultsLog
 from .training import Recipe, train
 from .variants import Variant, build
 
-RECORDED = ("regard", "torch", "timm")
-ROUNDS = 3
-SHOWN = 0  # the seed whose weights are kept, to show where they look
-WAIT = timedelta(days=30)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+RECORDED_LIBRARIES = ("regard", "torch", "timm")
+LATENCY_ROUNDS = 3
+SHOWN_SEED = 0  # the seed whose weights are saved, to show their attention maps
+TIMEOUT = timedelta(days=30)  # for processes that wait for others
 
 
 @dataclass(frozen=True)
@@ -37,34 +40,35 @@ class Runs:
     """All runs of one recipe.
 
     Attributes:
-        recipe: What they have in common.
-        data: What they learn.
-        folder: Where ledger and weights are.
-        accelerate: Makes an accelerator. Each run has its own: a loss scale must not outlive it.
+        recipe: Settings of all runs.
+        data: The data set.
+        folder: Folder of the results log and the weights.
+        make_accelerator: Makes an accelerator for each run, since its loss scale is that of a run.
+        log: The results log.
     """
 
     recipe: Recipe
     data: Data
     folder: Path
-    accelerate: Callable[[], Any]
-    ledger: Ledger = field(init=False)
+    make_accelerator: Callable[[], Accelerator]
+    log: ResultsLog = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ledger", Ledger(self.folder / "results.jsonl"))
+        object.__setattr__(self, "log", ResultsLog(self.folder / "results.jsonl"))
 
     def measure(self, models: Mapping[Variant, nn.Module], device: torch.device) -> None:
-        """Add what each variant costs, unless the ledger knows it."""
+        """Append the cost of each variant to the results log, unless it is there."""
         known = self.costs()
         new = {variant: model for variant, model in models.items() if variant.key not in known}
         shape = (1, self.recipe.channels, self.recipe.size, self.recipe.size)
-        # In turns, so that a machine that is busy for a moment does not slow one variant alone.
+        # In turns, so that a briefly busy machine does not slow down a single variant.
         rounds = [
             {v: measure(model.to(device), shape, depth=0) for v, model in new.items()}
-            for _ in range(ROUNDS)
+            for _ in range(LATENCY_ROUNDS)
         ]
         for variant in new:
-            found = [turn[variant] for turn in rounds]
-            self.ledger.add(
+            found = [results[variant] for results in rounds]
+            self.log.append(
                 "cost",
                 variant=variant.key,
                 params=found[0].params,
@@ -74,51 +78,53 @@ class Runs:
             )
 
     def costs(self) -> dict[str, dict[str, Any]]:
-        """What each variant costs."""
-        return {line["variant"]: line for line in self.ledger.read("cost")}
+        """Return the costs from the results log, by the key of the variant."""
+        return {line["variant"]: line for line in self.log.read("cost")}
 
-    def finished(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The runs that are over, by variant and seed."""
-        return {(line["variant"], line["seed"]): line for line in self.ledger.read("run")}
+    def finished_runs(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Return the finished runs, by the key of the variant and the seed."""
+        return {(line["variant"], line["seed"]): line for line in self.log.read("run")}
 
     def train(self, variants: Sequence[Variant], seeds: Sequence[int], *, quiet: bool) -> None:
-        """Train what is missing, as far as it is this process's turn."""
-        state = self.accelerate()
-        before = self.finished()
+        """Train this process's part of the missing runs."""
+        state = self.make_accelerator()
+        before = self.finished_runs()
         missing = [(v, seed) for seed in seeds for v in variants if (v.key, seed) not in before]
-        state.wait_for_everyone()  # else a quick one writes while a slow one still looks
+        state.wait_for_everyone()  # else a fast process writes before a slow one has read
         quiet = quiet or not state.is_main_process
 
-        def done() -> int:
-            return len(self.finished()) - len(before)
+        def count_finished() -> int:
+            return len(self.finished_runs()) - len(before)
 
-        with Watch(len(missing), self.recipe.epochs, done, quiet=quiet) as watch:
-            if self.ledger.torn and missing:
-                watch.say(f"{self.ledger.path}: a run that was cut off while written is done again")
-            if (idle := self._idle(state)) and missing:
-                watch.say(idle)
+        with Progress(len(missing), self.recipe.epochs, count_finished, quiet=quiet) as progress:
+            if self.log.num_truncated and missing:
+                progress.print(f"{self.log.path}: repeating a run whose line is incomplete")
+            if (hint := self._idle_cores_hint(state)) and missing:
+                progress.print(hint)
             if before and missing:
-                watch.say(f"{len(before)} finished runs found, {len(missing)} to go")
+                progress.print(f"{len(before)} finished runs found, {len(missing)} to go")
             for variant, seed in missing[state.process_index :: state.num_processes]:
-                watch.run(f"{variant.label}, seed {seed}")
-                watch.over(self.run(variant, seed, watch.epoch))
+                progress.start_run(f"{variant.label}, seed {seed}")
+                progress.end_run(self.run(variant, seed, progress.end_epoch))
 
-    def _idle(self, state: Any) -> str:
-        """What would make it faster, if there are cores to spare."""
+    def _idle_cores_hint(self, state: Accelerator) -> str:
+        """Return a hint if the comparison would leave cores idle, otherwise an empty text."""
         cores, busy = os.cpu_count() or 1, self.recipe.threads * state.num_processes
         if state.device.type != "cpu" or busy >= cores:
             return ""
         return f"{busy} of {cores} cores will be busy; regard compare --processes {cores} uses all"
 
-    def run(self, variant: Variant, seed: int, tell: Callable[[dict[str, float]], None]) -> float:
-        """Do one run, write it down, and return its accuracy."""
-        began = time.monotonic()
-        accelerator = self.accelerate()
+    def run(
+        self, variant: Variant, seed: int, on_epoch: Callable[[dict[str, float]], None]
+    ) -> float:
+        """Train one run, append it to the results log, and return its accuracy."""
+        started = time.monotonic()
+        accelerator = self.make_accelerator()
         model, backbone = build(variant, self.recipe, seed)
-        curve, batches = train(model, self.data, self.recipe, seed, accelerator, tell)
-        if seed == SHOWN:
-            self._keep(model, variant)
-        self.ledger.add(
+        curve, batches = train(model, self.data, self.recipe, seed, accelerator, on_epoch)
+        if seed == SHOWN_SEED:
+            self._save_weights(model, variant)
+        self.log.append(
             "run",
             variant=variant.key,
             seed=seed,
@@ -126,74 +132,76 @@ class Runs:
             curve=curve,
             backbone=backbone,
             batches=f"{batches:08x}",
-            seconds=round(time.monotonic() - began, 2),
-            versions={name: import_module(name).__version__ for name in RECORDED},
+            seconds=round(time.monotonic() - started, 2),
+            versions={name: import_module(name).__version__ for name in RECORDED_LIBRARIES},
         )
         accelerator.free_memory()
         return curve[-1]["accuracy"]
 
-    def _keep(self, model: nn.Module, variant: Variant) -> None:
-        path = self.weights(variant)
+    def _save_weights(self, model: nn.Module, variant: Variant) -> None:
+        path = self.weights_path(variant)
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
         save_model(model.to("cpu"), str(part))
         part.replace(path)
 
-    def weights(self, variant: Variant) -> Path:
-        """Where the weights of a variant are kept."""
+    def weights_path(self, variant: Variant) -> Path:
+        """Return the path of the weights of a variant."""
         name = re.sub(r"[^\w.=-]+", "_", variant.key).strip("_")
         return self.folder / "weights" / f"{name}.safetensors"
 
-    def trained(self, variant: Variant) -> nn.Module | None:
-        """A variant as it was after its training, if its weights are still there."""
-        path = self.weights(variant)
+    def load_trained(self, variant: Variant) -> nn.Module | None:
+        """Return a variant with its trained weights, or None if their file does not exist."""
+        path = self.weights_path(variant)
         if not path.exists():
             return None
-        model, _ = build(variant, self.recipe, SHOWN)
+        model, _ = build(variant, self.recipe, SHOWN_SEED)
         load_model(model, str(path))
         return model.eval()
 
     def gather(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Comparison:
-        """Set all that was found side by side."""
-        runs, costs = self.finished(), self.costs()
+        """Collect the results of all runs."""
+        runs, costs = self.finished_runs(), self.costs()
         return Comparison(
             recipe=self.recipe,
             seeds=tuple(seeds),
-            rows=rows(variants, seeds, runs, costs),
+            rows=make_rows(variants, seeds, runs, costs),
             runs=tuple(runs[v.key, seed] for v in variants for seed in seeds),
-            ledger=self.ledger.path,
+            results_path=self.log.path,
             report=self.folder / "report.html",
         )
 
 
 @contextmanager
-def accelerators(device: str | None, precision: str | None) -> Iterator[Callable[[], Any]]:
-    """Give what makes accelerators, and leave accelerate as it was found."""
+def accelerator_factory(
+    device: str | None, precision: str | None
+) -> Iterator[Callable[[], Accelerator]]:
+    """Yield a function that makes accelerators; reset accelerate's global state on exit."""
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState, PartialState
 
-    found = bool(PartialState._shared_state)
+    initialized = bool(PartialState._shared_state)
     make = partial(
         Accelerator,
-        # Said, not left to accelerate: else it takes several processes on CPUs for one each.
+        # Explicit, because otherwise accelerate treats each of several CPU processes as alone.
         cpu=device == "cpu" or (device is None and not torch.accelerator.is_available()),
         mixed_precision=precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
     )
     try:
-        gives = make().device.type
-        if device not in (None, gives):
-            raise ValueError(f'device "{device}" was asked for, but accelerate gives "{gives}"')
+        found = make().device.type
+        if device not in (None, found):
+            raise ValueError(f'device must be "{found}", which accelerate uses, got "{device}"')
         yield make
     finally:
-        if not found and PartialState().num_processes == 1:
-            # accelerate remembers device and precision for good: the next call may want others
+        if not initialized and PartialState().num_processes == 1:
+            # accelerate keeps device and precision, but the next call may need others.
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @contextmanager
-def steady(threads: int) -> Iterator[None]:
-    """Compute the same twice, and leave torch's settings and random numbers as they were."""
+def deterministic(threads: int) -> Iterator[None]:
+    """Make computations reproducible; restore torch's settings and random state on exit."""
     before = torch.get_num_threads()
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:

@@ -1,4 +1,4 @@
-"""What several seeds say: mean and spread, the paired difference, how sure one can be of it."""
+"""Statistics over seeds: mean, standard deviation, and paired differences with intervals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """How a variant differs from the baseline, seed by seed.
+    """How much a variant differs from the baseline, seed by seed.
 
     Attributes:
-        values: The difference in each seed.
-        mean: Their mean.
-        interval: Where the true mean lies with 95 % confidence, if one can say.
+        values: The difference for each seed.
+        mean: Mean of the differences.
+        interval: 95 % confidence interval of the mean; None for one seed, or without spread.
     """
 
     values: tuple[float, ...]
@@ -25,11 +25,11 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What may be concluded, in words.
+        """The conclusion that the interval allows, in words.
 
-        >>> paired([0.90, 0.91, 0.92], [0.90, 0.90, 0.90]).verdict
+        >>> paired_difference([0.90, 0.91, 0.92], [0.90, 0.90, 0.90]).verdict
         'no difference seen'
-        >>> paired([0.93, 0.94, 0.95], [0.90, 0.90, 0.91]).verdict
+        >>> paired_difference([0.93, 0.94, 0.95], [0.90, 0.90, 0.91]).verdict
         'better by 3.7 points'
         """
         if len(self.values) < 2:
@@ -43,7 +43,7 @@ class Difference:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and the standard deviation of a sample; one value has no deviation.
+    """Return the mean and the standard deviation of a sample; None for that of one value.
 
     >>> mean_and_sd([1.0, 2.0, 3.0])
     (2.0, 1.0)
@@ -53,27 +53,29 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return fmean(values), stdev(values) if len(values) > 1 else None
 
 
-def paired(values: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """Compare two variants by Student's t over their seeds.
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """Compare two variants by a paired Student's t interval over their seeds.
 
-    The seeds are pairs: both variants began with the same weights and saw the same batches, so that
-    the spread of the differences is what counts, not that of the accuracies.
+    Both variants of a seed start with the same weights and train on the same batches, so the spread
+    of the differences matters, not that of the accuracies.
 
     Raises:
-        ValueError: the two have not as many seeds.
+        ValueError: the two have different numbers of seeds.
 
-    >>> paired([3.0, 5.0], [1.0, 1.0])
+    >>> paired_difference([3.0, 5.0], [1.0, 1.0])
     Difference(values=(2.0, 4.0), mean=3.0, interval=(-9.70..., 15.70...))
     """
     if len(values) != len(baseline):
-        raise ValueError(f"pairs wanted, got {len(values)} values and {len(baseline)}")
+        raise ValueError(
+            f"expected as many values as baselines, got {len(values)} and {len(baseline)}"
+        )
     differences = tuple(a - b for a, b in zip(values, baseline, strict=True))
     mean, sd = mean_and_sd(differences)
-    # Without spread there is no scale to measure the mean by: t would claim certainty.
+    # Without spread the interval would have no width and claim certainty.
     if not sd or sd < 1e-12:
         return Difference(differences, mean, None)
     from scipy.stats import t
 
     n = len(differences)
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
-    return Difference(differences, mean, (mean - reach, mean + reach))
+    half_width = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
+    return Difference(differences, mean, (mean - half_width, mean + half_width))

@@ -1,4 +1,4 @@
-"""The models that are compared: one backbone, with and without attention."""
+"""The models to compare: one backbone, with and without attention."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BASELINE = "none"
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row of the comparison.
+    """One of the models to compare.
 
     Attributes:
-        label: What it is called, as it was asked for.
-        mechanism: Key of its attention, or its class; None for the baseline.
-        options: Those of the attention.
-        control: It has as many parameters as this attention, but none of its mathematics.
+        label: Name to show, as the caller wrote it.
+        mechanism: Key or class of the attention; None for the baseline.
+        options: Options of the attention.
+        control: Whether to replace the attention by a plain bottleneck with as many parameters.
     """
 
     label: str
@@ -38,26 +38,26 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """Its name in the ledger: the same however the attention was spelled."""
+        """Name in the results log, which does not depend on the spelling of the attention."""
         if self.mechanism is None:
             return BASELINE
         name = self.mechanism
         if not isinstance(name, str):
             name = f"{name.__module__}.{name.__qualname__}"
-        given = ",".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
-        key = f"{name}({given})" if given else name
+        options = ",".join(f"{name}={value!r}" for name, value in sorted(self.options.items()))
+        key = f"{name}({options})" if options else name
         return f"control({key})" if self.control else key
 
 
 def parse(attention: str | type[Mechanism] | Sequence[str | type[Mechanism]]) -> list[Variant]:
-    """Read what is to be compared; the baseline is always the first.
+    """Parse the attentions to compare; the baseline is always the first variant.
 
     Args:
-        attention: Names, with options in brackets, separated by commas or in a sequence, which may
-            hold classes of your own as well.
+        attention: Names with options in brackets, separated by commas or in a sequence, which may
+            also include classes of your own.
 
     Raises:
-        ValueError: a name is unknown, an option is no literal, or two of them mean the same.
+        ValueError: a name is unknown, an option is not a literal, or two variants are equal.
 
     >>> [v.key for v in parse("se, cbam(reduction=4, kernel_size=3)")]
     ['none', 'squeeze_excitation', 'cbam(kernel_size=3,reduction=4)']
@@ -65,39 +65,40 @@ def parse(attention: str | type[Mechanism] | Sequence[str | type[Mechanism]]) ->
     Traceback (most recent call last):
     ValueError: "se" and "senet" are the same: squeeze_excitation
     """
-    asked = attention if isinstance(attention, Sequence) else [attention]
-    texts = [attention] if isinstance(attention, str) else asked
+    if isinstance(attention, str) or not isinstance(attention, Sequence):
+        attention = [attention]
     found = {BASELINE: Variant(BASELINE)}
-    for variant in (variant for one in texts for variant in _variants(one)):
-        if (twin := found.get(variant.key)) and variant.mechanism:
-            raise ValueError(f'"{twin.label}" and "{variant.label}" are the same: {variant.key}')
+    for variant in (variant for item in attention for variant in _parse_item(item)):
+        if (same := found.get(variant.key)) and variant.mechanism:
+            raise ValueError(f'"{same.label}" and "{variant.label}" are the same: {variant.key}')
         found[variant.key] = variant
     return list(found.values())
 
 
-def _variants(asked: str | type[Mechanism]) -> list[Variant]:
-    if isinstance(asked, type) and issubclass(asked, Mechanism):
-        return [Variant(asked.__name__, asked)]
-    if not isinstance(asked, str):
-        raise TypeError(f"attention: expected names or Mechanism classes, got {asked!r}")
-    return [_variant(text.strip()) for text in _parts(asked)]
+def _parse_item(item: str | type[Mechanism]) -> list[Variant]:
+    if isinstance(item, type) and issubclass(item, Mechanism):
+        return [Variant(item.__name__, item)]
+    if not isinstance(item, str):
+        raise TypeError(f"attention: expected names or Mechanism classes, got {item!r}")
+    return [_parse_name(text.strip()) for text in _split_at_commas(item)]
 
 
-def _parts(text: str) -> list[str]:
-    """Split at the commas that are in no bracket."""
+def _split_at_commas(text: str) -> list[str]:
+    """Split at the commas outside of brackets."""
     parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0:
             parts.append("")
         else:
-            parts[-1] += letter
+            parts[-1] += char
     return parts
 
 
-def _variant(text: str) -> Variant:
+def _parse_name(text: str) -> Variant:
+    """Parse a name with options in brackets."""
     if not text:
-        raise ValueError("attention: a name is empty; wanted are names separated by commas")
+        raise ValueError("attention: expected names separated by commas, got an empty name")
     if text.lower() == BASELINE:
         return Variant(BASELINE)
     name, bracket, _ = text.partition("(")
@@ -110,13 +111,13 @@ def _variant(text: str) -> Variant:
             options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         except (SyntaxError, ValueError):
             raise ValueError(
-                f'cannot read "{text}"; wanted is a name with options, such as cbam(reduction=4)'
+                f'cannot parse "{text}"; expected a name with options, such as cbam(reduction=4)'
             ) from None
     return Variant(text, mechanism, options)
 
 
 def check_backbone(name: str) -> None:
-    """Refuse a backbone that neither timm nor torchvision has.
+    """Raise ValueError if neither timm nor torchvision has the backbone.
 
     >>> check_backbone("resnet81")
     Traceback (most recent call last):
@@ -135,11 +136,11 @@ def check_backbone(name: str) -> None:
         )
 
 
-def backbone(recipe: Recipe, seed: int) -> nn.Module:
-    """Build the backbone with the weights that this seed draws.
+def build_backbone(recipe: Recipe, seed: int) -> nn.Module:
+    """Build the backbone with the initial weights of this seed.
 
     Raises:
-        ValueError: it does not take such images, or does not classify.
+        ValueError: the backbone does not take such images, or is not a classifier.
     """
     import timm
     from torchvision import models
@@ -150,25 +151,25 @@ def backbone(recipe: Recipe, seed: int) -> nn.Module:
         if library:
             return models.get_model(name, weights=None, num_classes=recipe.classes)
         cfg = timm.get_pretrained_cfg(name)
-        sized = {"img_size": recipe.size} if cfg and cfg.fixed_input_size else {}
+        options = {"img_size": recipe.size} if cfg and cfg.fixed_input_size else {}
         return timm.create_model(
-            name, num_classes=recipe.classes, in_chans=recipe.channels, **sized
+            name, num_classes=recipe.classes, in_chans=recipe.channels, **options
         )
 
 
 def build(variant: Variant, recipe: Recipe, seed: int) -> tuple[nn.Module, str]:
-    """Build a variant: the backbone of this seed, bit for bit, with the attention drawn after it.
+    """Build a variant: the backbone of this seed with unchanged weights, and its attention.
 
     Returns:
         The model, and a checksum of the weights of its backbone.
 
     Raises:
         ValueError: the attention does not fit the backbone.
-        TypeError: it has no such option.
+        TypeError: the attention does not have the option.
     """
     from ..surgery import insert
 
-    plain = model = backbone(recipe, seed)
+    plain = model = build_backbone(recipe, seed)
     weights = {name: value.clone() for name, value in plain.state_dict().items()}
     if variant.mechanism is not None:
         with torch.random.fork_rng(devices=[]):
@@ -185,33 +186,33 @@ def build(variant: Variant, recipe: Recipe, seed: int) -> tuple[nn.Module, str]:
             except (ValueError, TypeError) as e:
                 raise type(e)(f"{variant.label} in {recipe.backbone}: {e}") from None
             if variant.control:
-                for name, mechanism in inserted(model):
-                    model.set_submodule(name, adapter(mechanism))
+                for name, mechanism in inserted_mechanisms(model):
+                    model.set_submodule(name, make_adapter(mechanism))
         model.load_state_dict(weights, strict=False)
     state = model.state_dict()
     return model, checksum([state[name] for name in weights])
 
 
-def inserted(model: nn.Module) -> list[tuple[str, Mechanism]]:
-    """The attentions of a model, by their places; what is inside of one is a part of it."""
+def inserted_mechanisms(model: nn.Module) -> list[tuple[str, Mechanism]]:
+    """Return the names and attentions of a model, without those that are part of another."""
     found: list[tuple[str, Mechanism]] = []
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer, _ in found)
-        if isinstance(module, Mechanism) and not inside:
+        nested = any(name.startswith(f"{outer}.") for outer, _ in found)
+        if isinstance(module, Mechanism) and not nested:
             found.append((name, module))
     return found
 
 
 class Adapter(Mechanism):
-    r"""As many parameters as an attention, and nothing of it: :math:`y = x + W_2\,\delta(W_1 x)`.
+    r"""A bottleneck with as many parameters as an attention: :math:`y = x + W_2\,\delta(W_1 x)`.
 
-    A bottleneck of two 1x1 convolutions that reads one position at a time and gates nothing. What
-    an attention gains and this does not is not gained by parameters alone.
+    It consists of two 1x1 convolutions, so it does not combine positions and has no gate. An
+    attention with a larger gain does not owe it to its number of parameters alone.
 
     Args:
-        axes: Those of the attention.
-        channels: Channels of its input.
-        hidden_dim: Channels between the two; with 0 it returns its input.
+        axes: Axes of the attention.
+        channels: Channels of the input.
+        hidden_dim: Channels between the two convolutions; with 0 the output is the input.
 
     >>> Adapter(Axes(), 16, 2)(torch.randn(2, 16, 5, 3)).shape
     torch.Size([2, 16, 5, 3])
@@ -227,40 +228,41 @@ class Adapter(Mechanism):
         self.hidden_dim = hidden_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the adapter."""
+        """Add the bottleneck's output to the input."""
         if not self.hidden_dim:
             return x
         z = x.movedim(self.axis, -1)
         return x + self.expand(self.squeeze(z).relu()).movedim(-1, self.axis)
 
 
-def adapter(mechanism: Mechanism) -> Adapter:
-    """The adapter whose number of parameters is nearest to an attention's: none may be."""
+def make_adapter(mechanism: Mechanism) -> Adapter:
+    """Return the adapter whose number of parameters, possibly 0, is nearest to an attention's."""
     sizes = mechanism.fixed_axes
     channels = sizes.get("c", sizes.get("d", 0))
-    hidden_dim = round(parameters(mechanism) / (2 * channels)) if channels else 0
+    hidden_dim = round(count_parameters(mechanism) / (2 * channels)) if channels else 0
     return Adapter(mechanism.axes, channels, hidden_dim)
 
 
-def parameters(*modules: nn.Module) -> int:
-    """How many numbers they learn."""
+def count_parameters(*modules: nn.Module) -> int:
+    """Return the number of parameters of the modules."""
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def control_of(models: Mapping[Variant, nn.Module]) -> Variant | None:
-    """The control of the attention with the most parameters.
+def make_control(models: Mapping[Variant, nn.Module]) -> Variant | None:
+    """Return the control of the attention with the most parameters.
 
-    None where all attentions have fewer than the narrowest adapter would: so few that nobody asks
-    whether it is they that explain a gain.
+    Return None if all attentions have fewer parameters than the narrowest adapter: so few cannot
+    explain a gain.
     """
-    variant, model = max(models.items(), key=lambda pair: parameters(pair[1]))
-    if not any(parameters(adapter(mechanism)) for _, mechanism in inserted(model)):
+    variant, model = max(models.items(), key=lambda pair: count_parameters(pair[1]))
+    adapters = [make_adapter(mechanism) for _, mechanism in inserted_mechanisms(model)]
+    if not count_parameters(*adapters):
         return None
     return replace(variant, label=f"control ({variant.label})", control=True)
 
 
 def checksum(tensors: Iterable[Tensor]) -> str:
-    """A number that other weights would not have."""
+    """Return a checksum of the values."""
     total = 0
     for x in tensors:
         total = zlib.crc32(x.detach().cpu().contiguous().numpy().tobytes(), total)

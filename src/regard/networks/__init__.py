@@ -1,7 +1,7 @@
-"""The networks of the papers, built as their numbers say, beside what was published of them.
+"""The networks of the papers, built to match their published figures.
 
-``regard.network("se_resnet50")`` builds one, ``regard.find_networks()`` lists them. They are data:
-a backbone of timm or an own one, and what `regard.insert` and `regard.replace` put into it.
+``regard.network("se_resnet50")`` builds one, ``regard.find_networks()`` lists them. Each is data:
+a backbone, of timm or of this package, and the mechanisms to insert into it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "Network", "Placement", "find_networks", "network", "show_network"]
 
-_LATER = {  # what needs torch
+_LAZY = {  # names from modules that import torch
     "register": "build",
     "HEADS": "heads",
     "head": "heads",
@@ -29,13 +29,13 @@ _LATER = {  # what needs torch
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LATER])
+    return sorted([*__all__, *_LAZY])
 
 
 def network(
@@ -47,22 +47,22 @@ def network(
 ) -> nn.Module:
     """Build the network of a paper, with new weights.
 
-    Once one was built, timm knows all of them under the prefix ``regard_``:
+    Building a network registers all of them with timm, under the prefix ``regard_``:
     ``timm.create_model("regard_se_resnet50")``.
 
     Args:
-        name: Its name; `regard.find_networks` lists them.
-        device: Where to put it; on ``"meta"`` nothing is computed.
-        dtype: The type of its parameters.
-        options: ``num_classes``, ``in_chans``, and whatever else the backbone takes.
+        name: Name of the network; `regard.find_networks` lists all.
+        device: Device of the parameters; on ``"meta"`` nothing is computed.
+        dtype: Type of the parameters.
+        options: ``num_classes``, ``in_chans``, and other arguments of the backbone.
 
     Returns:
-        A module that gives the scores, and by ``forward_features`` the features.
+        A module that returns the scores; its method ``forward_features`` returns the features.
 
     Raises:
-        ValueError: no network is called so.
+        ValueError: no network has this name.
         TypeError: the backbone has no such option.
-        ImportError: timm is not there.
+        ImportError: timm is not installed.
 
     >>> model = network("se_resnet50", num_classes=10, device="meta")
     >>> sum(p.numel() for p in model.parameters())
@@ -74,10 +74,10 @@ def network(
 
 
 def show_network(name: str) -> Network:
-    """Everything that is known of one network.
+    """Return the description of a network, with its published figures.
 
     Raises:
-        ValueError: no network is called so.
+        ValueError: no network has this name.
 
     >>> show_network("se_resnet50").published["params_published"]
     '28.09M'
@@ -94,14 +94,14 @@ def show_network(name: str) -> Network:
 
 
 def find_networks(text: str | None = None, *, mechanism: str | None = None) -> list[Network]:
-    """List the networks that answer to all that is asked.
+    """Return the networks that match all conditions.
 
     Args:
-        text: Words that the name, title or backbone must hold.
+        text: Words that must be in the name, title or backbone.
         mechanism: Key or alias of the mechanism.
 
     Raises:
-        ValueError: no mechanism is called so.
+        ValueError: no mechanism has this name.
 
     >>> [network.name for network in find_networks(mechanism="eca")]
     ['eca_resnet18', 'eca_resnet50']

@@ -1,7 +1,7 @@
-"""ResNet as it was first released, in Caffe: the first convolution of a bottleneck has the stride.
+"""The original ResNet, in Caffe, whose bottlenecks have their stride on the first convolution.
 
-Most code has it on the second one since, which costs more MACs; papers that print 3.86 G for
-ResNet-50 count this form.
+Later code has it on the second one, which costs more MACs; papers that print 3.86 G for ResNet-50
+count this form.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import nn
 def resnet(
     num_classes: int = 1000, in_chans: int = 3, *, depth: int = 50, **options: Any
 ) -> nn.Module:
-    """A ResNet of bottlenecks that shrink by their first convolution.
+    """Build a ResNet of bottlenecks whose first convolution has the stride.
 
     Args:
-        num_classes: Scores of an image; 0 gives the features.
+        num_classes: Number of scores; 0 returns the features.
         in_chans: Channels of an image.
         depth: 50, 101 or 152.
-        options: What timm's ResNet takes.
+        options: Other arguments of timm's ResNet.
 
     Raises:
-        ValueError: no such network has bottlenecks.
-        ImportError: timm is not there.
+        ValueError: the depth is unknown.
+        ImportError: timm is not installed.
 
     >>> resnet(10, depth=50, device="meta").layer2[0].conv1.stride
     (2, 2)

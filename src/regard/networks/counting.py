@@ -1,4 +1,4 @@
-"""What was published of a network beside what is counted here, and what each of the two counts."""
+"""Compare the published parameters and MACs of a network with those that are counted here."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from ..measurement import Measurement, measure
 from .build import build
 from .table import Network
 
-# What the published MACs count, and what that makes of a network that everybody knows.
+# Which operations the published MACs count, and the result for a well-known network.
 CONVENTIONS = {
     "conv+matmul": "convolutions and matrix products (ResNet-50: 4.089 G)",
-    "caffe": "convolutions and matrix products of a ResNet that shrinks by the first convolution "
-    "of a bottleneck (ResNet-50: 3.858 G)",
-    "ptflops": "convolutions, linear layers and, one MAC for each number or two, norms, ReLUs and "
-    "pools (ResNet-50: 4.122 G)",
+    "caffe": "convolutions and matrix products of a ResNet whose bottlenecks have their stride on "
+    "the first convolution (ResNet-50: 3.858 G)",
+    "ptflops": "convolutions, linear layers, and norms, ReLUs and pools at one or two MACs per "
+    "element (ResNet-50: 4.122 G)",
     "fvcore": "convolutions, matrix products, norms and pools (ResNet-50: 4.112 G)",
     "thop": "convolutions, linear layers, norms and pools (FcaNet-50: 4.136 G)",
     "thop/2^30": "convolutions, linear layers, norms and pools, in units of 2^30 (ResNet-50: 3.86)",
-    "no attention products": "convolutions and linear layers, but no products of attention",
+    "no attention products": "convolutions and linear layers, without the products of attention",
 }
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure and the one that is counted here.
+    """A published figure, and the count of this library.
 
     Attributes:
         name: ``parameters`` or ``MACs``.
-        published: As it is printed; empty where nothing is.
+        published: The figure as printed; empty if there is none.
         counted: The count.
-        unit: What one of the printed figure is: 1, 10⁶, 2²⁰, …
+        unit: Unit of the printed figure: 1, 10⁶, 2²⁰, …
     """
 
     name: str
@@ -46,7 +46,7 @@ class Figure:
 
     @property
     def shown(self) -> str:
-        """The published figure, and what its M or G is where that is no power of ten.
+        """The published figure, with its unit if this is not a power of ten.
 
         >>> Figure("parameters", "24.37M", 25557112, 2**20).shown
         '24.37M of 2^20'
@@ -61,13 +61,13 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """Whether the count gives the printed figure, rounded to as many digits."""
+        """Whether the count, rounded to as many digits, equals the printed figure."""
         digits = len(self.published.rstrip("KMG").partition(".")[2])
         return round(self.counted / self.unit, digits) * self.unit == self.printed
 
     @property
     def difference(self) -> str:
-        """How far the count is from the printed figure.
+        """The relative difference of the count from the printed figure.
 
         >>> Figure("MACs", "4.130G", 4091699200, 1e9).difference
         '-0.93 %'
@@ -82,10 +82,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Counted:
-    """One network as it is counted here.
+    """The published and counted figures of a network.
 
     Attributes:
-        network: Its row of the table.
+        network: Description of the network.
         measurement: Its cost for one input.
     """
 
@@ -94,15 +94,15 @@ class Counted:
 
     @property
     def parameters(self) -> Figure:
-        """The parameters."""
+        """Figure of the parameters."""
         return self._figure("parameters", "params", self.measurement.params)
 
     @property
     def macs(self) -> Figure:
-        """The multiply-accumulates of convolutions and matrix products."""
+        """Figure of the multiply-accumulates, which counts convolutions and matrix products."""
         figure = self._figure("MACs", "macs", self.measurement.macs)
-        same = self.measurement.input == self.network.shapes
-        return figure if same else replace(figure, published="")
+        comparable = self.measurement.input == self.network.shapes
+        return figure if comparable else replace(figure, published="")
 
     def _figure(self, name: str, field: str, counted: int) -> Figure:
         published = self.network.published.get(f"{field}_published") or ""
@@ -115,11 +115,12 @@ class Counted:
 
 
 def count(network: Network, *shapes: tuple[int, ...], **options: Any) -> Counted:
-    """Count a network without computing anything.
+    """Count the parameters and MACs of a network on the meta device.
 
     Args:
-        network: Its row of the table.
-        shapes: Shapes of other inputs than those of the published MACs, which go with theirs only.
+        network: Description of the network.
+        shapes: Shapes of the inputs; those of the published MACs by default. With other shapes,
+            there are no published MACs to compare.
         options: Options of the backbone.
 
     >>> from regard.networks import show_network
@@ -127,11 +128,11 @@ def count(network: Network, *shapes: tuple[int, ...], **options: Any) -> Counted
     Figure(name='parameters', published='24.37M', counted=25557112, unit=1048576.0)
     """
     model = build(network, "meta", None, options)
-    inputs = tuple(_empty(shape) for shape in shapes or network.shapes)
+    inputs = tuple(_empty_input(shape) for shape in shapes or network.shapes)
     return Counted(network, measure(model, *inputs, latency=False, depth=0))
 
 
-def _empty(shape: tuple[int, ...]) -> Tensor:
-    """An input on the meta device; one of one axis is a sequence of tokens."""
-    kind = torch.long if len(shape) == 2 else torch.float32
-    return torch.empty(shape, dtype=kind, device="meta")
+def _empty_input(shape: tuple[int, ...]) -> Tensor:
+    """Return an input on the meta device: tokens if the shape is ``b n``, otherwise numbers."""
+    dtype = torch.long if len(shape) == 2 else torch.float32
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -9,29 +9,29 @@ from torch import Tensor, nn
 
 from ..surgery import insert
 
-# The mean over red, green and blue of what torchvision normalizes images by.
-MEAN, SPREAD = 0.449, 0.226
-PROPOSALS, MASKS = 1000, 100  # the most that torchvision looks at in an image
+# torchvision's mean and standard deviation of images, averaged over red, green and blue.
+MEAN, STD = 0.449, 0.226
+MAX_PROPOSALS, MAX_MASKS = 1000, 100  # per image, in torchvision
 
 
 class MaskRCNN(nn.Module):
     """Torchvision's Mask R-CNN on a ResNet-50 with a feature pyramid, and attention in the ResNet.
 
-    It takes and gives what torchvision's ``detector`` does: a list of images ``c h w``, in training
-    also a list of targets. On the meta device, where no box can be found, it gives the raw outputs
-    for as many boxes as there may be, so that its cost can be counted.
+    Inputs and outputs are those of torchvision's ``detector``: a list of images ``c h w``, in
+    training also a list of targets. On the meta device, where no boxes can be detected, it returns
+    the raw outputs for the maximum number of boxes, so that its cost can be counted.
 
     Args:
-        num_classes: Classes, the background among them.
+        num_classes: Number of classes, including the background.
         in_chans: Channels of an image.
-        mechanism: A key or alias of the catalog; nothing is inserted if empty.
-        at: Where in the ResNet, as in `regard.insert`.
+        mechanism: A key or alias of the catalog; none is inserted if empty.
+        at: Where to insert it in the ResNet, as in `regard.insert`.
         options: Options of the mechanism.
 
     Raises:
-        ValueError: nothing matches, or cannot carry the mechanism.
+        ValueError: no module matches, or the mechanism does not fit.
         TypeError: the mechanism has no such option.
-        ImportError: torchvision is not there.
+        ImportError: torchvision is not installed.
 
     >>> with torch.device("meta"):
     ...     net = MaskRCNN()
@@ -53,12 +53,12 @@ class MaskRCNN(nn.Module):
             from torchvision.models.detection import maskrcnn_resnet50_fpn
         except ImportError as error:
             raise ImportError('MaskRCNN needs torchvision: pip install "regard[vision]"') from error
-        images: dict[str, Any] = {}
+        normalization: dict[str, Any] = {}
         if in_chans != 3:
-            images = {"image_mean": [MEAN] * in_chans, "image_std": [SPREAD] * in_chans}
-        # Without weights its norms learn; torchvision freezes them with the weights it knows.
+            normalization = {"image_mean": [MEAN] * in_chans, "image_std": [STD] * in_chans}
+        # Without pretrained weights the norms are trained; with them, torchvision freezes them.
         self.detector: Any = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=num_classes, **images
+            weights=None, weights_backbone=None, num_classes=num_classes, **normalization
         )
         backbone = self.detector.backbone
         if in_chans != 3:
@@ -70,20 +70,20 @@ class MaskRCNN(nn.Module):
             )
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
-        """The maps of the feature pyramid, from fine to coarse."""
+        """Return the maps of the feature pyramid, from fine to coarse."""
         return self.detector.backbone(x)
 
     def forward(self, images: Any, targets: Any = None) -> Any:
-        """Find the objects, or in training the losses."""
+        """Return the detected objects, or in training the losses."""
         if images[0].is_meta:
-            return self.count(images)
+            return self.raw_outputs(images)
         return self.detector(images, targets)
 
-    def count(self, x: Tensor) -> tuple[Any, ...]:
-        """The raw outputs for as many boxes as an image may have."""
+    def raw_outputs(self, x: Tensor) -> tuple[Any, ...]:
+        """Return the raw outputs for the maximum number of boxes per image."""
         heads, maps = self.detector.roi_heads, [*self.forward_features(x).values()]
-        boxes = maps[0].new_empty(len(x) * PROPOSALS, maps[0].shape[1], 7, 7)
-        masks = maps[0].new_empty(len(x) * MASKS, maps[0].shape[1], 14, 14)
+        boxes = maps[0].new_empty(len(x) * MAX_PROPOSALS, maps[0].shape[1], 7, 7)
+        masks = maps[0].new_empty(len(x) * MAX_MASKS, maps[0].shape[1], 14, 14)
         return (
             *self.detector.rpn.head(maps),
             *heads.box_predictor(heads.box_head(boxes)),

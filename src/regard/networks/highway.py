@@ -1,4 +1,4 @@
-"""Highway network: digits through gated convolutions, ten layers deep."""
+"""Highway network: ten layers of gated convolutions that classify digits."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..core.check import positive, probability
 from ..mechanisms.highway import Highway
 from .classifier import Classifier
 
-POOLED = (2, 5, 8)  # highway layers behind which height and width are halved
+POOLED = (2, 5, 8)  # highway layers after which height and width are halved
 
 
 class HighwayNetwork(Classifier):
     r"""The classifier of MNIST's digits of "Training Very Deep Networks".
 
-    A :math:`5 \times 5` convolution, eight `regard.Highway` layers and a linear one: the maps are
-    halved behind the third, the sixth and the ninth of these ten.
+    A :math:`5 \times 5` convolution, eight `regard.Highway` layers and a linear one; height
+    and width are halved after the third, the sixth and the ninth of these ten.
 
     Args:
-        num_classes: Scores of an image; 0 gives the features, flattened.
+        num_classes: Number of scores; 0 returns the flattened features.
         in_chans: Channels of an image.
         width: Channels of all layers.
-        image_size: Height and width of an image, to which the last layer is bound.
-        dropout: Rates behind the first layer and each of the three pools.
+        image_size: Height and width of an image, which the last layer fixes.
+        dropout: Dropout rates after the first layer and after each of the three pools.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -34,8 +34,7 @@ class HighwayNetwork(Classifier):
         x ``b c h w``, the scores ``b k``.
 
     Raises:
-        ValueError: a size is not positive or leaves nothing behind the pools, or there are not four
-            rates.
+        ValueError: a size is not positive or too small for the pools, or there are not four rates.
 
     >>> HighwayNetwork()(torch.randn(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -62,7 +61,7 @@ class HighwayNetwork(Classifier):
             raise ValueError(f"dropout must be {1 + len(POOLED)} rates, got {dropout!r}")
         for rate in dropout:
             probability(dropout=rate)
-        super().__init__(width * side**2, flat=True)
+        super().__init__(width * side**2, flatten=True)
         self.image_size = image_size
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         first, *rates = dropout
@@ -78,10 +77,10 @@ class HighwayNetwork(Classifier):
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features behind the last pool.
+        """Return the features after the last pool.
 
         Raises:
-            ValueError: the image has another size than the last layer is for.
+            ValueError: the size of the image is not ``image_size``.
         """
         side = self.image_size
         if tuple(x.shape[2:]) != (side, side):

@@ -1,4 +1,4 @@
-"""I3D: a residual network inflated over time, with non-local blocks in its middle stages."""
+"""I3D: a ResNet with kernels over time, and non-local blocks in its middle stages."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from torch import Tensor, nn
 
 from ..core.check import one_of, positive
 from ..mechanisms.non_local import NonLocal
-from .classifier import Classifier, kaiming
+from .classifier import Classifier, init_kaiming
 
-# Blocks of each stage; of them, those whose first kernel spans three frames, and those that a
-# non-local block follows.
+Form = Literal["embedded", "gaussian", "dot", "concat"]
+
+# Blocks of each stage; those whose first kernel spans three frames; those before a non-local block.
 LAYERS = (3, 4, 6, 3)
 INFLATED = ((0, 1, 2), (0, 2), (0, 2, 4), (1,))
-FOLLOWED = ((), (1, 3), (1, 3, 5), ())
+BEFORE_NON_LOCAL = ((), (1, 3), (1, 3, 5), ())
 
 
 class I3D(Classifier):
-    """The classifier of videos of "Non-local Neural Networks": ResNet-50 on frames.
+    """The video classifier of "Non-local Neural Networks": ResNet-50 on frames.
 
-    The first convolution spans five frames, and the first one of every second block three. Frames
-    are halved by the first convolution, by the pool behind it, and by another behind the first
-    stage.
+    The first convolution spans five frames, and the first one of every second block three. The
+    number of frames is halved by the first convolution, by the pool after it, and by another after
+    the first stage.
 
     Args:
-        non_local: Put five `regard.NonLocal` blocks into the second and the third stage.
-        form: How they compare two positions; see `regard.NonLocal`.
-        num_classes: Scores of a video, 400 for Kinetics; 0 gives the averaged features.
+        non_local: Insert five `regard.NonLocal` blocks into the second and the third stage.
+        form: How they compare two positions, as in `regard.NonLocal`.
+        num_classes: Number of scores, 400 for Kinetics; 0 returns the averaged features.
         in_chans: Channels of a frame.
-        width: Channels behind the first convolution; the stages have 4, 8, 16 and 32 times as many.
-        drop_rate: Rate of dropping averaged features in training.
+        width: Channels after the first convolution; the stages have 4, 8, 16 and 32 times as many.
+        drop_rate: Dropout rate of the averaged features.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -50,7 +51,7 @@ class I3D(Classifier):
     def __init__(
         self,
         non_local: bool = False,
-        form: Literal["embedded", "gaussian", "dot", "concat"] = "embedded",
+        form: Form = "embedded",
         num_classes: int = 400,
         in_chans: int = 3,
         *,
@@ -64,34 +65,34 @@ class I3D(Classifier):
         super().__init__(32 * width, drop_rate)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.stem = nn.Sequential(
-            *_convolve(in_chans, width, (5, 7, 7), (2, 2, 2), **factory),
+            *_conv_norm(in_chans, width, (5, 7, 7), (2, 2, 2), **factory),
             nn.ReLU(),
             nn.MaxPool3d((1, 3, 3), 2, (0, 1, 1)),
         )
         stages = []
-        before = width
+        in_channels = width
         for i, number in enumerate(LAYERS):
             channels = width * 4 * 2**i
             blocks: list[nn.Module] = []
             for j in range(number):
-                how = {"stride": 2 if i and j == 0 else 1, "span": 3 if j in INFLATED[i] else 1}
-                blocks.append(_Bottleneck(before, channels, **how, **factory))
-                before = channels
-                if non_local and j in FOLLOWED[i]:
-                    blocks.append(_relate(channels, form, **factory))
+                options = {"stride": 2 if i and j == 0 else 1, "span": 3 if j in INFLATED[i] else 1}
+                blocks.append(_Bottleneck(in_channels, channels, **options, **factory))
+                in_channels = channels
+                if non_local and j in BEFORE_NON_LOCAL[i]:
+                    blocks.append(_non_local_block(channels, form, **factory))
             if i == 0:
                 blocks.append(nn.MaxPool3d((2, 1, 1)))
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.reset_classifier(num_classes)
-        kaiming(self)
+        init_kaiming(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features before they are averaged: an eighth of the frames, a 32nd of each side."""
+        """Return the features before averaging, with 1/8 of the frames and 1/32 of each side."""
         return self.stages(self.stem(x))
 
 
-def _convolve(
+def _conv_norm(
     channels: int,
     out: int,
     kernel: tuple[int, int, int],
@@ -104,10 +105,10 @@ def _convolve(
     return [convolution, nn.BatchNorm3d(out, **factory)]
 
 
-def _relate(channels: int, form: Any, **factory: Any) -> NonLocal:
-    # As the equations: nothing divides the scores, and projections are pooled.
+def _non_local_block(channels: int, form: Form, **factory: Any) -> NonLocal:
+    # As in the equations: the scores are not scaled, and the projections are pooled.
     block = NonLocal(channels, form=form, dims=3, subsample="projections", scaled=False, **factory)
-    block.out.bias = None  # the norm behind it has one
+    block.out.bias = None  # the norm after it has one
     return block
 
 
@@ -116,15 +117,15 @@ class _Bottleneck(nn.Module):
         super().__init__()
         hidden, step = out // 4, (1, stride, stride)
         self.branch = nn.Sequential(
-            *_convolve(channels, hidden, (span, 1, 1), **factory),
+            *_conv_norm(channels, hidden, (span, 1, 1), **factory),
             nn.ReLU(),
-            *_convolve(hidden, hidden, (1, 3, 3), step, **factory),
+            *_conv_norm(hidden, hidden, (1, 3, 3), step, **factory),
             nn.ReLU(),
-            *_convolve(hidden, out, (1, 1, 1), **factory),
+            *_conv_norm(hidden, out, (1, 1, 1), **factory),
         )
-        same = channels == out and stride == 1
+        identity = channels == out and stride == 1
         self.shortcut = nn.Sequential(
-            *([] if same else _convolve(channels, out, (1, 1, 1), step, **factory))
+            *([] if identity else _conv_norm(channels, out, (1, 1, 1), step, **factory))
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recurrent attention under the arguments that all networks take."""
+"""Recurrent attention, with the argument names of all networks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..mechanisms.recurrent_attention import RecurrentAttention
 def recurrent_attention(
     num_classes: int = 10, in_chans: int = 1, **options: Any
 ) -> RecurrentAttention:
-    """A `RecurrentAttention`.
+    """Build a `RecurrentAttention`.
 
     Args:
-        num_classes: Classes to score.
+        num_classes: Number of scores.
         in_chans: Channels of an image.
-        options: All other arguments of the class.
+        options: Other arguments of the class.
 
     >>> recurrent_attention(5, num_glimpses=8).classify
     Linear(in_features=256, out_features=5, bias=True)

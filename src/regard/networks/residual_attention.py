@@ -1,4 +1,4 @@
-"""Residual Attention Network under the arguments that all networks take."""
+"""Residual Attention Network, with the argument names of all networks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..mechanisms.residual_attention_module import ResidualAttentionNetwork
 def residual_attention_network(
     num_classes: int = 1000, in_chans: int = 3, **options: Any
 ) -> ResidualAttentionNetwork:
-    """A `ResidualAttentionNetwork`.
+    """Build a `ResidualAttentionNetwork`.
 
     Args:
-        num_classes: Scores of an image; 0 gives the averaged features.
+        num_classes: Number of scores; 0 returns the averaged features.
         in_chans: Channels of an image.
-        options: All other arguments of the class.
+        options: Other arguments of the class.
 
     >>> residual_attention_network(10, stem_channels=8).classify
     Linear(in_features=256, out_features=10, bias=True)

@@ -1,4 +1,4 @@
-"""ResNeSt: a residual network whose convolutions are split, and their parts weighed by channel."""
+"""ResNeSt: a residual network of convolutions with split attention."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from torch import Tensor, nn
 
 from ..core.check import positive
 from ..mechanisms.split_attention import SplitAttention
-from .classifier import Classifier, kaiming
+from .classifier import Classifier, init_kaiming
 
 
 class ResNeSt(Classifier):
     """The classifier of "ResNeSt: Split-Attention Networks".
 
-    A ResNet of bottlenecks with `SplitAttention` as their second convolution; averages take the
-    strides, behind it and in the shortcut, and three small convolutions begin.
+    A ResNet of bottlenecks with `SplitAttention` as their second convolution; average pools have
+    the strides, after it and in the shortcut, and the stem has three small convolutions.
 
     Args:
-        layers: Blocks of each stage: (3, 4, 6, 3) is ResNeSt-50; with a ``stem`` of 64, (3, 4, 23,
-            3) is ResNeSt-101, (3, 24, 36, 3) ResNeSt-200 and (3, 30, 48, 8) ResNeSt-269.
-        num_classes: Scores of an image; 0 gives the averaged features.
+        layers: Blocks of each stage: (3, 4, 6, 3) is ResNeSt-50; with 64
+            ``stem_channels``, (3, 4, 23, 3) is ResNeSt-101, (3, 24, 36, 3) ResNeSt-200 and
+            (3, 30, 48, 8) ResNeSt-269.
+        num_classes: Number of scores; 0 returns the averaged features.
         in_chans: Channels of an image.
-        width: Channels of the first stage's bottlenecks; those of each next one are twice as wide.
-        stem: Channels of the first convolution.
+        width: Channels of the first stage's bottlenecks, twice as many in each next stage.
+        stem_channels: Channels of the first convolution.
         radix: Splits of each convolution.
         groups: Groups of each convolution, the paper's cardinality.
-        drop_rate: Rate of dropping averaged features in training.
+        drop_rate: Dropout rate of the averaged features.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -51,45 +52,45 @@ class ResNeSt(Classifier):
         in_chans: int = 3,
         *,
         width: int = 64,
-        stem: int = 32,
+        stem_channels: int = 32,
         radix: int = 2,
         groups: int = 1,
         drop_rate: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        positive(in_chans=in_chans, width=width, stem=stem)
+        positive(in_chans=in_chans, width=width, stem_channels=stem_channels)
         super().__init__(width * 2 * 2 ** len(layers), drop_rate)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.stem = nn.Sequential(
-            *_convolve(in_chans, stem, 3, 2, **factory),
+            *_conv_norm(in_chans, stem_channels, 3, 2, **factory),
             nn.ReLU(),
-            *_convolve(stem, stem, 3, **factory),
+            *_conv_norm(stem_channels, stem_channels, 3, **factory),
             nn.ReLU(),
-            *_convolve(stem, 2 * stem, 3, **factory),
+            *_conv_norm(stem_channels, 2 * stem_channels, 3, **factory),
             nn.ReLU(),
             nn.MaxPool2d(3, 2, 1),
         )
         stages = []
-        before = 2 * stem
+        in_channels = 2 * stem_channels
         for i, number in enumerate(layers):
             positive(layers=number)
             channels = width * 4 * 2**i
-            how = {"radix": radix, "groups": groups, **factory}
-            first = _Bottleneck(before, channels, stride=2 if i else 1, **how)
-            others = (_Bottleneck(channels, channels, **how) for _ in range(number - 1))
+            options = {"radix": radix, "groups": groups, **factory}
+            first = _Bottleneck(in_channels, channels, stride=2 if i else 1, **options)
+            others = (_Bottleneck(channels, channels, **options) for _ in range(number - 1))
             stages.append(nn.Sequential(first, *others))
-            before = channels
+            in_channels = channels
         self.stages = nn.Sequential(*stages)
         self.reset_classifier(num_classes)
-        kaiming(self)
+        init_kaiming(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features before they are averaged, a 32nd of the image's height and width."""
+        """Return the features before averaging, with 1/32 of the image's height and width."""
         return self.stages(self.stem(x))
 
 
-def _convolve(
+def _conv_norm(
     channels: int, out: int, kernel_size: int = 1, stride: int = 1, **factory: Any
 ) -> list[nn.Module]:
     size = (kernel_size, stride, kernel_size // 2)
@@ -98,7 +99,7 @@ def _convolve(
 
 
 class _Bottleneck(nn.Module):
-    """Narrow, split attention, wide; both the branch and the shortcut are averaged to a stride."""
+    """A bottleneck with split attention; average pools have the strides of both paths."""
 
     def __init__(
         self,
@@ -113,17 +114,17 @@ class _Bottleneck(nn.Module):
         super().__init__()
         hidden = out // 4
         self.branch = nn.Sequential(
-            *_convolve(channels, hidden, **factory),
+            *_conv_norm(channels, hidden, **factory),
             nn.ReLU(),
             SplitAttention(hidden, radix=radix, groups=groups, **factory),
             nn.AvgPool2d(3, stride, 1) if stride > 1 else nn.Identity(),
-            *_convolve(hidden, out, **factory),
+            *_conv_norm(hidden, out, **factory),
         )
         shortcut: list[nn.Module] = []
         if stride > 1:
             shortcut.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
         if stride > 1 or channels != out:
-            shortcut += _convolve(channels, out, **factory)
+            shortcut += _conv_norm(channels, out, **factory)
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""ResT: a transformer whose stages shrink the image, with attention to a reduced one."""
+"""ResT: a transformer of stages of decreasing resolution, with reduced keys and values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ REDUCTIONS = (8, 4, 2, 1)
 class ResT(Classifier):
     """The classifier of "ResT: An Efficient Transformer for Visual Recognition".
 
-    Four stages of `regard.EfficientMultiHead` and perceptrons, each behind a convolution that
-    halves the image and a gate that tells positions apart, so that images of any size are read.
+    Four stages of `regard.EfficientMultiHead` and MLPs, each after a convolution that halves the
+    resolution and a gate that encodes positions, which works for images of any size.
 
     Args:
         layers: Blocks of each stage: (2, 2, 2, 2) is ResT-Lite, (2, 2, 6, 2) ResT-Small and, with a
             width of 96, ResT-Base, (2, 2, 18, 2) with that width ResT-Large.
         width: Channels of the first stage; each next one has twice as many, and twice the heads.
-        num_classes: Scores of an image; 0 gives the averaged features.
+        num_classes: Number of scores; 0 returns the averaged features.
         in_chans: Channels of an image.
-        drop_rate: Rate of dropping averaged features in training.
+        drop_rate: Dropout rate of the averaged features.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -61,23 +61,23 @@ class ResT(Classifier):
         super().__init__(8 * width, drop_rate)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.stem = nn.Sequential(
-            *_convolve(in_chans, width // 2, 2, **factory),
+            *_conv_norm(in_chans, width // 2, 2, **factory),
             nn.ReLU(),
-            *_convolve(width // 2, width // 2, 1, **factory),
+            *_conv_norm(width // 2, width // 2, 1, **factory),
             nn.ReLU(),
             nn.Conv2d(width // 2, width, 3, 2, 1, bias=False, **factory),
-            _Position(width, **factory),
+            _PositionGate(width, **factory),
         )
         stages: list[nn.Module] = []
         for i, number in enumerate(layers):
             positive(layers=number)
-            channels, heads = width * 2**i, 2**i
-            enter: list[nn.Module] = []
+            channels, num_heads = width * 2**i, 2**i
+            downsample: list[nn.Module] = []
             if i:
-                enter = _convolve(channels // 2, channels, 2, bias=True, **factory)
-                enter.append(_Position(channels, **factory))
-            blocks = (_Block(channels, heads, REDUCTIONS[i], **factory) for _ in range(number))
-            stages.append(nn.Sequential(*enter, *blocks))
+                downsample = _conv_norm(channels // 2, channels, 2, bias=True, **factory)
+                downsample.append(_PositionGate(channels, **factory))
+            blocks = (_Block(channels, num_heads, REDUCTIONS[i], **factory) for _ in range(number))
+            stages.append(nn.Sequential(*downsample, *blocks))
         self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(self.num_features, **factory)
         self.reset_classifier(num_classes)
@@ -87,19 +87,19 @@ class ResT(Classifier):
                 nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features before they are averaged, a 32nd of the image's height and width."""
+        """Return the features before averaging, with 1/32 of the image's height and width."""
         return self.norm(self.stages(self.stem(x)))
 
 
-def _convolve(
+def _conv_norm(
     channels: int, out: int, stride: int, *, bias: bool = False, **factory: Any
 ) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, out, 3, stride, 1, bias=bias, **factory)
     return [convolution, nn.BatchNorm2d(out, **factory)]
 
 
-class _Position(nn.Module):
-    """Gates each number by its neighbors, which differ at the edges: that tells positions."""
+class _PositionGate(nn.Module):
+    """Gates by a convolution, whose padding at the edges encodes positions."""
 
     def __init__(self, channels: int, **factory: Any) -> None:
         super().__init__()
@@ -110,12 +110,12 @@ class _Position(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention, then a perceptron, each added to what its norm reads."""
+    """Attention and an MLP, each with a norm before it and a residual connection."""
 
-    def __init__(self, channels: int, heads: int, reduction: int, **factory: Any) -> None:
+    def __init__(self, channels: int, num_heads: int, reduction: int, **factory: Any) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(channels, **factory)
-        self.attention = EfficientMultiHead(channels, heads, reduction, **factory)
+        self.attention = EfficientMultiHead(channels, num_heads, reduction, **factory)
         self.mlp_norm = nn.LayerNorm(channels, **factory)
         self.mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels, **factory),

@@ -1,4 +1,4 @@
-"""SCNet: a residual network whose bottlenecks convolve one half of their channels calibrated."""
+"""SCNet: a residual network with self-calibrated convolutions in its bottlenecks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from ..core.check import positive
 from ..mechanisms.self_calibrated_conv import SelfCalibratedBottleneck
-from .classifier import Classifier, kaiming
+from .classifier import Classifier, init_kaiming
 
 
 class SCNet(Classifier):
     r"""The classifier of "Improving Convolutional Networks with Self-Calibrated Convolutions".
 
     A ResNet whose blocks are `regard.SelfCalibratedBottleneck`; the :math:`3 \times 3`
-    convolutions of a stage's first block take its stride.
+    convolutions of a stage's first block have its stride.
 
     Args:
         layers: Blocks of each stage: (3, 4, 6, 3) is SCNet-50, (3, 4, 23, 3) SCNet-101.
-        num_classes: Scores of an image; 0 gives the averaged features.
+        num_classes: Number of scores; 0 returns the averaged features.
         in_chans: Channels of an image.
-        width: Channels behind the first convolution; the stages have 4, 8, 16, … times as many.
-        drop_rate: Rate of dropping averaged features in training.
+        width: Channels after the first convolution; the stages have 4, 8, 16, … times as many.
+        drop_rate: Dropout rate of the averaged features.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -58,18 +58,18 @@ class SCNet(Classifier):
             nn.MaxPool2d(3, 2, 1),
         )
         stages = []
-        before = width
+        in_channels = width
         for i, number in enumerate(layers):
             positive(layers=number)
             channels = width * 4 * 2**i
-            first = SelfCalibratedBottleneck(before, channels, stride=2 if i else 1, **factory)
+            first = SelfCalibratedBottleneck(in_channels, channels, stride=2 if i else 1, **factory)
             others = (SelfCalibratedBottleneck(channels, **factory) for _ in range(number - 1))
             stages.append(nn.Sequential(first, *others))
-            before = channels
+            in_channels = channels
         self.stages = nn.Sequential(*stages)
         self.reset_classifier(num_classes)
-        kaiming(self)
+        init_kaiming(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features before they are averaged, a 32nd of the image's height and width."""
+        """Return the features before averaging, with 1/32 of the image's height and width."""
         return self.stages(self.stem(x))

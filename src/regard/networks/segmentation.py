@@ -1,4 +1,4 @@
-"""Segmentation networks: a dilated encoder, an attention head, and the way back to the image."""
+"""Segmentation networks: a dilated encoder, an attention head, and upsampling to the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core import grid
 from ..mechanisms.context_encoding import SemanticEncodingLoss
 from . import heads
 
-# What each output counts in the loss.
+# Weight of each output in the loss.
 WEIGHTS = {"scores": 1.0, "position": 1.0, "channel": 1.0, "presence": 0.2, "auxiliary": 0.4}
 
 
@@ -21,18 +21,18 @@ class Segmenter(nn.Module):
     """Scores every pixel: an encoder, a head, and interpolation to the size of the image.
 
     Args:
-        encoder: Gives a sequence of features, the last of which the head sees.
-        head: Makes scores of them, or a tuple of scores and of more that only the loss reads.
-        auxiliary: A head for the features before the last, that runs in training only.
-        gives: What the head gives, by name; ``scores`` first.
-        align_corners: Interpolate so that corners meet corners.
+        encoder: Returns a sequence of features, the last of which is the input of the head.
+        head: Returns scores, or a tuple of scores and of outputs that only the loss uses.
+        auxiliary: A head for the second-to-last features, used in training only.
+        output_names: Names of the outputs of the head; ``scores`` first.
+        align_corners: Align the corners of scores and image, as in torch's ``interpolate``.
 
     Shape:
         x ``b c h w``, the scores ``b k h w``; in training a dictionary of all outputs.
 
     Raises:
-        ValueError: the first output is no scores; in training, the head gives more outputs than
-            have names, or fewer, or the encoder too few features.
+        ValueError: the first output is not ``scores``; in training, the outputs of the head do not
+            match their names, or the encoder returns too few features.
 
     >>> class Encoder(nn.Conv2d):
     ...     def forward(self, x):
@@ -48,39 +48,39 @@ class Segmenter(nn.Module):
         head: nn.Module,
         auxiliary: nn.Module | None = None,
         *,
-        gives: Sequence[str] = ("scores",),
+        output_names: Sequence[str] = ("scores",),
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if not gives or gives[0] != "scores":
-            raise ValueError(f"gives must begin with 'scores', got {gives!r}")
+        if not output_names or output_names[0] != "scores":
+            raise ValueError(f"output_names must start with 'scores', got {output_names!r}")
         self.encoder, self.head, self.auxiliary = encoder, head, auxiliary
-        self.gives, self.align_corners = tuple(gives), align_corners
+        self.output_names, self.align_corners = tuple(output_names), align_corners
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The features that the head sees."""
+        """Return the features for the head."""
         return self.encoder(x)[-1]
 
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        """Score each class at each pixel; in training, give all that the loss reads."""
-        *before, features = self.encoder(x)
-        given = self.head(features)
-        found = (given,) if isinstance(given, Tensor) else given
+        """Score each class at each pixel; in training, return all outputs for the loss."""
+        *earlier, features = self.encoder(x)
+        y = self.head(features)
+        values = (y,) if isinstance(y, Tensor) else y
         if not self.training:
-            return self.enlarge(found[0], x)
-        if len(found) != len(self.gives):
+            return self.upsample(values[0], x)
+        if len(values) != len(self.output_names):
             raise ValueError(
-                f"the head must give {', '.join(self.gives)}, got {len(found)} outputs"
+                f"the head must return {', '.join(self.output_names)}, got {len(values)} outputs"
             )
-        outputs = dict(zip(self.gives, found, strict=True))
+        outputs = dict(zip(self.output_names, values, strict=True))
         if self.auxiliary is not None:
-            if not before:
-                raise ValueError("auxiliary needs an encoder that gives two features, got one")
-            outputs["auxiliary"] = self.auxiliary(before[-1])
-        return {name: self.enlarge(y, x) if y.dim() == 4 else y for name, y in outputs.items()}
+            if not earlier:
+                raise ValueError("auxiliary needs an encoder that returns two features, got one")
+            outputs["auxiliary"] = self.auxiliary(earlier[-1])
+        return {name: self.upsample(y, x) if y.dim() == 4 else y for name, y in outputs.items()}
 
-    def enlarge(self, y: Tensor, x: Tensor) -> Tensor:
-        """Scores in the size of the image."""
+    def upsample(self, y: Tensor, x: Tensor) -> Tensor:
+        """Interpolate scores to the size of the image."""
         return grid.upsample_like(y, x, align_corners=self.align_corners)
 
 
@@ -97,27 +97,26 @@ def segmenter(
     dropout: float = 0.1,
     **options: Any,
 ) -> Segmenter:
-    """A segmentation network: a ResNet that is dilated instead of shrinking, and a head.
+    """Build a segmentation network: a ResNet with dilation instead of late strides, and a head.
 
     Args:
-        num_classes: Classes of a pixel.
+        num_classes: Number of classes.
         in_chans: Channels of an image.
         head: One of `HEADS`.
-        backbone: A network of timm that knows ``output_stride``. ``resnet50c`` has three
-            convolutions of 32, 32 and 64 channels at its beginning, as most segmentation networks
-            do; those of ``resnet50s`` have 64, 64 and 128.
-        output_stride: By how much the features are smaller than the image: 8, 16 or 32.
-        auxiliary: Have a convolutional head for the last but one features, too, that only training
-            runs.
-        pretrained: Let timm load the weights of the backbone.
-        align_corners: Interpolate the scores so that corners meet corners.
-        dropout: Rate of dropping whole channels before each classifier.
+        backbone: A network of timm that supports ``output_stride``. ``resnet50c`` has a stem of
+            three convolutions of 32, 32 and 64 channels, as most segmentation networks do; those of
+            ``resnet50s`` have 64, 64 and 128.
+        output_stride: Ratio of the sizes of image and features: 8, 16 or 32.
+        auxiliary: Add a convolutional head for the second-to-last features, used in training only.
+        pretrained: Load timm's pretrained weights of the backbone.
+        align_corners: As in `Segmenter`.
+        dropout: Dropout rate of whole channels before each classifier.
         options: Options of the head's mechanism.
 
     Raises:
-        ValueError: no head is called so, or a size is refused.
+        ValueError: no head has this name, or a size is invalid.
         TypeError: the mechanism has no such option.
-        ImportError: timm is not there.
+        ImportError: timm is not installed.
 
     >>> with torch.device("meta"):
     ...     net = segmenter(21, head="ccnet").eval()
@@ -128,7 +127,7 @@ def segmenter(
         import timm
     except ImportError as error:
         raise ImportError('segmenter needs timm: pip install "regard[vision]"') from error
-    gives = heads.recipe_of(head).gives
+    output_names = heads.head_spec(head).outputs
     encoder = timm.create_model(
         backbone,
         pretrained=pretrained,
@@ -137,12 +136,12 @@ def segmenter(
         out_indices=(-2, -1),
         output_stride=output_stride,
     )
-    before, last = encoder.feature_info.channels()
+    earlier, last = encoder.feature_info.channels()
     return Segmenter(
         encoder,
         heads.head(head, last, num_classes, dropout=dropout, **options),
-        heads.head("fcn", before, num_classes, dropout=dropout) if auxiliary else None,
-        gives=gives,
+        heads.head("fcn", earlier, num_classes, dropout=dropout) if auxiliary else None,
+        output_names=output_names,
         align_corners=align_corners,
     )
 
@@ -154,14 +153,14 @@ def segmentation_loss(
     ignore: int = 255,
     weights: Mapping[str, float] | None = None,
 ) -> Tensor:
-    """Add up how wrong the outputs of a `Segmenter` in training are.
+    """Return the weighted sum of the losses of a `Segmenter`'s outputs in training.
 
     Args:
-        outputs: What it gave.
+        outputs: The outputs, by name.
         labels: The class of each pixel, ``b h w``.
-        ignore: The label of pixels that do not count.
-        weights: What each output counts, by name. By default all scores of the head count 1, those
-            of the auxiliary head 0.4, the presence of classes 0.2.
+        ignore: Label of pixels to ignore.
+        weights: Weight of each output, by name. The default is 1 for all scores of the head, 0.4
+            for those of the auxiliary head, and 0.2 for the presence of classes.
 
     Raises:
         ValueError: an output has no weight.
@@ -171,36 +170,38 @@ def segmentation_loss(
     >>> segmentation_loss({"scores": scores, "auxiliary": scores}, labels)
     tensor(1.9408)
     """
-    counts = {**WEIGHTS, **(weights or {})}
-    if unknown := [name for name in outputs if name not in counts]:
-        raise ValueError(f"no weight for the output {', '.join(unknown)}; weights={{…}} gives one")
+    weights = {**WEIGHTS, **(weights or {})}
+    if unknown := [name for name in outputs if name not in weights]:
+        raise ValueError(
+            f"no weight for the output {', '.join(unknown)}; pass one in weights={{…}}"
+        )
     total = torch.zeros((), device=labels.device)
     for name, scores in outputs.items():
         if scores.dim() == 4:
             loss = cross_entropy(scores, labels, ignore_index=ignore)
         else:
             loss = SemanticEncodingLoss(scores.shape[1])(scores, labels)
-        total = total + counts[name] * loss
+        total = total + weights[name] * loss
     return total
 
 
 def expectation_maximization_neck(in_chans: int = 2048) -> nn.Sequential:
-    """What EMANet puts between its backbone and the layers that score: its paper counts it alone.
+    """Build the layers of EMANet between backbone and classifier, which its paper counts alone.
 
     Args:
         in_chans: Channels of the features, a multiple of 8.
 
     Raises:
-        ValueError: it is no such multiple.
+        ValueError: ``in_chans`` is not a multiple of 8.
 
     >>> with torch.device("meta"):
     ...     neck = expectation_maximization_neck()
     >>> sum(p.numel() for p in neck.parameters())
     9996800
     """
-    whole = heads.head("emanet", in_chans, 1)
-    attention: Any = whole.attention
+    head = heads.head("emanet", in_chans, 1)
+    attention: Any = head.attention
     bases = attention.bases
-    del attention.bases  # a buffer; the paper counts it
+    del attention.bases  # a buffer; as a parameter it is counted, as in the paper
     attention.bases = nn.Parameter(bases, requires_grad=False)
-    return nn.Sequential(whole.before, attention)
+    return nn.Sequential(head.before, attention)

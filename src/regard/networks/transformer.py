@@ -1,4 +1,4 @@
-"""The Transformer that translates: tokens in, scores of tokens out."""
+"""The Transformer for translation, from tokens to scores of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..mechanisms.transformer import Transformer
 
 
 class Translator(nn.Module):
-    r"""A `Transformer` between embeddings and scores, which share one matrix.
+    r"""A `Transformer` with an embedding layer and an output layer that share one matrix.
 
     .. math::
         z_i = \sqrt d\, E_{x_i} + p_i, \quad p_{i,2k} = \sin(i\, 10000^{-2k/d}), \quad
@@ -22,15 +22,15 @@ class Translator(nn.Module):
     Sections 3.4 and 3.5 of the paper.
 
     Args:
-        num_classes: Tokens of the vocabulary, which source and target share.
+        num_classes: Size of the vocabulary, which source and target share.
         embed_dim: :math:`d`, even.
-        dropout: Rate of dropping numbers of the embeddings, and those of `Transformer`.
+        dropout: Dropout rate of the embeddings and in `Transformer`.
         device: Where to put the parameters.
         dtype: Their type.
-        options: All other arguments of `Transformer`.
+        options: Other arguments of `Transformer`.
 
     Shape:
-        source ``b n`` and target ``b m`` of whole numbers, the scores ``b m k``.
+        source ``b n`` and target ``b m``, of integers; the scores ``b m k``.
 
     Raises:
         ValueError: a size is not positive or ``embed_dim`` is odd.
@@ -52,7 +52,7 @@ class Translator(nn.Module):
     ) -> None:
         super().__init__()
         positive(num_classes=num_classes)
-        divides(embed_dim=embed_dim, waves=2)
+        divides(embed_dim=embed_dim, sine_and_cosine=2)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
         self.embedding = nn.Embedding(num_classes, embed_dim, **factory)
@@ -61,19 +61,19 @@ class Translator(nn.Module):
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """The vectors of tokens with their places, ``b n d``."""
+        """Return the embeddings of tokens plus the encodings of their positions, ``b n d``."""
         width = self.embedding.embedding_dim
         x = self.embedding(tokens) * math.sqrt(width)
-        place = torch.arange(tokens.shape[1], device=x.device, dtype=torch.float32)
-        wave = torch.arange(0, width, 2, device=x.device) * (-math.log(10000) / width)
-        angle = place[:, None] * wave.exp()
-        position = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)  # n d
-        return self.drop(x + position.to(x.dtype))
+        position = torch.arange(tokens.shape[1], device=x.device, dtype=torch.float32)
+        exponent = torch.arange(0, width, 2, device=x.device) * (-math.log(10000) / width)
+        angle = position[:, None] * exponent.exp()
+        encoding = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)  # n d
+        return self.drop(x + encoding.to(x.dtype))
 
     def forward_features(self, source: Tensor, target: Tensor) -> Tensor:
-        """What the decoder gives at each place of the target, ``b m d``."""
+        """Return the output of the decoder at each position of the target, ``b m d``."""
         return self.transformer(self.embed(source), self.embed(target))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Score each token at each place of the target."""
+        """Score each token at each position of the target."""
         return self.forward_features(source, target) @ self.embedding.weight.mT

@@ -1,4 +1,4 @@
-"""Parts of networks of which figures are published by themselves."""
+"""Single layers with published figures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..mechanisms.self_attention import SelfAttention
 
 
 def self_attention(in_chans: int = 512, **options: Any) -> SelfAttention:
-    """Attention of all positions to all, by four square matrices.
+    """Build self-attention over all positions with four square matrices.
 
-    Against this one, tables of efficient attention are compared.
+    Tables of efficient attention use it as the baseline.
 
     Args:
         in_chans: Channels of the features.
-        options: All other arguments of `SelfAttention`.
+        options: Other arguments of `SelfAttention`.
 
     >>> sum(p.numel() for p in self_attention().parameters())
     1048576
     """
-    plain = {"reduction": 1, "value_reduction": 1, "subsample": False, "residual": False}
-    return SelfAttention(in_chans, **{**plain, **options})
+    defaults = {"reduction": 1, "value_reduction": 1, "subsample": False, "residual": False}
+    return SelfAttention(in_chans, **{**defaults, **options})

@@ -1,4 +1,4 @@
-"""The networks as data, one file for each family; read without torch."""
+"""The networks as data, one file per family; torch is not imported."""
 
 from __future__ import annotations
 

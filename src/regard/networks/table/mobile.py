@@ -1,10 +1,10 @@
-"""Networks made of MobileNetV2 and EfficientNet."""
+"""Networks based on MobileNetV2 and EfficientNet."""
 
 from __future__ import annotations
 
 from .network import Network, Placement
 
-DEEP = "blocks.[1-6].*.bn2"  # behind the depthwise convolution of the blocks of expansion 6
+EXPANDED = "blocks.[1-6].*.bn2"  # after the depthwise convolution of the blocks with expansion 6
 
 MOBILE = (
     Network(
@@ -15,7 +15,7 @@ MOBILE = (
         url="https://arxiv.org/abs/1801.04381",
         record="MobileNetV2 1.0",
         convention="conv+matmul",
-        remark="The published count is cut after its last digit, not rounded.",
+        remark="The published count is truncated after its last digit, not rounded.",
     ),
     Network(
         name="triplet_mobilenetv2",
@@ -34,7 +34,7 @@ MOBILE = (
         title="MobileNetV2 + CoordAtt",
         backbone="timm:mobilenetv2_100",
         mechanism="coordinate",
-        places=(Placement("coordinate", DEEP),),
+        places=(Placement("coordinate", EXPANDED),),
         record="MobileNetV2 + CoordAtt",
         convention="conv+matmul",
     ),
@@ -43,7 +43,7 @@ MOBILE = (
         title="MobileNetV2 + SE, r = 24",
         backbone="timm:mobilenetv2_100",
         mechanism="squeeze_excitation",
-        places=(Placement("squeeze_excitation", DEEP, {"reduction": 24, "bias": True}),),
+        places=(Placement("squeeze_excitation", EXPANDED, {"reduction": 24, "bias": True}),),
         record="MobileNetV2 + SE (CoordAtt paper)",
         convention="conv+matmul",
     ),
@@ -51,7 +51,7 @@ MOBILE = (
         name="condconv_efficientnet_b0",
         title="EfficientNet-CondConv-B0, 4 experts",
         backbone="own:condconv.efficientnet",
-        arguments={"experts": 4},
+        arguments={"num_experts": 4},
         mechanism="cond_conv",
         record="EfficientNet-CondConv-B0 (4 experts)",
         convention="fvcore",

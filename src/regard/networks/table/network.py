@@ -1,4 +1,4 @@
-"""What a network is made of, as data, and what was published of it."""
+"""The description of a network as data, and its published figures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Convention = Literal[
 
 @dataclass(frozen=True)
 class Placement:
-    """A mechanism, and the places where `regard.insert` or `regard.replace` puts it.
+    """A mechanism, and the places at which `regard.insert` or `regard.replace` inserts it.
 
     Attributes:
-        mechanism: Its key in the catalog.
+        mechanism: Key of the mechanism in the catalog.
         at: The places: a preset or a glob of module names.
-        options: Its options; the channels are found.
+        options: Options of the mechanism, without the channels, which the model determines.
     """
 
     mechanism: str
@@ -33,24 +33,25 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One network of a paper: a backbone, and what stands where in it.
+    """One network of a paper: a backbone, and the mechanisms in it.
 
     Attributes:
-        name: What `regard.network` calls it.
-        title: What the paper calls it.
+        name: Name for `regard.network`.
+        title: Name in the paper.
         backbone: ``timm:NAME``, or ``own:FILE.NAME`` for a class or function of
             ``regard.networks`` that takes ``num_classes`` and ``in_chans``.
-        arguments: What the backbone is given, ``num_classes`` among them if they are not 1000.
-        mechanism: The key of the mechanism whose paper it is from; empty for a baseline.
-        venue: Where it was published, if no mechanism's card says so.
-        url: Where to read that.
-        places: What is put where, in order.
-        without: Globs of the modules that the network lacks: they become `torch.nn.Identity`.
-        input: Sizes of one input without the batch, for the published MACs; several inputs are
-            several tuples. One size alone is that of a sequence of tokens.
-        record: Which record of ``paper_numbers.json`` says what was published.
-        convention: What the published MACs count: a key of `regard.networks.counting.CONVENTIONS`.
-        remark: Why the counted figures are not the published ones, where they are not.
+        arguments: Arguments of the backbone, including ``num_classes`` unless it is 1000.
+        mechanism: Key of the mechanism of the same paper; empty for a baseline.
+        venue: Venue of the publication, unless it is on the card of the mechanism.
+        url: Address of the publication, unless it is on that card.
+        places: The mechanisms to insert, in order.
+        without: Globs of the modules to remove: they become `torch.nn.Identity`.
+        input: Shape of the input without the batch, for the published MACs; a tuple of shapes for
+            several inputs. A shape of one size is that of a sequence of tokens.
+        record: Name of the record of ``paper_numbers.json`` with the published figures.
+        convention: The operations that the published MACs count: a key of
+            `regard.networks.counting.CONVENTIONS`.
+        remark: Reason for a difference between counted and published figures.
     """
 
     name: str
@@ -74,13 +75,13 @@ class Network:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of a batch of one."""
-        several = self.input if isinstance(self.input[0], tuple) else (self.input,)
-        return tuple((1, *sizes) for sizes in several)
+        """The shapes of the inputs with a batch of one."""
+        shapes = self.input if isinstance(self.input[0], tuple) else (self.input,)
+        return tuple((1, *shape) for shape in shapes)
 
 
 @cache
 def records() -> dict[str, dict[str, Any]]:
-    """The published figures by the name of the network there."""
-    found = json.loads(FIGURES.read_text("utf-8"))["records"]
-    return {record["network"]: record for record in found}
+    """Return the published figures, by the name of the record."""
+    loaded = json.loads(FIGURES.read_text("utf-8"))["records"]
+    return {record["network"]: record for record in loaded}

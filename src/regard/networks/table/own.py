@@ -1,4 +1,4 @@
-"""Networks whose blocks no insertion can make."""
+"""Networks that need blocks of their own, which insertion cannot produce."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN = (
         backbone="own:resnest.ResNeSt",
         venue="CVPR Workshops 2022",
         url="https://arxiv.org/abs/2004.08955",
-        arguments={"layers": (3, 4, 23, 3), "stem": 64},
+        arguments={"layers": (3, 4, 23, 3), "stem_channels": 64},
         input=(3, 256, 256),
     ),
     Network(
@@ -52,7 +52,7 @@ OWN = (
         mechanism="efficient_multi_head",
         record="ResT-Lite",
         convention="no attention products",
-        remark="The published MACs leave out the products of queries, keys and values.",
+        remark="The published MACs do not include the products of queries, keys and values.",
     ),
     Network(
         name="rest_small",
@@ -104,7 +104,7 @@ OWN = (
         mechanism="highway",
         input=(1, 28, 28),
         record="Highway MNIST 10 layers, width 32",
-        remark="The published count is cut after its last digit, not rounded.",
+        remark="The published count is truncated after its last digit, not rounded.",
     ),
     Network(
         name="recurrent_attention_mnist",
@@ -119,7 +119,7 @@ OWN = (
         title="Self-attention unit on 512 x 128 x 128",
         backbone="own:units.self_attention",
         mechanism="self_attention",
-        input=((512, 128, 128),),  # features, for which timm has no use
+        input=((512, 128, 128),),  # features, which are no input of timm's networks
         record="Self-attention unit on 1x512x128x128",
         convention="conv+matmul",
     ),

@@ -1,12 +1,12 @@
-"""Networks made of ResNet and ResNeXt."""
+"""Networks based on ResNet and ResNeXt."""
 
 from __future__ import annotations
 
 from .network import Network, Placement
 
 HE = "https://arxiv.org/abs/1512.03385"
-CAFFE = "The published MACs are of Caffe's stride; here the second convolution has it."
-LAST = "layer*.*.bn3"  # of each bottleneck: before the shortcut is added
+CAFFE = "The published MACs have Caffe's stride on the first convolution; here it is on the second."
+LAST = "layer*.*.bn3"  # in each bottleneck, before the shortcut is added
 
 RESNETS = (
     Network(
@@ -47,7 +47,7 @@ RESNETS = (
     ),
     Network(
         name="resnet50_caffe",
-        title="ResNet-50, its stride on the first convolution",
+        title="ResNet-50, stride on the first convolution",
         backbone="own:caffe.resnet",
         arguments={"depth": 50},
         venue="CVPR 2016",
@@ -133,7 +133,10 @@ RESNETS = (
         backbone="timm:resnext50_32x4d",
         mechanism="selective_kernel",
         places=(Placement("selective_kernel", "layer*.*.conv2"),),
-        without=("layer*.*.bn2", "layer*.*.act2"),  # the branches have their own
+        without=(
+            "layer*.*.bn2",
+            "layer*.*.act2",
+        ),  # the branches have their own norms and activations
         record="SKNet-50",
         convention="conv+matmul",
     ),

@@ -1,11 +1,11 @@
-"""Networks that label every pixel, and heads of theirs."""
+"""Networks for segmentation, their heads, and Mask R-CNN."""
 
 from __future__ import annotations
 
 from .network import Network, Placement
 
 SEGMENTER = "own:segmentation.segmenter"  # a dilated ResNet and a head
-STRIPS = (  # the last block of each stage, and all of the last one
+STRIPS = (  # the last block of each stage, and all blocks of the last stage
     Placement("strip_pooling", "encoder.layer1.2.act2"),
     Placement("strip_pooling", "encoder.layer2.3.act2"),
     Placement("strip_pooling", "encoder.layer3.5.act2"),
@@ -27,7 +27,7 @@ SEGMENTATION: tuple[Network, ...] = (
         input=(3, 480, 480),
         record="DANet ResNet(D)-50-d8, 19 classes",
         convention="no attention products",
-        remark="9.35 G of the counted MACs are products of attention.",
+        remark="9.35 G of the counted MACs are matrix products of attention.",
     ),
     Network(
         name="danet_resnet50",
@@ -47,8 +47,8 @@ SEGMENTATION: tuple[Network, ...] = (
         input=(3, 512, 2048),
         record="DANet ResNet-101-d8, ADE20K (MMSeg)",
         convention="no attention products",
-        remark="163 G of the counted MACs are products of attention; without them, and with norms "
-        "and ReLUs, it is the published count.",
+        remark="163 G of the counted MACs are matrix products of attention; without them, and with "
+        "norms and ReLUs, the count is the published one.",
     ),
     Network(
         name="ccnet_resnet50",
@@ -67,7 +67,7 @@ SEGMENTATION: tuple[Network, ...] = (
         input=((2048, 65, 65),),
         record="EMANet head increment (c=512)",
         convention="conv+matmul",
-        remark="The count holds the bases, 32,768 numbers that no gradient moves, as the paper's.",
+        remark="As in the paper, the count includes the bases, 32,768 numbers without gradients.",
     ),
     Network(
         name="emanet_resnet50",
@@ -151,7 +151,7 @@ SEGMENTATION: tuple[Network, ...] = (
         input=((3, 800, 1333),),
         record="Mask R-CNN R50-FPN + GC (c3-c5, r=16)",
         convention="ptflops",
-        remark="The MACs are for 1000 boxes and 100 masks; the paper does not say for how many "
-        "its are.",
+        remark="The MACs are for 1000 boxes and 100 masks; the paper does not state the "
+        "numbers for its count.",
     ),
 )

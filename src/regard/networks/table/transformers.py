@@ -1,4 +1,4 @@
-"""Networks made of attention alone."""
+"""Networks that consist of attention layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRANSFORMERS = (
         mechanism="transformer",
         input=((25,), (25,)),
         record="Transformer base (body)",
-        remark="The printed 65M needs a vocabulary of about 40,700; with the 37,000 tokens that "
-        "the paper speaks of, it is 63.1M.",
+        remark="The printed 65M needs a vocabulary of about 40,700; with the 37,000 tokens of the "
+        "paper, it is 63.1M.",
     ),
 )
