@@ -1,4 +1,4 @@
-"""Making a mechanism by its name, fresh or from somebody else's checkpoint."""
+"""Creating a mechanism by name, with new weights or from a checkpoint of other people's code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .core.attention import Mechanism
 
 
 def mechanism(name: str | type[Mechanism]) -> type[Mechanism]:
-    """Find the class of a key, a class name or an alias; a class of your own stays as it is.
+    """Return the class for a key, a class name or an alias; a class is returned unchanged.
 
     >>> mechanism("se")
     <class 'regard.mechanisms.squeeze_excitation.SqueezeExcitation'>
@@ -30,15 +30,15 @@ def mechanism(name: str | type[Mechanism]) -> type[Mechanism]:
 
 
 def create(name: str | type[Mechanism], /, *args: Any, **options: Any) -> Mechanism:
-    """Make a mechanism.
+    """Create a mechanism.
 
     Args:
         name: Its key or an alias, which `regard.find` lists; or a class of your own.
-        args: Its sizes; the first is the number of channels wherever that matters.
+        args: Its sizes; the first is the number of channels, if the class needs one.
         options: Its options; `regard.show` lists them.
 
     Raises:
-        ValueError: no mechanism, or several, are called so; or a size is refused.
+        ValueError: the name is unknown or ambiguous, or an argument is invalid.
         TypeError: an option is unknown or a size is missing.
 
     >>> create("se", 64, reduction=8).squeeze
@@ -63,16 +63,16 @@ def load_reference(
 
     Args:
         name: Key or alias of the mechanism.
-        source: ``owner/repo`` or package, with ``:Class`` where it has several.
-        kwargs: The arguments that the constructor there got.
-        state: The state dict that it saved.
+        source: ``owner/repo`` or package, followed by ``:Class`` if it has several.
+        kwargs: The arguments of its constructor.
+        state: Its state dict.
 
     Returns:
-        Our module, with those weights, in their dtype.
+        A module of regard with those weights, in their dtype.
 
     Raises:
-        ValueError: the source is unknown (the message lists those that are), or the state does not
-            fit, or it needs what would be other mathematics.
+        ValueError: the source is unknown (the message lists the known ones), the state does not
+            fit, or that implementation computes something else.
         TypeError: an argument is unknown or missing.
     """
     return references.load(mechanism(name), source, kwargs, state)[0]

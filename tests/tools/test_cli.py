@@ -122,7 +122,7 @@ def test_finding_nothing_is_said():
     assert json.loads(printed("find", "zzzz", "--json")) == []
     result = run("find", "zzzz")
     assert result.exit_code == 0 and result.stdout == ""
-    assert result.stderr == "regard: no mechanism answers to all of that\n"
+    assert result.stderr == "regard: no mechanism matches all of that\n"
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -336,9 +336,9 @@ def test_explain_refuses_what_does_not_fit(tmp_path, picture):
     text.write_text("nothing")
     for args, message in (
         ((picture, *EXPLAIN, "--weights", str(other)), "other.pt does not fit the model ("),
-        ((picture, *EXPLAIN, "--weights", str(broken)), "holds no weights that can be read"),
+        ((picture, *EXPLAIN, "--weights", str(broken)), "contains no weights that can be read"),
         ((picture, *EXPLAIN, "--weights", "nowhere.pt"), "nowhere.pt: no such file"),
-        ((str(text), *EXPLAIN), "is no picture that can be read"),
+        ((str(text), *EXPLAIN), "is not an image that can be read"),
         (("nowhere.png", *EXPLAIN), "nowhere.png: No such file"),
         ((picture,), "has no attention to explain"),
     ):

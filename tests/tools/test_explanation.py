@@ -279,7 +279,7 @@ def test_tokens_that_cannot_be_laid_out_have_no_place():
     assert lay_out(7, 1.0) is None
     found = explain(regard.create("multi_head", 16, num_heads=4), torch.randn(1, 7, 16))[""]
     assert not found.spatial
-    with pytest.raises(ValueError, match="has no place in an image"):
+    with pytest.raises(ValueError, match="has no positions in an image"):
         found.heat()
 
 

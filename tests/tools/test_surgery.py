@@ -375,7 +375,7 @@ def test_the_last_layer_is_one_that_all_of_the_branch_passes():
     x = torch.randn(2, 3, 32, 32)
     assert [w.path for w in plan(Gated(), "se", reduction=2, example_input=x)] == ["last"]
     with pytest.raises(
-        ValueError, match=r"no residual block found for at='block'; name the places"
+        ValueError, match=r"no residual block found for at='block'; name the modules"
     ):
         plan(Gated(), "se", "block", reduction=2, example_input=x)
 
@@ -476,15 +476,15 @@ class Count(nn.Module):
     [
         ("unused", "'unused': it did not run"),
         ("act", "'act': it runs 2 times, with different channels"),
-        ("sum", "'sum': a container hands its children on"),
-        ("told", "'told': its output is no tensor"),
+        ("sum", "'sum': a container cannot have a further child"),
+        ("told", "'told': its output is not a tensor"),
         ("count", "'count': its output is torch.int64"),
         ("pool", r"'pool': its output \(2, 12\) has no axes"),
         ("conv", r"'conv': reduction \(16\) must not be larger than channels \(8\)"),
     ],
 )
 def test_what_cannot_carry_a_mechanism_is_refused_with_a_reason(at, reason):
-    with pytest.raises(ValueError, match=f"SqueezeExcitation cannot stand at {reason}") as e:
+    with pytest.raises(ValueError, match=f"SqueezeExcitation cannot be inserted at {reason}") as e:
         plan(Many(), "se", at)
     there = str(e.value).partition(". There are ")[2].split(", ")
     assert {"wider", "pair", "sum.a", "pool.0"} <= set(there) and at not in there
@@ -520,7 +520,7 @@ def test_long_lists_are_cut(resnet, image):
         (dict(mechanism="sqeeze_excitation"), ValueError, 'did you mean "squeeze_excitation"'),
         (dict(mechanism=nn.ReLU), TypeError, "expected a name or a Mechanism class"),
         (dict(mechanism="se", reductoin=2), TypeError, 'no option "reductoin"'),
-        (dict(mechanism="se", dtype=torch.half), ValueError, "dtype: the place decides"),
+        (dict(mechanism="se", dtype=torch.half), ValueError, "dtype: inferred from the model"),
         (dict(mechanism="se", start="zero"), ValueError, "start must be 'identity' or 'paper'"),
     ],
 )
@@ -534,7 +534,7 @@ def test_models_that_cannot_be_watched_are_refused(net):
         plan(torch.compile(net), "se")
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
         plan(lambda x: x, "se")
-    with pytest.raises(ValueError, match="Linear: what it takes cannot be guessed"):
+    with pytest.raises(ValueError, match="Linear: its input cannot be inferred"):
         plan(nn.Linear(3, 3), "se", "")
     with pytest.raises(ValueError, match="no usual size of image fits"):
         plan(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 7)), "se")
@@ -545,7 +545,7 @@ def test_the_input_may_be_a_tuple_or_keywords(x):
         def forward(self, x: Tensor, scale: Tensor) -> Tensor:
             return super().forward(x) * scale
 
-    with pytest.raises(ValueError, match="give example_input"):
+    with pytest.raises(ValueError, match="pass example_input"):
         plan(Two(), "se")
     scale = torch.ones(())
     by_place = plan(Two(), "se", reduction=2, example_input=(x, scale))
@@ -694,7 +694,7 @@ def test_attention_follows_a_replacement(net, x):
 )
 def test_a_convolution_that_cannot_be_honored_is_refused(conv, reason):
     net = nn.Sequential(nn.Conv2d(3, 3, 1), conv)
-    with pytest.raises(ValueError, match=f"SelectiveKernel cannot stand at '1': {reason}"):
+    with pytest.raises(ValueError, match=f"SelectiveKernel cannot be inserted at '1': {reason}"):
         regard.replace(net, "sk", at="1")
 
 
@@ -702,7 +702,7 @@ def test_replacing_asks_for_a_convolution_both_ways(net):
     with pytest.raises(ValueError, match=r"SqueezeExcitation is a gate: use regard\.insert"):
         regard.replace(net, "se", at="stem")
     with pytest.raises(
-        ValueError, match=r"nothing is called 'stm'; convolutions: stem, body\.0\.conv"
+        ValueError, match=r"nothing matches at='stm'; convolutions: stem, body\.0\.conv"
     ):
         regard.replace(net, "sk", at="stm")
     with pytest.raises(ValueError, match="'stem': attention follows it"):

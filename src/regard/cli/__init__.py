@@ -1,4 +1,4 @@
-"""The command ``regard``: one file for each verb."""
+"""The command ``regard``: one file for each subcommand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import __version__
 from .cite import cite
 from .compare import compare
 from .convert import convert
-from .errors import Verbs
+from .errors import CommandGroup
 from .explain import explain
 from .find import find
 from .insert import insert
@@ -21,7 +21,7 @@ from .screen import encode_anything
 from .show import show
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,15 +30,15 @@ CATALOG = "The catalog"
 MODELS = "Your model"
 
 app.command("list", rich_help_panel=CATALOG)(list_)
-for verb in (find, show, cite):
-    app.command(rich_help_panel=CATALOG)(verb)
-for verb in (measure, explain, insert, compare, convert):
-    app.command(rich_help_panel=MODELS)(verb)
+for command in (find, show, cite):
+    app.command(rich_help_panel=CATALOG)(command)
+for command in (measure, explain, insert, compare, convert):
+    app.command(rich_help_panel=MODELS)(command)
 app.add_typer(network, name="network", rich_help_panel="Networks of the papers")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -46,7 +46,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _regard(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Visual attention you can trust."""

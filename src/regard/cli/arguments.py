@@ -10,7 +10,7 @@ from ..catalog import entries
 
 
 def complete(incomplete: str) -> list[tuple[str, str]]:
-    """The keys that begin so, with what they are called, for a shell to complete.
+    """Return the keys with that prefix, with their titles, for shell completion.
 
     >>> complete("squeeze_e")
     [('squeeze_excitation', 'Squeeze-and-Excitation')]
@@ -35,9 +35,7 @@ Insert = Annotated[str | None, typer.Option(help="Insert this mechanism.", autoc
 At = Annotated[
     str, typer.Option(help="Where: residual, block, stage, or module names with * and **.")
 ]
-Start = Annotated[
-    str, typer.Option(help="identity: changes nothing until trained; paper: as published.")
-]
+Start = Annotated[str, typer.Option(help="identity: no change until trained; paper: as published.")]
 Options = Annotated[
     list[str] | None, typer.Option(SET, metavar="NAME=VALUE", help="An option of the mechanism.")
 ]

@@ -1,4 +1,4 @@
-"""``regard cite``: the papers, for a bibliography."""
+"""``regard cite``: the papers as BibTeX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``regard convert``: an old checkpoint under the names of regard."""
+"""``regard convert``: rename the entries of an old checkpoint for regard."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ def convert(
         typer.Option(
             MAP,
             metavar="PREFIX=NAME",
-            help="What stands under a prefix: a mechanism, or an old class with its arguments.",
+            help="The module under a prefix: a mechanism, or an old class with its arguments.",
         ),
     ],
     source: Annotated[
-        str, typer.Option("--from", metavar="SOURCE", help="Whose modules they are.")
+        str, typer.Option("--from", metavar="SOURCE", help="Origin of the old modules.")
     ] = SOURCE,
 ) -> None:
     """Rename the attention modules in the checkpoint of a whole model.
 
-    As in --map "layer*.se=squeeze_excitation" --map "neck=EMSA(512, 64, 64, 8)".
+    For example --map "layer*.se=squeeze_excitation" --map "neck=EMSA(512, 64, 64, 8)".
 
-    A * stands for one name; arguments are needed where the weights hide them.
+    A * matches one name; arguments are needed where the weights do not determine them.
 
     Pickles are read as weights only.
     """
     if new.suffix != ".safetensors":
         raise ValueError(f"{new}: expected a name that ends in .safetensors")
-    places = read_places(map_)
+    modules = read_map(map_)
     state = weights.read(old)
     table = plain_table("prefix", "entries", "is", numbers=("entries",))
-    for place in checkpoint.find(state, places, source=source):
-        entries = sum(bool(place.own(name)) for name in state)
-        table.add_row(place.prefix, str(entries), place.code)
-    weights.write(checkpoint.convert(state, places, source=source), new)
+    for module in checkpoint.find(state, modules, source=source):
+        entries = sum(bool(module.own(name)) for name in state)
+        table.add_row(module.prefix, str(entries), module.code)
+    weights.write(checkpoint.convert(state, modules, source=source), new)
     show_text(table, screen())
 
 
-def read_places(given: Sequence[str]) -> dict[str, str]:
-    """What stands under which prefix.
+def read_map(pairs: Sequence[str]) -> dict[str, str]:
+    """Read ``prefix=name`` pairs.
 
-    >>> read_places(["layer*.se=squeeze_excitation", "neck=EMSA(512, 64, 64, h=8)"])
+    >>> read_map(["layer*.se=squeeze_excitation", "neck=EMSA(512, 64, 64, h=8)"])
     {'layer*.se': 'squeeze_excitation', 'neck': 'EMSA(512, 64, 64, h=8)'}
-    >>> read_places(["layer1.se"])
+    >>> read_map(["layer1.se"])
     Traceback (most recent call last):
     ValueError: --map takes prefix=name, got "layer1.se"
     """
     read: dict[str, str] = {}
-    for pair in given:
+    for pair in pairs:
         prefix, equals, name = pair.partition("=")
         if not equals or not name:
             raise ValueError(f'{MAP} takes prefix=name, got "{pair}"')

@@ -1,4 +1,4 @@
-"""Equations for a terminal: the TeX of a docstring as Unicode text, where that can be done."""
+"""Equations for a terminal: TeX from docstrings as Unicode text, where possible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BREAK = "\n"
 
 
 def lines(tex: str) -> list[str]:
-    r"""Write an equation as lines of text, one for each part; raw TeX if it holds what we cannot.
+    r"""Write an equation as lines of text, one for each part, or as raw TeX if that fails.
 
     >>> lines(r"a = \sigma\big(W_2\,\delta(W_1 z)\big), \quad y = a \odot x")
     ['a = σ(W₂ δ(W₁ z))', 'y = a ⊙ x']
@@ -77,7 +77,7 @@ def _tokens(tex: str) -> Iterator[str]:
 
 
 def _sequence(tokens: Iterator[str], end: str = "") -> str:
-    """Everything up to the closing brace, or to the end."""
+    """Write everything up to the closing brace, or to the end."""
     written = ""
     for token in tokens:
         if token == end:
@@ -121,7 +121,7 @@ def _argument(tokens: Iterator[str]) -> str:
 
 
 def _script(text: str, alphabet: dict[str, str], mark: str) -> str:
-    """Raised or lowered letters where Unicode has all of them."""
+    """Write a superscript or subscript, with Unicode's letters if it has all of them."""
     letters = text.replace(" ", "").replace(",", "")
     if all(letter in alphabet for letter in letters):
         return "".join(alphabet[letter] for letter in letters)
@@ -129,7 +129,7 @@ def _script(text: str, alphabet: dict[str, str], mark: str) -> str:
 
 
 def _closed(text: str) -> str:
-    """Parentheses around what would not read as one thing beside a slash or a root."""
+    """Add parentheses unless the text is unambiguous next to a slash or a root sign."""
     marks = {*RAISED.values(), *LOWERED.values(), *ACCENTS.values()}
     single = text.isdigit() or all(letter in marks for letter in text.removeprefix("√")[1:])
     return text if single else f"({text})"

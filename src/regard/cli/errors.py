@@ -1,21 +1,22 @@
-"""What a user sees when something is wrong: one line, and an exit status."""
+"""Errors as the user sees them: one line, and an exit status."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import typer
+from typer import Context
 from typer.core import TyperGroup
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-class Verbs(TyperGroup):
-    """The commands, any of which may refuse what it was given."""
+class CommandGroup(TyperGroup):
+    """A group of commands that reports errors on one line, without a traceback."""
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; say in one line what it refused."""
+    def invoke(self, ctx: Context) -> Any:
+        """Run a command, and report an error on one line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -28,7 +29,7 @@ class Verbs(TyperGroup):
 
 
 def one_line(error: Exception) -> str:
-    r"""What an error says, on one line.
+    r"""Return the message of an error, on one line.
 
     >>> one_line(FileNotFoundError(2, "No such file or directory", "cat.jpg"))
     'cat.jpg: No such file or directory'

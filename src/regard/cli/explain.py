@@ -28,7 +28,7 @@ IMAGENET = {
 
 def explain(
     model: Network,
-    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="An image file.", show_default=False)],
     insert: Insert = None,
     at: At = AT,
     start: Start = START,
@@ -40,10 +40,10 @@ def explain(
         bool, typer.Option("--pretrained", help="Download the weights of the model.")
     ] = False,
     classes: Annotated[int | None, typer.Option(min=1, help="Outputs of the model.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of what the model sees.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the model's input.")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Only there; * stops at dots, ** does not."),
+        typer.Option(metavar="PATH", help="Only these modules; * stops at dots, ** does not."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Draw the maps into this file.")] = None,
     json: Json = False,
@@ -51,18 +51,18 @@ def explain(
     """Show where the attention in a model looks."""
     from ..explanation import explain
 
-    change = insertion.wanted(insert, at, start, models.options(set_))
+    change = insertion.requested(insert, at, start, models.options(set_))
     more = {} if classes is None else {"num_classes": classes}
     network = models.network(model, pretrained=pretrained, **more)
     cfg = IMAGENET | (getattr(network, "pretrained_cfg", None) or {})
     picture = read(image, size or cfg["input_size"][-1])
-    seen = normalized(picture, cfg)
+    x = normalized(picture, cfg)
     own = network.state_dict().keys()
     if change:
-        network = change.into(network, seen)
+        network = change.into(network, x)
     added = [name for name in network.state_dict() if name not in own]
     untrained = load(network, weights, optional=added) if weights else added
-    found = explain(network, seen, only=only or None)
+    found = explain(network, x, only=only or None)
     if out:
         found.figure(picture).savefig(out, bbox_inches="tight")
     if json:
@@ -78,7 +78,7 @@ def explain(
 
 
 def maps_table(found: Explanation) -> Table:
-    """One line for each map: its axes, its shape, its values."""
+    """List the maps with their axes, shapes and values, one line each."""
     facts = [one.summary() for one in found.values()]
     numbers = ["min", "mean", "max"]
     numbers += ["entropy"] if any(fact["entropy"] is not None for fact in facts) else []
@@ -93,29 +93,29 @@ def maps_table(found: Explanation) -> Table:
 
 
 def read(path: Path, side: int) -> Tensor:
-    """The middle of a picture, ``1 3 side side``, from 0 to 1.
+    """Read the central square of an image file, ``1 3 side side``, from 0 to 1.
 
     Raises:
-        ValueError: the file is no picture.
-        ImportError: Pillow is not there.
+        ValueError: the file is not an image.
+        ImportError: Pillow is not installed.
     """
     import torch
 
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError('pictures need Pillow: pip install "regard[vision]"') from error
+        raise ImportError('images need Pillow: pip install "regard[vision]"') from error
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no picture that can be read") from None
+        raise ValueError(f"{path} is not an image that can be read") from None
     square = ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
     values = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return values.reshape(1, side, side, 3).movedim(3, 1) / 255
 
 
 def normalized(picture: Tensor, cfg: dict[str, Any]) -> Tensor:
-    """A picture as the model was trained to see it."""
+    """Normalize an image as the model's training data were."""
     mean, std = (picture.new_tensor(cfg[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     return (picture - mean) / std

@@ -1,4 +1,4 @@
-"""``regard find``: the mechanisms that answer to words and facts."""
+"""``regard find``: search the catalog."""
 
 from __future__ import annotations
 
@@ -16,27 +16,25 @@ FOREVER = 10_000
 
 
 def find(
-    text: Annotated[
-        str | None, typer.Argument(help="Words that the card or the docstring holds.")
-    ] = None,
+    text: Annotated[str | None, typer.Argument(help="Words in the card or the docstring.")] = None,
     domain: Annotated[
         str | None, typer.Option(help="What is weighed: channel, spatial, branch, …")
     ] = None,
     computes: Annotated[
-        str | None, typer.Option(help="How the weights are found: pool, fc, conv, matmul.")
+        str | None, typer.Option(help="How the weights are computed: pool, fc, conv, matmul.")
     ] = None,
     applies: Annotated[
         str | None, typer.Option(help="How they are used: gate, matmul, select, sample, add.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="What it can stand for: gate, relation, convolution, …")
+        str | None, typer.Option(help="Its role in a network: gate, relation, convolution, …")
     ] = None,
     year: Annotated[
         str | None, typer.Option(metavar="YEAR", help="2018, 2018-2020, 2018- or -2020.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find mechanisms by words and by facts."""
+    """Find mechanisms by words and properties."""
     entries = catalog.find(
         text,
         domain=domain,
@@ -50,7 +48,7 @@ def find(
     elif entries:
         show_catalog(entries)
     else:
-        typer.echo("regard: no mechanism answers to all of that", err=True)
+        typer.echo("regard: no mechanism matches all of that", err=True)
 
 
 def years(text: str) -> range:

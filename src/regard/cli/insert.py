@@ -1,4 +1,4 @@
-"""``regard insert``: what an insertion would put where, and what it would cost."""
+"""``regard insert``: where a mechanism would be inserted, and what it would cost."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def insert(
     set_: Options = None,
     input: Shape = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show it; a command cannot do more.")
+        bool, typer.Option("--dry-run", help="Required: a command can only show the result.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show what inserting a mechanism would put where, and what it would cost.
+    """Show where a mechanism would be inserted, and what it would cost.
 
-    A command cannot hand back a model, so this needs --dry-run; `regard.insert` does it in Python.
+    A command cannot return a model, so this needs --dry-run; in Python `regard.insert` does it.
     """
-    wanted = Request(mechanism, at, start, models.options(set_))
+    request = Request(mechanism, at, start, models.options(set_))
     if not dry_run:
         raise ValueError(
-            "a command cannot hand back a model: see what would happen with --dry-run, or write "
-            f"in Python: {wanted.in_python()}"
+            "a command cannot return a model: see what would happen with --dry-run, or write in "
+            f"Python: {request.in_python()}"
         )
     from ..measurement import measure
 
     network = models.network(model)
     shape = models.sizes(input, INPUT) if input else models.image_shape(network)
-    found = wanted.plan(network, shape)
+    found = request.plan(network, shape)
     before, after = (
         measure(one, shape, device="meta", latency=False, depth=0)
         for one in (network, found.apply())
@@ -55,11 +55,11 @@ def insert(
     show_places(found)
     typer.echo()
     show_change(before, after)
-    typer.echo(f"\n{wanted.in_python()}")
+    typer.echo(f"\n{request.in_python()}")
 
 
 def show_places(found: Plan) -> None:
-    """Print one line for each place."""
+    """Print one line for each insertion."""
     table = plain_table(
         "after", "channels", "axes", "parameters", numbers=("channels", "parameters")
     )
@@ -67,6 +67,6 @@ def show_places(found: Plan) -> None:
         place = insertion.path or "(the model)"
         counts = str(insertion.channels), str(insertion.layout), f"{insertion.parameters:,}"
         table.add_row(place, *counts)
-    mechanism, gate = found[0].mechanism, ", behind γ = 0" if found[0].gated else ""
+    mechanism, gate = found[0].mechanism, ", starting with γ = 0" if found[0].gated else ""
     typer.echo(f"{mechanism} at {len(found)} place{'s' * (len(found) > 1)}{gate}\n")
     show_text(table, screen())

@@ -1,4 +1,4 @@
-"""What a command line can say of an insertion: what, where, how it starts, with which options."""
+"""The options of an insertion on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What ``--insert``, ``--at``, ``--start`` and ``--set`` ask for."""
+    """The values of ``--insert``, ``--at``, ``--start`` and ``--set``."""
 
     mechanism: str
     at: str = AT
@@ -24,27 +24,27 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, network: nn.Module, example: Tensor | tuple[int, ...]) -> Plan:
-        """What would go where; ``example`` is an input or its shape."""
+        """Plan the insertion; ``example`` is an input or its shape."""
         from ..surgery import plan
 
         return plan(network, self.mechanism, **self._where(example), **self.options)
 
     def into(self, network: nn.Module, example: Tensor | tuple[int, ...]) -> nn.Module:
-        """The model with the mechanism in it."""
+        """Return a copy of the model with the mechanism in it."""
         from ..surgery import insert
 
         return insert(network, self.mechanism, **self._where(example), **self.options)
 
     def in_python(self) -> str:
-        """The line that does it.
+        """Return the line of Python that makes the insertion.
 
         >>> Request("se", options={"reduction": 4}).in_python()
         'model = regard.insert(model, "se", reduction=4)'
         """
-        said = {"at": (self.at, AT), "start": (self.start, START)}
-        given = {name: value for name, (value, usual) in said.items() if value != usual}
-        given |= self.options
-        written = "".join(f", {name}={_quoted(value)}" for name, value in given.items())
+        arguments = {"at": (self.at, AT), "start": (self.start, START)}
+        shown = {name: value for name, (value, usual) in arguments.items() if value != usual}
+        shown |= self.options
+        written = "".join(f", {name}={_quoted(value)}" for name, value in shown.items())
         return f'model = regard.insert(model, "{self.mechanism}"{written})'
 
     def _where(self, example: Tensor | tuple[int, ...]) -> dict[str, Any]:
@@ -54,19 +54,21 @@ class Request:
         return {"at": self.at, "start": self.start, "example_input": image}
 
 
-def wanted(mechanism: str | None, at: str, start: str, given: Mapping[str, Any]) -> Request | None:
-    """What to insert, if anything.
+def requested(
+    mechanism: str | None, at: str, start: str, options: Mapping[str, Any]
+) -> Request | None:
+    """Return the requested insertion, or None.
 
     Raises:
-        ValueError: it is said where or how, but not what.
+        ValueError: there are options of an insertion, but no mechanism.
     """
     if mechanism:
-        return Request(mechanism, at, start, given)
-    if given or (at, start) != (AT, START):
+        return Request(mechanism, at, start, options)
+    if options or (at, start) != (AT, START):
         raise ValueError("--at, --start and --set go with --insert, which is missing")
     return None
 
 
 def _quoted(value: Any) -> str:
-    """A value as Python writes it, text in double quotes."""
+    """Return a value as Python source, text in double quotes."""
     return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -1,4 +1,4 @@
-"""``regard list``: the whole catalog, by what the mechanisms weigh."""
+"""``regard list``: the whole catalog, by domain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADINGS = ("key", "mechanism", "weighs", "by", "time", "Keras", "paper")
 
 
 def list_(
-    domain: Annotated[str | None, typer.Option(help="Only those that weigh this.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Only mechanisms that weigh this.")] = None,
     json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
@@ -35,7 +35,7 @@ def list_(
 
 
 def by_domain(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Group entries by domain, in the order in which `Domain` names them."""
+    """Group entries by domain, in the order of `Domain`."""
     groups: dict[str, list[Entry]] = {domain: [] for domain in get_args(Domain)}
     for entry in entries:
         groups[entry.card.domain].append(entry)
@@ -53,7 +53,7 @@ def show_catalog(entries: Iterable[Entry]) -> None:
 
 
 def one_line_each(groups: dict[str, list[Entry]]) -> Table:
-    """All facts in columns."""
+    """Lay out the catalog with one line for each mechanism."""
     table = plain_table("key", "title", "paper", "weighs by", "time")
     for domain, group in groups.items():
         if table.row_count:
@@ -65,7 +65,7 @@ def one_line_each(groups: dict[str, list[Entry]]) -> Table:
 
 
 def two_lines_each(groups: dict[str, list[Entry]]) -> Table:
-    """The title in one line, how it weighs and what it costs in the next."""
+    """Lay out the catalog with titles and papers on one line, computation and cost on the next."""
     table = plain_table("key", "title, weighs by", "paper, time")
     table.columns[0].no_wrap = True
     for domain, group in groups.items():
@@ -80,7 +80,7 @@ def two_lines_each(groups: dict[str, list[Entry]]) -> Table:
 
 
 def facts(entry: Entry) -> tuple[Text, Text, Text]:
-    """Where it was published, how it weighs, and how its time grows."""
+    """Return where a mechanism was published, how it computes, and how its time grows."""
     card = entry.card
     return (
         Text(f"{card.venue} {card.year}"),
@@ -92,7 +92,7 @@ def facts(entry: Entry) -> tuple[Text, Text, Text]:
 def markdown_table(
     entries: Iterable[Entry], headings: Iterable[str] = HEADINGS, code: str = "code"
 ) -> str:
-    """The catalog as it stands in the README."""
+    """Return the catalog as a Markdown table, for the README."""
     rows = [headings, ["---"] * len(HEADINGS)]
     for group in by_domain(entries).values():
         for entry in group:

@@ -1,4 +1,4 @@
-"""``regard measure``: what a model or a mechanism costs, and what an insertion adds."""
+"""``regard measure``: the costs of a model or a mechanism, and what an insertion adds."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def measure(
     at: At = AT,
     start: Start = START,
     set_: Options = None,
-    channels: Annotated[int | None, typer.Option(min=1, help="Of a mechanism.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Channels of a mechanism.")] = None,
     resolutions: Annotated[
         str | None, typer.Option(RESOLUTIONS, metavar="SIDES", help="Several: 128,224 or 96x128,….")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(min=0, help="How deep the modules are listed; 1 if not given.")
+        int | None, typer.Option(min=0, help="Depth of the list of modules; 1 by default.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, …; meta counts without computing.")
@@ -50,14 +50,14 @@ def measure(
     options = models.options(set_)
     if entry := models.entry_of(model):
         if insert:
-            raise ValueError(f"--insert needs a model to insert into, and {entry.key} is none")
-        insertion.wanted(None, at, start, {})
+            raise ValueError(f"--insert needs a model, and {entry.key} is a mechanism")
+        insertion.requested(None, at, start, {})
         module, shape = models.mechanism(entry, channels, shape, options)
         subjects = {entry.key: module}
     else:
         if channels:
             raise ValueError(f'--channels is for a mechanism, and "{model}" is a model')
-        change = insertion.wanted(insert, at, start, options)
+        change = insertion.requested(insert, at, start, options)
         network = models.network(model)
         shape = shape or models.image_shape(network)
         subjects = {model: network}
@@ -89,16 +89,16 @@ def measure(
 def _sides(resolutions: str, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     if len(shape) != 4:
         raise ValueError(f"{RESOLUTIONS} is for an input (b c h w), got {shape}")
-    given = [models.sizes(side, RESOLUTIONS) for side in resolutions.split(",")]
-    if any(len(side) > 2 for side in given):
+    sides = [models.sizes(side, RESOLUTIONS) for side in resolutions.split(",")]
+    if any(len(side) > 2 for side in sides):
         raise ValueError(
             f'{RESOLUTIONS} takes sides such as 128,224 or 96x128, got "{resolutions}"'
         )
-    return [(side[0], side[-1]) for side in given]
+    return [(side[0], side[-1]) for side in sides]
 
 
 def report(results: Mapping[str, Measurement] | Mapping[str, Scaling], json: bool) -> None:
-    """Print one result as it is, or two as before and after."""
+    """Print one result, or two as before and after."""
     if json:
         plain = [result.to_dict() for result in results.values()]
         both = dict(zip(("before", "after"), plain, strict=False))
@@ -110,7 +110,7 @@ def report(results: Mapping[str, Measurement] | Mapping[str, Scaling], json: boo
 
 
 def show_change(before: Measurement, after: Measurement) -> None:
-    """Print what an insertion adds, by quantity."""
+    """Print what an insertion adds to each cost."""
     from ..core.text import si
 
     table = plain_table("", "before", "after", "change", numbers=("before", "after", "change"))
@@ -130,7 +130,7 @@ def show_change(before: Measurement, after: Measurement) -> None:
 
 
 def difference(old: float, new: float) -> str:
-    """A difference in percent.
+    """Return a difference in percent.
 
     >>> difference(200, 201), difference(10**6, 10**6 + 1), difference(0, 3)
     ('+0.5 %', '<0.01 %', 'new')

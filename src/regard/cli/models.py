@@ -1,4 +1,4 @@
-"""What a command line can say of a model: its name, its options, its input."""
+"""Models on the command line: their names, options and inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = (1, 3, 224, 224)
 FEATURES = {"b": 1, "c": 256, "d": 256, "t": 8, "h": 14, "w": 14, "l": 196, "n": 196}
 
 
-def options(given: Sequence[str] | None) -> dict[str, Any]:
+def options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Read ``name=value`` pairs; values are Python literals, or else text.
 
     >>> options(["reduction=4", "bias=True", "pools=('mean',)", "form=dot"])
@@ -27,7 +27,7 @@ def options(given: Sequence[str] | None) -> dict[str, Any]:
     ValueError: --set takes name=value, got "reduction"
     """
     read = {}
-    for pair in given or ():
+    for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not name.isidentifier() or not equals:
             raise ValueError(f'--set takes name=value, got "{pair}"')
@@ -38,8 +38,8 @@ def options(given: Sequence[str] | None) -> dict[str, Any]:
     return read
 
 
-def sizes(text: str, what: str) -> tuple[int, ...]:
-    """Read whole numbers that commas or crosses separate.
+def sizes(text: str, option: str) -> tuple[int, ...]:
+    """Read positive integers that are separated by commas or crosses.
 
     >>> sizes("1,3,224,224", "--input"), sizes("128x96", "--input")
     ((1, 3, 224, 224), (128, 96))
@@ -49,15 +49,15 @@ def sizes(text: str, what: str) -> tuple[int, ...]:
     """
     parts = text.replace("x", ",").split(",")
     if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise ValueError(f'{what} takes sizes above zero such as 1,3,224,224, got "{text}"')
+        raise ValueError(f'{option} takes sizes above zero such as 1,3,224,224, got "{text}"')
     return tuple(map(int, parts))
 
 
 def device(name: str | None) -> str | None:
-    """Check that torch has a device of that name here.
+    """Return the name of a device that torch can use.
 
     Raises:
-        ValueError: it has not.
+        ValueError: there is no such device.
     """
     if name is None:
         return None
@@ -71,30 +71,30 @@ def device(name: str | None) -> str | None:
 
 
 def entry_of(name: str) -> Entry | None:
-    """The mechanism that is called so, if one is."""
+    """Return the mechanism of that name, or None."""
     wanted = name.strip().lower().replace("-", "_")
     known = any(wanted in entry.names for entry in entries().values())
     return show(name) if known else None
 
 
 def mechanism(
-    entry: Entry, channels: int | None, shape: tuple[int, ...] | None, given: Mapping[str, Any]
+    entry: Entry, channels: int | None, shape: tuple[int, ...] | None, options: Mapping[str, Any]
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """Make a mechanism and the shape of an input for it, each from the other where one is missing.
+    """Create a mechanism, and infer its channels or the shape of its input where one is None.
 
     Raises:
-        ValueError: an argument that has no default was not given.
+        ValueError: an argument without a default is missing.
     """
     from ..factory import create
 
     axes = next(iter(split(entry.axes.input).values()))
     letters = expand(axes, len(shape) if shape else 4).split()
     if channels is None:
-        deep = (size for letter, size in zip(letters, shape or (), strict=False) if letter in "cd")
-        channels = next(deep, FEATURES["c"])
+        named = zip(letters, shape or (), strict=False)
+        channels = next((size for letter, size in named if letter in "cd"), FEATURES["c"])
     needed = [option.name for option in entry.options if option.default is None]
     widths = [name for name in needed if name.endswith(("channels", "embed_dim"))][:1]
-    arguments = {**dict.fromkeys(widths, channels), **given}
+    arguments = {**dict.fromkeys(widths, channels), **options}
     if missing := [name for name in needed if name not in arguments]:
         raise ValueError(f"{entry.key} needs {' '.join(f'--set {name}=…' for name in missing)}")
     if shape is None:
@@ -105,11 +105,11 @@ def mechanism(
 
 
 def network(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
-    """Build a model of timm, or of torchvision where the name says ``torchvision/``.
+    """Build a model of timm, or of torchvision if the name begins with ``torchvision/``.
 
     Raises:
-        ValueError: no model is called so.
-        ImportError: the library is not there.
+        ValueError: there is no such model.
+        ImportError: the library is not installed.
     """
     library, slash, stem = name.rpartition("/")
     if library == "torchvision":
@@ -126,7 +126,7 @@ def network(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
 
 
 def image_shape(network: nn.Module) -> tuple[int, ...]:
-    """One image of the size that the model was made for."""
+    """Return the shape of one image of the model's default size."""
     cfg = getattr(network, "pretrained_cfg", None) or {}
     return (1, *cfg.get("input_size", IMAGE[1:]))
 

@@ -1,8 +1,8 @@
-"""``regard network``: the papers' networks, and what was published of them."""
+"""``regard network``: the papers' networks and their published figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +40,7 @@ network = typer.Typer(
 
 
 def complete(incomplete: str) -> list[tuple[str, str]]:
-    """The names that begin so, with their titles, for a shell to complete.
+    """Return the names with that prefix, with their titles, for shell completion.
 
     >>> complete("eca_resnet5")
     [('eca_resnet50', 'ECA-ResNet-50')]
@@ -53,11 +53,13 @@ Name = Annotated[str, typer.Argument(help="Name of a network.", autocompletion=c
 
 @network.command("list")
 def list_(
-    text: Annotated[str | None, typer.Argument(help="Words of the name or title.")] = None,
-    mechanism: Annotated[str | None, typer.Option(help="Those with this mechanism.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Words in the name or title.")] = None,
+    mechanism: Annotated[
+        str | None, typer.Option(help="Only networks with this mechanism.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List the networks, with the figures that were published of them."""
+    """List the networks, with their published figures."""
     found = find_networks(text, mechanism=mechanism)
     if json:
         show_json([asdict(one) for one in found])
@@ -71,7 +73,7 @@ def list_(
 
 @network.command()
 def show(name: Name, json: Json = False) -> None:
-    """Show what a network is made of, and what was published of it."""
+    """Show the parts of a network and its published figures."""
     one = show_network(name)
     if json:
         show_json({**asdict(one), "published": one.published})
@@ -95,7 +97,7 @@ def measure(name: Name, input: Shape = None, set_: Options = None, json: Json = 
 
 
 def paper(one: Network) -> tuple[str, str]:
-    """Where a network was published, and where to read that."""
+    """Return the venue and the address of a network's paper."""
     if not one.mechanism:
         return one.venue, one.url
     card = entries()[one.mechanism].card
@@ -103,7 +105,7 @@ def paper(one: Network) -> tuple[str, str]:
 
 
 def page(one: Network) -> RenderableType:
-    """All that the table says of a network."""
+    """Lay out all facts about a network."""
     parts: list[RenderableType] = [Text.assemble((one.title, "bold"), "  ", (one.name, "cyan")), ""]
     facts = Table.grid(padding=(0, 2))
     facts.add_row(Text("backbone", "dim"), Text(call(one.backbone, one.arguments)))
@@ -133,18 +135,18 @@ def page(one: Network) -> RenderableType:
     return Group(*parts, "", Padding(Text(snippet, "green"), (0, 2)))
 
 
-def call(name: str, options: Any) -> str:
-    """A name with what it is given.
+def call(name: str, options: Mapping[str, Any]) -> str:
+    """Write a call with keyword arguments, or the name alone without any.
 
     >>> call("eca", {"kernel_size": 3})
     'eca(kernel_size=3)'
     """
-    given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-    return f"{name}({given})" if given else name
+    arguments = ", ".join(f"{option}={value!r}" for option, value in options.items())
+    return f"{name}({arguments})" if arguments else name
 
 
 def record(counted: Counted) -> dict[str, Any]:
-    """What was counted and published, as plain values."""
+    """Return the counted and published figures as plain data."""
     figures = (counted.parameters, counted.macs)
     return {
         "network": counted.network.name,
@@ -157,7 +159,7 @@ def record(counted: Counted) -> dict[str, Any]:
 
 
 def comparison(counted: Counted) -> RenderableType:
-    """The published figures and the counted ones side by side."""
+    """Lay out the published and the counted figures side by side."""
     from ..core.text import si
     from ..networks.counting import CONVENTIONS
 
@@ -182,7 +184,7 @@ def comparison(counted: Counted) -> RenderableType:
 
 
 def markdown_table(networks: Iterable[Counted]) -> str:
-    """All figures as they stand in the documentation."""
+    """Return all figures as a Markdown table, for the documentation."""
     from ..core.text import si
 
     rows = [HEADINGS, ["---"] * len(HEADINGS)]

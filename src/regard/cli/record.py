@@ -1,4 +1,4 @@
-"""What a program reads about a mechanism: everything on its card and in its docstring."""
+"""The facts about a mechanism as plain data, from its card and its docstring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..catalog import Entry
 
 
 def record(entry: Entry) -> dict[str, Any]:
-    """All that the catalog knows of a mechanism, as plain values."""
+    """Return all facts in the catalog about a mechanism, as plain data."""
     return {
         "key": entry.key,
         "class": entry.name,
@@ -26,6 +26,6 @@ def record(entry: Entry) -> dict[str, Any]:
 
 
 def snippet(entry: Entry) -> str:
-    """The example of the docstring, with the imports that let it run anywhere."""
+    """Return the example of the docstring, with the imports that it needs."""
     lines = re.findall(r"^(?:>>>|\.\.\.) (.*)$", entry.doc, re.M)
     return "\n".join(["import torch", f"from regard import {entry.name}", *lines])

@@ -1,4 +1,4 @@
-"""How the commands speak: text and tables for people, JSON for programs."""
+"""Output of the commands: text and tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIPE_WIDTH = 200
 
 
 def screen() -> Console:
-    """The terminal at its own width; a pipe wide enough that nothing is cut."""
+    """Return a console as wide as the terminal, or wide enough that nothing is cut in a pipe."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
@@ -23,7 +23,7 @@ def screen() -> Console:
 
 
 def show_text(content: RenderableType, console: Console, width: int | None = None) -> None:
-    """Print, and leave no blanks at the ends of lines in a pipe."""
+    """Print, without trailing spaces in a pipe."""
     if console.is_terminal:
         console.print(content, width=width)
         return
@@ -33,12 +33,12 @@ def show_text(content: RenderableType, console: Console, width: int | None = Non
 
 
 def show_json(value: Any) -> None:
-    """Write a value as JSON, in ASCII so that every terminal and pipe can carry it."""
+    """Print a value as JSON, in ASCII because terminals and pipes may have other encodings."""
     typer.echo(json.dumps(value, indent=2))
 
 
 def plain_table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """A table without lines; the columns named in ``numbers`` are flushed right."""
+    """Return a table without lines; the columns named in ``numbers`` are aligned to the right."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name in columns:
         table.add_column(Text(name), justify="right" if name in numbers else "left")
@@ -46,7 +46,7 @@ def plain_table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
 
 
 def encode_anything() -> None:
-    """Let a terminal that lacks a letter show a question mark instead of failing."""
+    """Print a question mark for a character that a terminal lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")

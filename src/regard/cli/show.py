@@ -42,12 +42,12 @@ def show(
 
 
 def page(entry: Entry) -> RenderableType:
-    """The facts in the order in which one asks for them."""
+    """Lay out the facts, the most important ones first."""
     head = Text.assemble((entry.card.title, "bold"), "  ", (entry.key, "cyan"))
     parts: list[RenderableType] = [head, prose(entry.summary), ""]
     equation = Text("\n".join(lines(entry.equation)), "green")
     parts += [Padding(equation, (0, 4), expand=False), ""] if equation else []
-    parts += [story, ""] if (story := explained(entry)) else []
+    parts += [text, ""] if (text := description(entry)) else []
     parts += [facts(entry), ""]
     for heading, body in (
         ("Options", [option_text(option) for option in entry.options]),
@@ -60,15 +60,15 @@ def page(entry: Entry) -> RenderableType:
     return Group(*parts[:-1])
 
 
-def explained(entry: Entry) -> str:
-    """What the docstring says between the equation and the arguments."""
+def description(entry: Entry) -> str:
+    """Return the text of the docstring between the equation and the arguments."""
     body = re.split(r"^(?:Args|Shape|Raises|Returns):", entry.doc, maxsplit=1, flags=re.M)[0]
     body = re.sub(r"\.\. math::\n\n?(?:[ ]{4,}.*\n)+", "\n", body.partition("\n")[2])
     return "\n\n".join(prose(text) for text in re.split(r"\n\s*\n", body) if text.strip())
 
 
 def facts(entry: Entry) -> Table:
-    """Axes, values, cost and symmetries, one to a line."""
+    """Lay out axes, values, cost and symmetries, one on a line."""
     grid = Table.grid(padding=(0, 2, 0, 2))
     grid.add_column(style="dim")
     grid.add_column()
@@ -78,7 +78,7 @@ def facts(entry: Entry) -> Table:
 
 
 def labeled(entry: Entry) -> Iterator[tuple[str, str]]:
-    """The lines of `facts`."""
+    """Yield the lines of `facts`."""
     card, own = entry.card, entry.axes
     yield "weighs", f"{card.domain}, by {card.computes} → {card.applies}"
     yield "kind", card.kind if card.plug else f"{card.kind}, a whole model"
@@ -92,11 +92,11 @@ def labeled(entry: Entry) -> Iterator[tuple[str, str]]:
     if card.identity_at_init:
         yield "new", "returns its input until it is trained"
     if card.train_differs:
-        yield "training", "computes something else than in evaluation"
+        yield "training", "computes something other than in evaluation"
 
 
 def axes(pattern: str) -> str:
-    """Axes of one tensor or several.
+    """Format the axes of one tensor or several.
 
     >>> axes("h: b c h 1, w: b c 1 w"), axes("b n n, b c c")
     ('h (b c h 1), w (b c 1 w)', '(b n n), (b c c)')
@@ -108,7 +108,7 @@ def axes(pattern: str) -> str:
 
 
 def values(kind: str) -> str:
-    """What a map holds.
+    """Describe the values of a map.
 
     >>> values("unit"), values("softmax k")
     ('0 to 1', 'sums to one over k')
@@ -117,17 +117,17 @@ def values(kind: str) -> str:
 
 
 def symmetries(card: Card) -> Iterator[str]:
-    """The symmetries of a card, in words."""
+    """Yield the symmetries of a card, in words."""
     if card.equivariant:
-        yield f"permute the {listed(card.equivariant)} and the output follows"
+        yield f"permuting the {listed(card.equivariant)} permutes the output in the same way"
     if card.map_invariant:
-        yield f"the map does not see the order of the {listed(card.map_invariant)}"
+        yield f"the map does not depend on the order of the {listed(card.map_invariant)}"
     if card.independent:
-        yield f"the {listed(card.independent)} do not see one another"
+        yield f"the {listed(card.independent)} do not influence one another"
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """Join names as one would say them.
+    """Join names with "or".
 
     >>> listed(("pixels", "channels"))
     'pixels or channels'
@@ -136,14 +136,14 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def option_text(option: Option) -> RenderableType:
-    """An argument as Python writes it, and what it does."""
+    """Format an option: its signature, and its meaning."""
     default = "" if option.default is None else f" = {option.default}"
     head = Text.assemble((option.name, "cyan"), (f": {option.type}{default}", "dim"))
     return Group(head, Padding(prose(option.meaning), (0, 0, 0, 4), expand=False))
 
 
 def published(entry: Entry) -> Iterator[RenderableType]:
-    """Paper, code, and what can be loaded."""
+    """Yield the paper, the code, and the checkpoints that can be loaded."""
     card = entry.card
     yield Text(card.paper, "italic")
     yield f"{card.authors}. {card.venue} {card.year}"
@@ -151,7 +151,7 @@ def published(entry: Entry) -> Iterator[RenderableType]:
     if card.code:
         yield address(card.code, f"  code, {card.license or 'no license stated'}")
     if entry.twin:
-        yield f"for Keras, too: regard.keras.{entry.name}"
+        yield f"for Keras: regard.keras.{entry.name}"
     if loads := [known.source for known in entry.references if known.loads]:
         yield f"loads checkpoints of {', '.join(loads)}"
     for known in entry.references:
@@ -162,5 +162,5 @@ def published(entry: Entry) -> Iterator[RenderableType]:
 
 
 def address(url: str, note: str = "") -> Text:
-    """A link that a terminal opens."""
+    """Format a link that a terminal can open."""
     return Text.assemble((url, f"underline link {url}"), note)

@@ -1,4 +1,4 @@
-"""Weights in files."""
+"""Reading and writing state dicts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training loops save it under
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training loops save it
 
 
 def load(model: nn.Module, path: Path, optional: Sequence[str] = ()) -> list[str]:
-    """Fill a model from a file, and return the ``optional`` entries that the file does not have.
+    """Load a file into a model, and return the ``optional`` entries that the file lacks.
 
     Raises:
         ValueError: the file is of another kind, or does not fit the model.
@@ -23,7 +23,7 @@ def load(model: nn.Module, path: Path, optional: Sequence[str] = ()) -> list[str
     own = model.state_dict()
     missing = own.keys() - state.keys()
     wrong = [f"{name} is missing" for name in missing - set(optional)]
-    wrong += [f"{name} has no place" for name in state.keys() - own.keys()]
+    wrong += [f"{name} is unexpected" for name in state.keys() - own.keys()]
     wrong += [
         f"{name} is {tuple(state[name].shape)}, wanted {tuple(own[name].shape)}"
         for name in own.keys() & state.keys()
@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """Read the state dict in a ``.safetensors`` file or one that torch saved.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the file contains something else.
     """
     import torch
     from safetensors import SafetensorError
@@ -51,22 +51,23 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} holds objects besides weights, which are not read: save the state dict alone"
+            f"{path} contains objects other than weights, which are not read: save the state dict "
+            "alone"
         ) from None
     except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} holds no weights that can be read: {error}") from None
-    if isinstance(held, dict):
-        held = next((held[key] for key in WRAPPERS if isinstance(held.get(key), dict)), held)
-    if not isinstance(held, dict) or not all(isinstance(t, torch.Tensor) for t in held.values()):
-        raise ValueError(f"{path} holds no state dict")
-    return held
+        raise ValueError(f"{path} contains no weights that can be read: {error}") from None
+    if isinstance(saved, dict):
+        saved = next((saved[key] for key in WRAPPERS if isinstance(saved.get(key), dict)), saved)
+    if not isinstance(saved, dict) or not all(isinstance(t, torch.Tensor) for t in saved.values()):
+        raise ValueError(f"{path} contains no state dict")
+    return saved
 
 
 def write(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a state dict to a ``.safetensors`` file; shared memory is written twice."""
+    """Write a state dict to a ``.safetensors`` file; tensors that share memory are copied."""
     try:
         from safetensors.torch import save_file
     except ImportError:

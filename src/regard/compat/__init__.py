@@ -1,4 +1,4 @@
-"""Old scripts keep working: the classes of two well-known libraries, with the right mathematics.
+"""Runs old scripts: the classes of two well-known libraries, with the papers' mathematics.
 
 ``python -m regard.compat script.py`` runs a script that was written against
 xmu-xiaoma666/External-Attention-pytorch, ``fightingcv-attention`` or
@@ -16,8 +16,8 @@ SEAttention(
 )
 >>> regard.compat.uninstall()
 
-An object is a mechanism like any other: it gives its map, can be measured and saved, and loads what
-the old class saved. Where that class did something else, making one warns once.
+The objects are mechanisms like any other: they have attention maps, can be measured and saved, and
+load what the old classes saved. Creating one whose old class computed something else warns once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import sys
 
 from .checkpoint import convert as convert
-from .importing import Finder, Lookup, module_names, packages
+from .importing import Finder, LegacyLoader, module_names, packages
 from .legacy import Changed as Changed
 from .legacy import Framework
 from .settings import settings
@@ -36,14 +36,13 @@ _FINDER = Finder()
 def install(*, framework: Framework | None = None, legacy_behavior: bool = False) -> None:
     """Make ``attention.X``, ``model.attention.X``, ``fightingcv_attention.attention.X`` importable.
 
-    So are their ``conv.X``. A copy of the old code that stands somewhere is passed over; a module
-    of the project's own that has the name of an old one, and none of its classes, is left alone.
+    ``conv.X`` becomes importable too. These modules take precedence over a copy of the old code. A
+    module of the project with the name of an old one, but none of its classes, is not replaced.
 
     Args:
-        framework: Whose classes ``attention.X`` has: ``torch`` or ``keras``; by default Keras'
-            where the script imports TensorFlow.
-        legacy_behavior: Have classes do what the old ones did, where the mechanism has an option
-            for it.
+        framework: The framework of the classes in ``attention.X``: ``torch`` or ``keras``; by
+            default Keras if the script imports TensorFlow.
+        legacy_behavior: Compute what the old classes did, where the mechanism has an option for it.
 
     Raises:
         ValueError: the framework is unknown.
@@ -56,12 +55,12 @@ def install(*, framework: Framework | None = None, legacy_behavior: bool = False
 
 
 def uninstall() -> None:
-    """Take back what `install` did; objects that were made go on working."""
+    """Undo `install`; existing objects keep working."""
     if _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
     for name in (*module_names(), *packages()):
         module = sys.modules.get(name)
-        ours = isinstance(getattr(getattr(module, "__spec__", None), "loader", None), Lookup)
+        ours = isinstance(getattr(getattr(module, "__spec__", None), "loader", None), LegacyLoader)
         if module is not None and (ours or name in module_names()):
             del sys.modules[name]
             parent, _, leaf = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""State dicts of whole models in which other people's modules stand, under the names of regard."""
+"""Converting the state dicts of models that contain attention modules of other people's code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundModule:
-    """A module in a state dict: its prefix, whose class it is, and its arguments."""
+    """A module found in a state dict: its prefix, its class and its arguments."""
 
     prefix: str
     key: str
@@ -26,19 +26,19 @@ class FoundModule:
     kwargs: Options
 
     def own(self, name: str) -> str:
-        """What follows the prefix in the name of an entry, or nothing."""
+        """Return the name of an entry without the prefix, or an empty string."""
         start = self.prefix + "." if self.prefix else ""
         return name[len(start) :] if name.startswith(start) else ""
 
     @property
     def code(self) -> str:
-        """What takes its place."""
+        """Source code, or a description, of the module that replaces it."""
         if self.record.legacy and not self.record.needs_shapes:
             return LegacyClass(self.key, self.record, self.record.legacy).code(self.kwargs)
         return f"{self.key} of {self.record.source}"
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state dict with its entries under our names."""
+        """Return the state dict with the module's entries renamed."""
         from ..factory import load_reference
 
         found = {own: t for name, t in state.items() if (own := self.own(name))}
@@ -54,21 +54,21 @@ class FoundModule:
 def convert(
     state: Mapping[str, Tensor], modules: Mapping[str, str], *, source: str = SOURCE
 ) -> dict[str, Tensor]:
-    """Rename what other people's modules have in a model's state dict.
+    """Rename the entries of other people's attention modules in a model's state dict.
 
     Args:
         state: The state dict of a whole model.
-        modules: What stands where, by the prefix of its entries, in which ``*`` is any one name:
-            a mechanism (``squeeze_excitation``), or the class of that source; its arguments follow
-            in parentheses where the weights do not tell them, as in ``EMSA(512, 64, 64, 8)``.
-        source: Whose modules they are, as for `regard.load_reference`.
+        modules: The modules by the prefix of their entries, in which ``*`` matches one name: a
+            mechanism (``squeeze_excitation``), or a class of that source; followed by arguments in
+            parentheses if the weights do not determine them, as in ``EMSA(512, 64, 64, 8)``.
+        source: The origin of the modules, as for `regard.load_reference`.
 
     Returns:
-        A new state dict; entries that stand under no prefix are the same tensors.
+        A new state dict; entries outside the prefixes are not copied.
 
     Raises:
-        ValueError: nothing stands at a prefix, the mathematics is another, or the weights do not
-            fit.
+        ValueError: a prefix has no entries, the old class computes something else, or the weights
+            do not fit.
         TypeError: an argument is missing or unknown.
 
     >>> import torch
@@ -84,13 +84,13 @@ def convert(
 def find(
     state: Mapping[str, Tensor], modules: Mapping[str, str], *, source: str = SOURCE
 ) -> list[FoundModule]:
-    """The modules that `convert` would rename, with their arguments."""
+    """Return the modules whose entries `convert` would rename, with their arguments."""
     found: dict[str, FoundModule] = {}
-    for pattern, what in modules.items():
-        name, args, kwargs = _read(what)
+    for pattern, code in modules.items():
+        name, args, kwargs = _parse(code)
         prefixes = _matching(state, pattern)
         if not prefixes:
-            raise ValueError(f"nothing in the state dict stands under {pattern!r}")
+            raise ValueError(f"the state dict has no entries under {pattern!r}")
         for prefix in prefixes:
             if any(_within(prefix, other) or _within(other, prefix) for other in found):
                 raise ValueError(f"{prefix!r} is converted twice")
@@ -107,19 +107,19 @@ def _found(
     args: list[Any],
     kwargs: Options,
 ) -> FoundModule:
-    """A module with its arguments: what is not said of it is read off its weights."""
+    """Return a module with all its arguments; missing ones are inferred from its weights."""
     start = prefix + "." if prefix else ""
     shapes = {n[len(start) :]: tuple(t.shape) for n, t in state.items() if n.startswith(start)}
     try:
-        said = record.by_name(args, kwargs)
-        given = {**said, **record.complete(said, shapes)}
+        given = record.by_name(args, kwargs)
+        completed = {**given, **record.complete(given, shapes)}
     except (TypeError, ValueError) as error:
         raise type(error)(f"{prefix}: {error}") from None
-    return FoundModule(prefix, key, record, given)
+    return FoundModule(prefix, key, record, completed)
 
 
 def _record(name: str, source: str) -> tuple[str, Reference]:
-    """The record that is meant by a class of a source, or by a mechanism and a source.
+    """Return the mechanism and the record for a source and the name of a class or mechanism.
 
     Raises:
         ValueError: there is none, there are several, or it cannot be loaded.
@@ -135,7 +135,7 @@ def _record(name: str, source: str) -> tuple[str, Reference]:
         mechanism = catalog.resolve(name)
         found = [(k, r) for k, r in every if k == mechanism and wanted.matches(r.source)]
     loads = [(key, record) for key, record in found if record.loads]
-    if len(loads) > 1:  # a mechanism is meant as a whole
+    if len(loads) > 1:  # the name of a mechanism means the whole, not a gate that is part of it
         loads = [(k, r) for k, r in loads if not (r.legacy and r.legacy.call == "Gate")]
     if not found:
         raise ValueError(f"{name}: no class of {source} is this mechanism")
@@ -144,30 +144,30 @@ def _record(name: str, source: str) -> tuple[str, Reference]:
         raise ValueError(f"{record.source} is not {key}: it {record.differs}")
     if len(loads) > 1:
         names = " or ".join(record.class_name for _, record in loads)
-        raise ValueError(f"{name} may mean {names}; say which")
+        raise ValueError(f"{name} may mean {names}; name one")
     return loads[0]
 
 
-def _read(what: str) -> tuple[str, list[Any], Options]:
-    """A name, and the literals between its parentheses.
+def _parse(code: str) -> tuple[str, list[Any], Options]:
+    """Parse a name, or a call with literals as arguments.
 
-    >>> _read("EMSA(512, 64, 64, h=8)")
+    >>> _parse("EMSA(512, 64, 64, h=8)")
     ('EMSA', [512, 64, 64], {'h': 8})
     """
     try:
-        node = ast.parse(what.strip(), mode="eval").body
+        node = ast.parse(code.strip(), mode="eval").body
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
         if not isinstance(call.func, ast.Name):
             raise ValueError
         args = [ast.literal_eval(arg) for arg in call.args]
         kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
     except (SyntaxError, ValueError):
-        raise ValueError(f"{what!r} is no name with arguments, as SEAttention(64) is") from None
+        raise ValueError(f"expected a name or a call as SEAttention(64), got {code!r}") from None
     return call.func.id, args, kwargs
 
 
 def _matching(state: Mapping[str, Tensor], pattern: str) -> list[str]:
-    """The prefixes in a state dict that a pattern means.
+    """Return the prefixes in a state dict that match a pattern.
 
     >>> _matching({"a.0.se.w": 1, "a.1.se.w": 2, "b.se.w": 3}, "a.*.se")
     ['a.0.se', 'a.1.se']

@@ -1,4 +1,4 @@
-"""Making old modules importable under every name that they had."""
+"""Makes old modules importable under all their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .legacy import ABSENT, Framework, known, legacy_class
+from .legacy import ABSENT, Framework, keys_by_module, legacy_class
 from .settings import settings
 
 ROOTS = ("", "model.", "fightingcv_attention.")
@@ -21,45 +21,45 @@ ROOTS = ("", "model.", "fightingcv_attention.")
 
 @cache
 def module_names() -> dict[str, str]:
-    """Every full name of an old module, with its name in the table of old classes."""
-    names = dict.fromkeys([*known(), *(module for module, _ in ABSENT)])
+    """Map the full names of all old modules to their names in the table of old classes."""
+    names = dict.fromkeys([*keys_by_module(), *(module for module, _ in ABSENT)])
     return {root + name: name for root in ROOTS for name in names}
 
 
 @cache
 def packages() -> frozenset[str]:
-    """The packages in which old modules stood."""
+    """Return the packages that contained old modules."""
     parents = {name.rpartition(".")[0] for name in module_names()}
     return frozenset(parents | {name.partition(".")[0] for name in parents})
 
 
 class Finder(MetaPathFinder):
-    """Finds old modules before anybody else does, and their packages where nobody else does."""
+    """Finds old modules before all other finders, and their packages after all others."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module; a file there that has none of the old classes is the project's own."""
+        """Find a module; a file of that name without any of the old classes is the project's."""
         if name not in packages() and name not in module_names():
             return None
-        there = self.others(name, path, target)
+        file = self.find_file(name, path, target)
         if name in packages():
-            return there or ModuleSpec(name, Lookup(None), is_package=True)
-        carried = known().get(module_names()[name], {})
-        if there and not carried.keys() & defined(there):
-            return there
-        return ModuleSpec(name, Lookup(there))
+            return file or ModuleSpec(name, LegacyLoader(None), is_package=True)
+        names = keys_by_module().get(module_names()[name], {})
+        if file and not names.keys() & defined(file):
+            return file
+        return ModuleSpec(name, LegacyLoader(file))
 
-    def others(
+    def find_file(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None
     ) -> ModuleSpec | None:
-        """What the other finders find: a copy of the old code, or a module of the project."""
+        """Ask the other finders: they find a copy of the old code, or a module of the project."""
         finders = [finder for finder in sys.meta_path if finder is not self]
         return next(filter(None, (f.find_spec(name, path, target) for f in finders)), None)
 
 
 def defined(spec: ModuleSpec) -> set[str]:
-    """The classes that the file of a module defines."""
+    """Return the names of the classes that the file of a module defines."""
     try:
         nodes = ast.parse(Path(spec.origin or "").read_bytes()).body
     except (OSError, SyntaxError, ValueError):
@@ -67,27 +67,27 @@ def defined(spec: ModuleSpec) -> set[str]:
     return {node.name for node in nodes if isinstance(node, ast.ClassDef)}
 
 
-class Lookup(Loader):
-    """Loads what `Finder` has found: a module that looks its classes up in the table.
+class LegacyLoader(Loader):
+    """Loads an old module, whose classes are created on first access.
 
     Args:
-        there: The module's own file, from which come the names that have no place here.
+        file: The module that would be imported otherwise; it provides all other names.
     """
 
-    def __init__(self, there: ModuleSpec | None) -> None:
-        self.there = there
+    def __init__(self, file: ModuleSpec | None) -> None:
+        self.file = file
 
     def exec_module(self, module: ModuleType) -> None:
-        """Make each class when it is asked for; packages hold none."""
+        """Let the module look up its attributes; those of a package are its modules only."""
         full = module.__name__
         name = module_names().get(full, "")
-        carried = sorted(known().get(name, {}))
+        names = sorted(keys_by_module().get(name, {}))
 
         def look(wanted: str) -> Any:
-            if wanted in carried:
-                value = made(name, wanted, framework_of(full))
-            elif not wanted.startswith("__") and hasattr(self.own(), wanted):
-                value = getattr(self.own(), wanted)
+            if wanted in names:
+                value = replacement(name, wanted, framework_of(full))
+            elif not wanted.startswith("__") and hasattr(self.original(), wanted):
+                value = getattr(self.original(), wanted)
             elif (name, wanted) in ABSENT:
                 raise ImportError(f"{name}.{wanted}: {ABSENT[name, wanted]}")
             else:
@@ -95,23 +95,23 @@ class Lookup(Loader):
             setattr(module, wanted, value)
             return value
 
-        vars(module).update(__getattr__=look, __dir__=lambda: carried, __all__=carried)
+        vars(module).update(__getattr__=look, __dir__=lambda: names, __all__=names)
 
     @cache  # noqa: B019  # a module is loaded once
-    def own(self) -> ModuleType | None:
-        """The module of the file that is there."""
-        if self.there is None or self.there.loader is None:
+    def original(self) -> ModuleType | None:
+        """Execute and return the module in the file, or return None."""
+        if self.file is None or self.file.loader is None:
             return None
-        module = importlib.util.module_from_spec(self.there)
-        self.there.loader.exec_module(module)
+        module = importlib.util.module_from_spec(self.file)
+        self.file.loader.exec_module(module)
         return module
 
 
-def made(module: str, name: str, framework: Framework) -> type:
-    """The class that takes the place of an old one.
+def replacement(module: str, name: str, framework: Framework) -> type:
+    """Return the class that replaces an old one.
 
     Raises:
-        ImportError: there is none.
+        ImportError: there is none for Keras.
     """
     old = legacy_class(module, name)
     if framework == "torch":
@@ -126,7 +126,7 @@ def made(module: str, name: str, framework: Framework) -> type:
 
 
 def framework_of(name: str) -> Framework:
-    """Whose class is meant: that of ``attention.X`` may be TensorFlow's, if the script uses it."""
+    """Return the framework of a module: Keras for ``attention.X`` if the script uses TensorFlow."""
     if settings.framework or not name.startswith("attention."):
         return settings.framework or "torch"
     script = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -138,7 +138,7 @@ def framework_of(name: str) -> Framework:
 
 
 def imports(script: Path) -> set[str]:
-    """The packages that a script imports.
+    """Return the packages that a script imports.
 
     >>> sorted(imports(Path(__file__)) & {"ast", "torch"})
     ['ast']

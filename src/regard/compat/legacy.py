@@ -1,8 +1,8 @@
-"""Old classes: what each took, which mechanism takes its place, how its calls are read.
+"""Old classes: their arguments, their replacements, and how their calls are translated.
 
 The two libraries are xmu-xiaoma666/External-Attention-pytorch, of which fightingcv-attention on
-PyPI is a copy, and ccfco-Ivan/External-Attention-tensorflow. All that is known of a class stands in
-its record in `regard.references`.
+PyPI is a copy, and ccfco-Ivan/External-Attention-tensorflow. The facts about each class are in its
+record in `regard.references`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..references import Legacy, Options, Reference, records
 Framework = Literal["torch", "keras"]
 
 SOURCE = "xmu-xiaoma666/External-Attention-pytorch"
-# Old classes whose place nothing takes, by module, with the reason.
+# Old classes that have no replacement, by module, with the reason.
 ABSENT = {
     **dict.fromkeys(
         (
@@ -52,7 +52,7 @@ ABSENT = {
 
 
 class Changed(UserWarning):
-    """An old class did something else than the mechanism that takes its place."""
+    """Warns that an old class computed something other than the mechanism that replaces it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,9 @@ class LegacyClass:
     """One old class.
 
     Attributes:
-        key: The mechanism that takes its place.
-        record: What is known of it.
-        legacy: Where it stood and how it was called.
+        key: The mechanism that replaces it.
+        record: Facts about the class.
+        legacy: Its module, and how it was called.
     """
 
     key: str
@@ -71,37 +71,37 @@ class LegacyClass:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the class."""
         return self.record.class_name
 
     @property
     def module(self) -> str:
-        """Its module, as ``attention.SEAttention``."""
+        """Its module, such as ``attention.SEAttention``."""
         return self.legacy.module
 
     @property
     def new(self) -> str:
-        """The class of regard that takes its place."""
+        """The name of the class of regard that replaces it."""
         builds = self.record.builds
         return builds if isinstance(builds, str) and builds else entries()[self.key].name
 
     @property
     def before(self) -> str:
-        """The options with which the new class does what the old one did, as they are written."""
+        """The options with which the new class computes what the old one did, as source code."""
         return _written(self.record.before)
 
     def arguments(self, framework: Framework = "torch") -> Callable[..., Options]:
-        """The function that reads its arguments."""
+        """Return the function that translates its arguments."""
         own = self.legacy.keras.arguments if framework == "keras" and self.legacy.keras else None
         return own or self.record.arguments or dict
 
     def differs(self, framework: Framework = "torch") -> str:
-        """What it did that the new class does not, as the rest of a sentence; or nothing."""
+        """Return what it did that the new class does not, as the rest of a sentence, or ""."""
         own = self.legacy.keras.differs if framework == "keras" and self.legacy.keras else None
         return self.record.differs if own is None else own
 
     def bind(self, args: Sequence[object], kwargs: Options, framework: Framework) -> Options:
-        """The arguments of an old call by name, with the defaults of those that were not given.
+        """Return the arguments of an old call by name, including defaults.
 
         Raises:
             TypeError: an argument is missing or unknown, or there are too many.
@@ -123,14 +123,15 @@ class LegacyClass:
         framework: Framework = "torch",
         legacy_behavior: bool = False,
     ) -> tuple[Options, Options]:
-        """Read an old call: its own arguments by name, and those of the new class.
+        """Translate an old call: return its arguments by name, and those of the new class.
 
         Args:
-            args: What was given by position.
-            kwargs: What was given by name; options of the new class may be among it.
-            options: The names of the new class' options.
-            framework: Whose class it is.
-            legacy_behavior: Choose the options with which the new class does what the old one did.
+            args: The positional arguments.
+            kwargs: The keyword arguments; they may include options of the new class.
+            options: The names of the new class's options.
+            framework: The framework of the class.
+            legacy_behavior: Choose the options with which the new class computes what the old one
+                did.
 
         Raises:
             TypeError: an argument is missing or unknown, or there are too many.
@@ -147,25 +148,25 @@ class LegacyClass:
         return given, {**new, **(self.record.before if legacy_behavior else {}), **further}
 
     def warning(self, framework: Framework, options: Options) -> str:
-        """What a user should know who makes one with these options; nothing if all is the same."""
+        """Return the warning about an object with these options, or "" if nothing has changed."""
         before = self.record.before
         same = before and before.items() <= options.items()
         if not self.differs(framework) or same:
             return ""
         where = "regard.keras." if framework == "keras" else "regard."
-        text = f"{self.name} {self.differs(framework)}; {where}{self.new}, which takes its place, "
+        text = f"{self.name} {self.differs(framework)}; {where}{self.new}, which replaces it, "
         return text + (f"does so with {self.before} only" if before else "does not")
 
     def code(self, given: Options) -> str:
-        """How the new class is made so that it does what the old one did."""
+        """Return the call of the new class that computes what the old one did."""
         options = {**self.arguments()(**given), **self.record.before}
         return f"regard.{self.new}({_written(options)})"
 
 
 @cache
 def legacy_class(module: str, name: str) -> LegacyClass:
-    """The old class of that name in that module; see `known`."""
-    key = known()[module][name]
+    """Return the old class of that name in that module; see `keys_by_module`."""
+    key = keys_by_module()[module][name]
     for record in records(key):
         if record.legacy and (record.legacy.module, record.class_name) == (module, name):
             return LegacyClass(key, record, record.legacy)
@@ -173,8 +174,8 @@ def legacy_class(module: str, name: str) -> LegacyClass:
 
 
 @cache
-def known() -> dict[str, dict[str, str]]:
-    """The keys of the mechanisms that take the place of old classes, by module and class."""
+def keys_by_module() -> dict[str, dict[str, str]]:
+    """Return the keys of the mechanisms that replace old classes, by module and class."""
     found: dict[str, dict[str, str]] = {}
     for (module, name), key in legacy().items():
         found.setdefault(module, {})[name] = key
@@ -182,8 +183,10 @@ def known() -> dict[str, dict[str, str]]:
 
 
 def classes() -> list[LegacyClass]:
-    """All old classes whose place a mechanism takes."""
-    return [legacy_class(module, name) for module, names in known().items() for name in names]
+    """Return all old classes that a mechanism replaces."""
+    return [
+        legacy_class(module, name) for module, names in keys_by_module().items() for name in names
+    ]
 
 
 def _written(options: Options) -> str:

@@ -1,4 +1,4 @@
-"""Old classes in torch: each is a mechanism, made, called and loaded as it used to be."""
+"""Old classes for torch, as mechanisms with the old arguments, calls and state dicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import settings
 
 
 class LegacyModule(Mechanism):
-    """What every old class has: its arguments, its methods, and the names in its state dict."""
+    """Base class of all old classes: their arguments, methods and names in the state dict."""
 
     old: ClassVar[LegacyClass]
     new: ClassVar[type[Mechanism]]
@@ -36,10 +36,10 @@ class LegacyModule(Mechanism):
         self.adjust()
 
     def adjust(self) -> None:
-        """Change what is left to change once the mechanism is made."""
+        """Change the mechanism after construction."""
 
     def init_weights(self) -> None:
-        """Draw new parameters as the old classes did."""
+        """Initialize all parameters as the old classes did."""
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -51,10 +51,10 @@ class LegacyModule(Mechanism):
                 nn.init.zeros_(module.bias)
 
     def __getattr__(self, name: str) -> Any:
-        """Give an argument, or a layer under its old name, where the mechanism has none so called.
+        """Return an argument, or a layer by its old name, for an attribute that is not found.
 
         Raises:
-            AttributeError: the old class had none either.
+            AttributeError: the old class had no such attribute either.
         """
         try:
             return super().__getattr__(name)
@@ -68,22 +68,22 @@ class LegacyModule(Mechanism):
             return self.get_submodule(ours)
 
     def extra_repr(self) -> str:
-        """Show the arguments as the old class has them, with its defaults."""
+        """Show the arguments of the old class, including defaults."""
         return ", ".join(f"{name}={value!r}" for name, value in self.given.items())
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load what was saved under the old names as well as what is saved now."""
+        """Load a state dict with the old names or the new ones."""
         own = {name: t.shape for name, t in self.state_dict().items()}
         found = {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
         shapes = {name: t.shape for name, t in found.items()}
         if not own.items() <= shapes.items() and not shapes.items() <= own.items():
             source = f"{SOURCE}:{self.old.record.name}"
-            there, *_ = references.load(self.new, source, self.given, found)
-            renamed = there.state_dict()
+            loaded, *_ = references.load(self.new, source, self.given, found)
+            renamed = loaded.state_dict()
             if renamed.keys() != own.keys():
                 raise ValueError(
                     f"{self.old.name}: these weights are of the old class, which "
-                    f"{self.old.differs()}; make it with {self.old.before}, or install with "
+                    f"{self.old.differs()}; create it with {self.old.before}, or install with "
                     "legacy_behavior=True"
                 )
             for name in found:
@@ -93,7 +93,7 @@ class LegacyModule(Mechanism):
 
 
 class Queries:
-    """Called with queries, keys and values, and with a mask that is True where it is closed."""
+    """Called with queries, keys, values, and a mask that is True where attention is forbidden."""
 
     def forward(
         self,
@@ -118,9 +118,9 @@ def weighted(
     mask: Tensor | None,
     weights: Tensor,
 ) -> Tensor:
-    """A bias that has the effect of weights that multiply the scores, together with a mask.
+    """Return a bias with the effect of a mask and of weights w that multiply the scores s.
 
-    Scores s become s w = s + s (w - 1).
+    The bias follows from s w = s + s (w - 1).
     """
     keys = queries if keys is None else keys
     q, k, *_ = module.prepare(queries, keys, keys if values is None else values)
@@ -129,7 +129,7 @@ def weighted(
 
 
 class Gate(Attention):
-    """Called for the gates alone, which the script applies."""
+    """Returns the gate only, which the script applies."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Compute the map."""
@@ -138,7 +138,7 @@ class Gate(Attention):
 
 
 class Annealed:
-    """Made colder step by step, by a method whose name was misspelled."""
+    """Has a method that lowers the temperature, whose old name was misspelled."""
 
     temperature: float
 
@@ -149,16 +149,16 @@ class Annealed:
 
 
 class Relayout(Attention):
-    """Called with an image of another layout, which is changed at the border."""
+    """Called with another layout of the image, which is converted at input and output."""
 
     given: dict[str, Any]
 
     def inward(self, x: Tensor) -> Tensor:
-        """The image as the mechanism wants it."""
+        """Convert the input to the layout of the mechanism."""
         raise NotImplementedError
 
     def outward(self, y: Tensor) -> Tensor:
-        """The output as the script wants it."""
+        """Convert the output to the layout of the old class."""
         raise NotImplementedError
 
     def prepare(self, x: Tensor) -> Any:
@@ -176,7 +176,7 @@ class ImageTokens(Relayout):
     """Called with the tokens ``b n c`` of an image whose height and width are arguments."""
 
     def adjust(self) -> None:
-        """State the axes of the tokens."""
+        """Name the axes of the tokens."""
         self.axes = replace(self.axes, input="b n c", output="b n c")
         self.fixed_axes |= {"n": self.given["H"] * self.given["W"]}
 
@@ -203,15 +203,15 @@ class ImageTokens(Relayout):
 
 
 class DimIndex(Relayout):
-    """Called with an image whose channels are on the axis that an argument tells."""
+    """Called with an image whose channel axis is an argument."""
 
     @property
     def axis(self) -> int:
-        """Where the channels are."""
+        """The channel axis."""
         return self.given["dim_index"]
 
     def adjust(self) -> None:
-        """State the axes in that order."""
+        """Reorder the named axes."""
         axes = self.axes.input.split()
         axes.insert(self.axis % len(axes), axes.pop(1))
         self.axes = replace(self.axes, input=" ".join(axes), output=" ".join(axes))
@@ -228,7 +228,7 @@ class ChannelsLast(DimIndex):
 
     @property
     def axis(self) -> int:
-        """The last."""
+        """The last axis."""
         return -1
 
 
@@ -239,7 +239,7 @@ CALLS = {
 
 @cache
 def legacy_module(old: LegacyClass) -> type[LegacyModule]:
-    """The class that takes the place of an old one."""
+    """Create the class that replaces an old one."""
     new = getattr(regard, old.new)
     calls = (CALLS[old.legacy.call],) if old.legacy.call else ()
     body = {

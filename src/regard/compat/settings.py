@@ -1,4 +1,4 @@
-"""What `install` was asked for, and what has been said already."""
+"""The arguments of `install`, and the warnings that have been issued."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .legacy import Changed, Framework
 
 @dataclass
 class Settings:
-    """How old classes are made in this process.
+    """How old classes are created in this process.
 
     Attributes:
-        framework: Whose classes they are; found out from the script if None.
-        legacy_behavior: Have them do what they did, where an option of the new class allows it.
-        warned: The classes whose difference was told.
+        framework: The framework of the classes; inferred from the script if None.
+        legacy_behavior: Compute what the old classes did, where the new ones have an option for it.
+        warned: The classes that have warned of their difference.
     """
 
     framework: Framework | None = None
@@ -23,7 +23,7 @@ class Settings:
     warned: set[type] = field(default_factory=set)
 
     def warn(self, cls: type, text: str) -> None:
-        """Warn whoever makes an object of a class, the first time."""
+        """Issue the warning of a class, on first use."""
         if text and cls not in self.warned:
             self.warned.add(cls)
             warnings.warn(text, Changed, stacklevel=3)

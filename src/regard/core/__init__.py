@@ -1,1 +1,1 @@
-"""What every mechanism stands on: the card, the form, the shape language, the checks."""
+"""What every mechanism is built on: cards, base classes, named axes, checks."""

@@ -50,6 +50,12 @@ class Mechanism(nn.Module, ABC):
     identity_at_init: bool = False
     _arguments: tuple[tuple[object, ...], dict[str, object]]
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """State the signature: Python 3.10 reads that of `__new__` if `__init__` is inherited."""
+        super().__init_subclass__(**options)
+        init = inspect.signature(cls.__init__)
+        cls.__signature__ = init.replace(parameters=list(init.parameters.values())[1:])
+
     def __new__(cls: type[M], *args: object, **kwargs: object) -> M:
         """Store the arguments of the constructor, for `arguments` and ``repr``."""
         self = super().__new__(cls)

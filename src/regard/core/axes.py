@@ -1,4 +1,4 @@
-"""The named axes of a mechanism: what it takes, what its map lies on, what it returns."""
+"""The named axes of a mechanism: of its input, its attention map and its output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 class Axes:
     """Named axes of the input, the attention map and the output of a mechanism.
 
-    Patterns are in the language of `regard.core.shapes`. A class states the axes of its default
-    instance as a literal, which the catalog reads without torch; an instance whose options change
-    them sets ``self.axes`` in its constructor.
+    The syntax of patterns is that of `regard.core.shapes`. A class states the axes of its default
+    instance as a literal, which the catalog reads without importing torch; an instance whose
+    options change them sets ``self.axes`` in its constructor.
 
     Attributes:
         input: Axes of the input; several inputs are separated by commas.
-        map: Axes of the attention map; a tuple of maps is separated by commas. Empty means not
-            stated: `regard.explain` then names the axes by their sizes.
-        output: Axes of the output; those of the input unless stated.
-        parts: Axes of the maps of a composite's parts, by the name after ``tap_``.
+        map: Axes of the attention map; several maps are separated by commas. If empty,
+            `regard.explain` infers the names from the sizes.
+        output: Axes of the output; those of the input by default.
+        parts: Axes of the maps of a mechanism's parts, by the name after ``tap_``.
         range: Values of the map: ``unit`` (0 to 1), ``softmax`` (sums to one over the last axis),
             ``softmax k`` (over axis k), ``real``, ``offset`` (coordinates).
 

@@ -1,4 +1,4 @@
-"""The card of a mechanism: its facts as data, read by the catalog, the laws and the tools."""
+"""The card of a mechanism: facts as data, for the catalog, the tests and the tools."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Kind = Literal["gate", "relation", "convolution", "sequence", "head", "network"]
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """Facts about one mechanism, written once, as literals, so that they are read without torch.
+    """Facts about one mechanism, as literals, so that they can be read without importing torch.
 
     Attributes:
-        title: What people call it.
+        title: The usual name.
         paper: Title of the paper.
         authors: Its authors, "First Last, First Last".
         venue: Where it was published.
-        year: When.
-        url: Where to read it.
-        code: The authors' repository, or the one that the field takes for it.
+        year: When it was published.
+        url: Address of the paper.
+        code: The authors' repository, or the one that is generally used instead.
         license: The license of that repository, as its files state it.
         domain: What is weighed: channels, positions, frames, branches, tokens.
-        computes: How the weights are found: ``pool``, ``fc``, ``conv``, ``matmul``, joined by +.
+        computes: How the weights are computed: ``pool``, ``fc``, ``conv``, ``matmul``, joined by +.
         applies: How they are used: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
-        kind: What it can stand for in a network.
-        equivariant: The output follows these permutations of the input.
-        map_invariant: The map does not see these permutations.
-        independent: Slices along these axes do not see one another.
-        identity_at_init: A new module returns its input.
-        train_differs: Training mode computes something else than evaluation mode.
-        cost: Growth of ``time`` and ``memory`` in n positions and c channels.
-        aliases: Other names, the prefix of its golden cases among them.
-        differs: Where the default leaves the paper or the authors' code, and why.
-        plug: Can stand anywhere in a network; whole models cannot.
+        kind: Its role in a network.
+        equivariant: Permuting the input along these permutes the output in the same way.
+        map_invariant: Permuting the input along these does not change the map.
+        independent: Slices along these do not influence one another.
+        identity_at_init: Whether a new module returns its input.
+        train_differs: Whether training mode computes something other than evaluation mode.
+        cost: Growth of ``time`` and ``memory`` with n positions and c channels.
+        aliases: Other names, including the prefix of its golden test cases.
+        differs: Where the default deviates from the paper or the authors' code, and why.
+        plug: Whether it can be inserted into a network; whole models cannot.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The checks a constructor needs, with one way of saying what is wrong."""
+"""Checks of constructor arguments, with uniform error messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 
 def positive(**sizes: int) -> None:
-    """Refuse a size that is not a whole number above zero.
+    """Raise `ValueError` if a size is not a positive integer.
 
     >>> positive(channels=0)
     Traceback (most recent call last):
@@ -19,7 +19,7 @@ def positive(**sizes: int) -> None:
 
 
 def odd(**sizes: int) -> None:
-    """Refuse a size that has no center.
+    """Raise `ValueError` if a size is not positive and odd.
 
     >>> odd(kernel_size=4)
     Traceback (most recent call last):
@@ -32,7 +32,7 @@ def odd(**sizes: int) -> None:
 
 
 def divides(**pair: int) -> None:
-    """Refuse a second size that does not divide the first.
+    """Raise `ValueError` if the second size does not divide the first.
 
     >>> divides(channels=10, groups=4)
     Traceback (most recent call last):
@@ -45,7 +45,10 @@ def divides(**pair: int) -> None:
 
 
 def reduced(channels: int, reduction: int, hidden_dim: int | None = None) -> int:
-    """Width of a bottleneck: ``hidden_dim`` if given, else ``channels // reduction``, never empty.
+    """Return the width of a bottleneck: ``hidden_dim``, or ``channels // reduction`` if None.
+
+    Raises:
+        ValueError: a size is not positive, or no channels would be left.
 
     >>> reduced(64, 16), reduced(64, 16, hidden_dim=8)
     (4, 8)
@@ -68,7 +71,12 @@ def reduced(channels: int, reduction: int, hidden_dim: int | None = None) -> int
 def head_dims(
     num_heads: int, head_dim: int | None, value_head_dim: int | None, **embed_dim: int
 ) -> tuple[int, int]:
-    """Sizes of a head's keys and of its values: as given, or an even share of the embedding.
+    """Return the channels of a head's keys and of its values.
+
+    By default they are ``embed_dim / num_heads``; for values, those of the keys.
+
+    Raises:
+        ValueError: a size is not positive, or ``num_heads`` does not divide ``embed_dim``.
 
     >>> head_dims(4, None, None, embed_dim=32), head_dims(4, 16, 5, embed_dim=32)
     ((8, 8), (16, 5))
@@ -87,7 +95,7 @@ def head_dims(
 
 
 def one_of(choices: Sequence[object], **given: object) -> None:
-    """Refuse a value that is not among the choices.
+    """Raise `ValueError` if a value is not among the choices.
 
     >>> one_of(("add", "max"), fusion="sum")
     Traceback (most recent call last):
@@ -100,7 +108,7 @@ def one_of(choices: Sequence[object], **given: object) -> None:
 
 
 def above_zero(**values: float) -> None:
-    """Refuse a number that is not above zero.
+    """Raise `ValueError` if a number is not above zero.
 
     >>> above_zero(eps=0.0)
     Traceback (most recent call last):
@@ -112,7 +120,7 @@ def above_zero(**values: float) -> None:
 
 
 def probability(**values: float) -> None:
-    """Refuse a rate outside [0, 1).
+    """Raise `ValueError` if a rate is outside [0, 1).
 
     >>> probability(dropout=1.5)
     Traceback (most recent call last):
@@ -124,7 +132,10 @@ def probability(**values: float) -> None:
 
 
 def per_axis(dims: int, least: int, **size: SupportsIndex | Sequence[int]) -> tuple[int, ...]:
-    """Give one number for each axis, out of one or as many; refuse what is below the least.
+    """Return one integer for each axis, from a single one or a sequence.
+
+    Raises:
+        ValueError: a number is below ``least``, or the sequence has another length than ``dims``.
 
     >>> per_axis(2, 1, stride=3), per_axis(2, 0, padding=(1, 0))
     ((3, 3), (1, 0))

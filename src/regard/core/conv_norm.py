@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation, the brick of most networks."""
+"""Convolution, batch norm and activation, the building block of most networks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def conv_norm(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Sequential:
-    """A convolution padded to keep the size at stride 1, then batch norm, then the activation.
+    """Return a convolution, padded to keep the size at stride 1, with batch norm and activation.
 
-    Without norm its place holds an identity, so that the state dict names each part in the same
-    way: 0 is the convolution, 1 the norm, 2 the activation.
+    Without norm there is an identity instead, so that the names in the state dict do not change:
+    0 is the convolution, 1 the norm, 2 the activation.
 
     >>> conv_norm(8, 16, 3, activation=nn.ReLU())(torch.zeros(1, 8, 5, 5)).shape
     torch.Size([1, 16, 5, 5])

@@ -1,4 +1,4 @@
-"""Tensors of any number of axes of space and time: ``b c *``."""
+"""Operations on tensors ``b c *``, with any number of axes of space and time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .tracing import leaf
 
 @leaf
 def mean(x: Tensor) -> Tensor:
-    """The average of each channel, ``b c``."""
+    """Return the mean of each channel, ``b c``."""
     return x.mean(tuple(range(2, x.dim())))
 
 
 @leaf
 def amax(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
-    """The maximum along an axis.
+    """Return the maximum along an axis.
 
-    ``amax`` is the faster way there, but takes several times as long on the way back, where it
-    shares the gradient between equal values. A compiled model has no such second way.
+    `torch.amax` is faster forward, but its backward pass takes several times as long, because it
+    splits the gradient between equal values. Compiled code has one branch only.
     """
     if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return x.max(axis, keepdim).values
@@ -31,12 +31,12 @@ def amax(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
 
 @leaf
 def adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Average an image over a grid of another size, whose bins overlap where it does not divide.
+    """Return the averages over a grid of bins, which overlap if the sizes do not divide.
 
-    As products with two matrices, which export at any size and in both directions; an adaptive pool
-    does not.
+    Computed as products with two matrices, which can be exported for dynamic sizes, unlike
+    torch's adaptive pooling.
     """
-    # A compiled model is for every size: it has no second way.
+    # Compiled code must work for every size: no branch on sizes.
     if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
         return x
     h, w = size
@@ -54,9 +54,9 @@ def _bins(x: Tensor, axis: int, count: int) -> Tensor:
 
 @leaf
 def max_pool(x: Tensor, side: int = 2) -> Tensor:
-    """The maximum of each window of that side, never over time; an axis that is less is left.
+    """Return the maximum of each window of that side, never over time.
 
-    What does not fill a window is left out.
+    An axis that is shorter than a window is not pooled. Incomplete windows are dropped.
     """
     sides = [side if n >= side else 1 for n in x.shape[2:]]
     if x.dim() == 3:  # not max_pool1d: its length would be fixed by an export
@@ -66,17 +66,17 @@ def max_pool(x: Tensor, side: int = 2) -> Tensor:
 
 @leaf
 def avg_pool(x: Tensor, side: int) -> Tensor:
-    """The mean of each window of that side; an axis that is shorter is averaged whole.
+    """Return the mean of each window of that side; an axis that is shorter is one window.
 
-    What does not fill a window is left out.
+    Incomplete windows are dropped.
     """
     return avg_pool2d(x, [min(side, n) for n in x.shape[2:]])
 
 
 @leaf
 def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
-    """An image, interpolated bilinearly to the height and width of another."""
-    # A compiled model is for every size: it has no second way.
+    """Interpolate an image bilinearly to the height and width of another."""
+    # Compiled code must work for every size: no branch on sizes.
     if not torch.compiler.is_compiling() and x.shape[2:] == like.shape[2:]:
         return x
     return interpolate(x, like.shape[2:], mode="bilinear", align_corners=align_corners)
@@ -84,14 +84,14 @@ def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Ten
 
 @leaf
 def check_norm_batch(z: Tensor, who: str, training: bool) -> Tensor:
-    """Pass on what a batch norm will see behind a pool; refuse one value for each channel.
+    """Raise if batch norm, in training, would get a single value per channel; return z unchanged.
 
     Raises:
-        ValueError: a single image in training, of which there is no variance.
+        ValueError: the batch is a single image, pooled to one position.
     """
     if training and z.numel() == z.shape[1]:
         raise ValueError(
-            f"{who}: in training its norm behind the pool sees one value for each channel and has "
+            f"{who}: in training its norm after the pool sees one value for each channel and has "
             "no variance to divide by: use a batch of two or more, or eval()"
         )
     return z
@@ -99,5 +99,5 @@ def check_norm_batch(z: Tensor, who: str, training: bool) -> Tensor:
 
 @leaf
 def broadcast_gate(a: Tensor, x: Tensor) -> Tensor:
-    """Give a ``b c`` gate the trailing ones that let it weigh ``x``."""
+    """Append axes of size one to a gate ``b c``, so that it can be multiplied by ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))

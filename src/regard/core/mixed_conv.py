@@ -19,17 +19,17 @@ Padding = SupportsIndex | Sequence[int] | Literal["same", "valid"] | None
 
 
 class MixedConv(nn.Module):
-    """Convolves each image with its own mixture of kernels, of any weights.
+    """Convolves each image with its own mixture of kernels, whose weights are an input.
 
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
         kernel_size: Side of the kernels, or one for each axis.
-        kernels: How many there are to mix.
+        kernels: Number of kernels to mix.
         dims: Axes of space and time: 1, 2 or 3.
         stride: Stride, or one for each axis.
-        padding: Zeros on each side, or so many for each axis, ``same``, ``valid`` or None, as in
-            `CondConv`.
+        padding: Zeros on each side, or one number for each axis, or ``same``, ``valid`` or None, as
+            in `CondConv`.
         dilation: Dilation, or one for each axis.
         groups: Groups of the convolution.
         bias: Give the convolution a bias.
@@ -90,18 +90,18 @@ class MixedConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every kernel as that of a single convolution."""
+        """Initialize each kernel as that of a single convolution."""
         bound = self.weight.shape[2] ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Tensor, a: Tensor) -> Tensor:
         """Convolve ``x`` with the kernels mixed by ``a``."""
-        how = self.shape, self.stride, self.padding, self.dilation, self.groups
-        return convolve(x, a, self.weight, self.bias, *how)
+        geometry = self.shape, self.stride, self.padding, self.dilation, self.groups
+        return convolve(x, a, self.weight, self.bias, *geometry)
 
     def flat(self, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-        """A state dict whose kernels under that name are laid out as they are here."""
+        """Return a state dict in which the kernels of that name have the shape of `weight`."""
         return {**state, name: state[name].reshape(self.weight.shape)}
 
 
@@ -117,14 +117,14 @@ def convolve(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """Convolve each image with its mixture; the layout is that of x."""
+    """Convolve each image with its mixture of kernels; y has the memory format of x."""
     dims = x.dim() - 2
     last = dims == 2 and x.is_contiguous(memory_format=torch.channels_last)
     if padding == "same":
         x = pad(x, _around(x, shape[1:], stride, dilation))
-    how = stride, 0 if isinstance(padding, str) else padding, dilation
+    geometry = stride, 0 if isinstance(padding, str) else padding, dilation
     if torch.onnx.is_in_onnx_export():  # its groups cannot depend on the batch: mix the results
-        parts = [CONV[dims](x, w.unflatten(1, shape), None, *how, groups) for w in weight]
+        parts = [CONV[dims](x, w.unflatten(1, shape), None, *geometry, groups) for w in weight]
         y = torch.stack(parts, 1)  # b k o …
         y = (grid.broadcast_gate(a, y) * y).sum(1)
         if bias is not None:
@@ -134,7 +134,7 @@ def convolve(
         mixed = (a @ weight.flatten(1)).reshape(-1, *shape)  # (b o) i …
         if bias is not None:
             bias = (a @ bias).flatten() if bias.dim() == 2 else bias.repeat(b)
-        y = CONV[dims](x.reshape(1, -1, *x.shape[2:]), mixed, bias, *how, b * groups)
+        y = CONV[dims](x.reshape(1, -1, *x.shape[2:]), mixed, bias, *geometry, b * groups)
         y = y.reshape(b, -1, *y.shape[2:])
     return y.contiguous(memory_format=torch.channels_last) if last else y
 
@@ -142,7 +142,7 @@ def convolve(
 def _around(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> list[Any]:
-    """How many zeros go before and after each axis, the last axis first, as `pad` wants it."""
+    """Return the numbers of zeros before and after each axis, last axis first, as for `pad`."""
     edges = []
     for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True):
         extra = d * (k - 1) if s == 1 else torch.sym_max(d * (k - 1) + 1 - s + (-n) % s, 0)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 
 def glob(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern: ``*`` is anything between two dots, ``**`` anything, ``?`` a character.
+    """Compile a pattern: ``*`` matches any text without dots, ``**`` any text, ``?`` a character.
 
     ``[ab]`` and ``[!ab]`` match one character too.
 
@@ -28,7 +28,7 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 def listing(names: Collection[str], wanted: str = "") -> str:
-    """At most twenty names, those that resemble the wanted one first.
+    """List at most twenty names, those that resemble the wanted one first.
 
     >>> listing(["conv1", "bn1", "conv2"], "conv3")
     'conv2, conv1, bn1'

@@ -1,4 +1,4 @@
-"""What reads the neighbors of each position: their weighted sum, and the average of a stride."""
+"""Sums and averages over windows of an image, in slices that avoid a copy of every window."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .tracing import leaf
 
 @leaf
 def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
-    """Sum the window around each position, with zeros outside the image, by weights of its own.
+    """Return the weighted sum of the window around each position, with zeros outside the image.
 
-    Neighbor by neighbor: a copy of every window would be as many times the size of x, and takes
-    a processor several times as long.
+    The loop is over the side² neighbors: copies of all windows would take side² times the memory
+    of x, and several times as long on a CPU.
 
     Args:
-        a: The weights ``b g k y x``, k = side² row by row; each group is for as many channels.
+        a: The weights ``b g k y x``, k = side² in rows; each group weighs as many channels.
         x: The image ``b c h w``.
         side: Side of the window, odd.
-        stride: Steps between the windows.
+        stride: Step between the windows.
     """
     x = pad(x, [side // 2] * 4).unflatten(1, (a.shape[1], -1))  # b g d h w
     return weighted_sum(a, x, side, stride).flatten(1, 2)
@@ -30,8 +30,11 @@ def gather(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
 
 @leaf
 def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
-    """The same, ``b g d y x``, of an image ``b g d h w`` that has its border already."""
-    # A compiler finds its own way back through the sum.
+    """Do the work of `gather` for an image ``b g d h w`` that is already padded and grouped.
+
+    The result is ``b g d y x``.
+    """
+    # Under a compiler, autograd's own backward pass of the sum is as good.
     total = _sum if torch.compiler.is_compiling() else _WeightedSum.apply
     return total(a, x, side, stride)
 
@@ -44,14 +47,14 @@ def _sum(a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
 
 
 def _neighbor(i: int, a: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
-    """What stands at the i-th place of every window: a view of the image."""
+    """Return the i-th entry of every window: a view of the image."""
     top, left = divmod(i, side)
     rows, columns = ((n - 1) * stride + 1 for n in a.shape[3:])
     return x[..., top : top + rows : stride, left : left + columns : stride]
 
 
 class _WeightedSum(torch.autograd.Function):
-    """The same sum; on the way back the views share one gradient, instead of one image for each."""
+    """`_sum`, whose backward pass adds the gradients of all views into one image."""
 
     generate_vmap_rule = True
 
@@ -71,17 +74,17 @@ class _WeightedSum(torch.autograd.Function):
         for i in range(ctx.side**2):
             part = _neighbor(i, a, x, ctx.side, ctx.stride)
             of_a.append((part * gradient).sum(2, keepdim=True))
-            place = _neighbor(i, a, of_x, ctx.side, ctx.stride)
-            place.addcmul_(a[:, :, i : i + 1], gradient)
+            view = _neighbor(i, a, of_x, ctx.side, ctx.stride)
+            view.addcmul_(a[:, :, i : i + 1], gradient)
         return torch.cat(of_a, 2), of_x, None, None
 
 
 @leaf
 def avg_pool(x: Tensor, stride: int) -> Tensor:
-    """Average windows that do not overlap; the last ones have what is left of the image."""
+    """Average windows that do not overlap; at the border they cover what is left of the image."""
     if stride == 1:
         return x
-    # A compiled model is for every size: it has no second way.
+    # Compiled code must work for every size: no branch on sizes.
     if not torch.compiler.is_compiling() and all(n % stride == 0 for n in x.shape[2:]):
         return avg_pool2d(x, stride)
     edge = (0, stride - 1) * 2

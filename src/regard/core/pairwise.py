@@ -1,4 +1,4 @@
-"""Softmax attention of queries over keys: heads, the map, and the sum over the values without it.
+"""Softmax attention of queries over keys: heads, the map, and the output without the map.
 
 Queries, keys and values are ``… n d``, ``… m d`` and ``… m e``.
 """
@@ -15,17 +15,17 @@ from torch.utils.checkpoint import checkpoint
 from .precision import softmax
 from .tracing import leaf
 
-# Queries in a slice of the map: few enough for the cache of a processor, many for a product.
+# Queries in a slice of the map: few enough for a CPU's cache, enough for a fast matrix product.
 ROWS = 256
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Give each head its share of the channels: ``b n c`` to ``b heads n d``."""
+    """Split the channels between the heads: ``b n c`` to ``b heads n d``."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """Put the channels of the heads together again: ``b heads n d`` to ``b n c``."""
+    """Concatenate the channels of the heads: ``b heads n d`` to ``b n c``."""
     return x.transpose(1, 2).flatten(2)
 
 
@@ -38,7 +38,7 @@ def attention_weights(
     mask: Tensor | None = None,
     causal: bool = False,
 ) -> Tensor:
-    """The map ``… n m``: softmax over the keys, in single precision at least.
+    """Return the map ``… n m``: softmax over the keys, in single precision at least.
 
     Args:
         q: Queries.
@@ -46,7 +46,8 @@ def attention_weights(
         scale: Multiplies the scores.
         mask: True where a query may attend, or a bias added to the scores. A query that may attend
             to nothing gets zeros.
-        causal: Close the keys behind a query's own place; the last query has that of the last key.
+        causal: Mask the keys after a query's position. If there are more keys than queries or
+            fewer, the last query and the last key have the same position.
     """
     scores = (q * scale) @ k.mT
     if causal:
@@ -55,7 +56,7 @@ def attention_weights(
         open_rows = None
     elif mask.dtype == torch.bool:
         open_rows = mask.any(-1, keepdim=True)
-        # A finite fill keeps the rows that are wholly closed, and their gradients, free of NaN.
+        # A finite fill keeps rows that are fully masked, and their gradients, free of NaN.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     else:
         open_rows = (mask > -torch.inf).any(-1, keepdim=True)
@@ -75,17 +76,17 @@ def scaled_dot_product(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The sum over the values ``… n e``, in memory that grows with n and not with n².
+    """Return the weighted sum of the values, ``… n e``, in memory that grows with n, not n².
 
-    The arguments are those of `attention_weights`; ``dropout`` is the rate of dropping its weights.
+    The arguments are those of `attention_weights`, and ``dropout``, the rate for the weights.
     """
     if _better_in_slices(q, v, dropout):
         return _in_slices(q, k, v, scale, mask, causal, dropout)
     n, m = q.shape[-2], k.shape[-2]
     if causal and (mask is not None or n != m):
         mask, causal = and_mask(mask, _causal(n, m, q.device)), False
-    # The fused kernels want four axes, a dense last one, and one width for keys and values: the
-    # narrower of them is padded with zeros, which changes no score and no sum.
+    # The fused kernels need four axes, a dense last one, and equal widths of keys and values: the
+    # narrower ones are padded with zeros, which changes neither scores nor sums.
     shape = (*q.shape[:-1], v.shape[-1])
     width = max(q.shape[-1], v.shape[-1])
     q, k, v = (_dense(t, width) for t in (q, k, v))
@@ -96,15 +97,15 @@ def scaled_dot_product(
 
 
 def _causal(n: int, m: int, device: torch.device, rows: slice = slice(None)) -> Tensor:
-    """Which of m keys stand at the place of each of n queries or before it, ``n m``."""
+    """Return the causal mask ``n m`` for some rows of queries, aligned at the last position."""
     return torch.arange(n, device=device)[rows, None] + (m - n) >= torch.arange(m, device=device)
 
 
-def and_mask(mask: Tensor | None, may: Tensor) -> Tensor:
-    """Close a mask, boolean or added to the scores, where another one is closed."""
+def and_mask(mask: Tensor | None, allowed: Tensor) -> Tensor:
+    """Restrict a mask, boolean or added to the scores, to where ``allowed`` is True."""
     if mask is None:
-        return may
-    return mask & may if mask.dtype == torch.bool else mask.masked_fill(~may, -torch.inf)
+        return allowed
+    return mask & allowed if mask.dtype == torch.bool else mask.masked_fill(~allowed, -torch.inf)
 
 
 def _dense(x: Tensor, width: int) -> Tensor:
@@ -114,10 +115,11 @@ def _dense(x: Tensor, width: int) -> Tensor:
 
 
 def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
-    """Whether the fused kernel of the CPU would be missed, or would mostly multiply zeros.
+    """Return whether slices beat the CPU's fused kernel: with dropout, or much wider values.
 
-    It knows no dropout, in whose place torch builds the whole map. A compiled model has one way;
-    the meta device counts what the CPU would do.
+    The kernel has no dropout, so that torch would build the whole map, and with much wider values
+    it would mostly multiply padding. Compiled code has one branch only. On the meta device, where
+    costs are counted, the choice is that of the CPU.
     """
     if torch.compiler.is_compiling() or q.device.type not in ("cpu", "meta"):
         return False
@@ -133,21 +135,21 @@ def _in_slices(
     causal: bool,
     dropout: float,
 ) -> Tensor:
-    """Some queries at a time; what a slice of the map needs on the way back is computed again."""
+    """Attend with `ROWS` queries at a time, and recompute each slice of the map in backward."""
 
-    def read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return (
             torch.dropout(attention_weights(q, k, scale=scale, mask=mask), dropout, train=True) @ v
         )
 
     n, m = q.shape[-2], k.shape[-2]
     learns = n > ROWS and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
-    again = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=dropout > 0)
+    recomputed = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=dropout > 0)
     sums = []
     for start in range(0, n, ROWS):
         rows = slice(start, start + ROWS)
-        seen = mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
+        part = mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
         if causal:
-            seen = and_mask(seen, _causal(n, m, q.device, rows))
-        sums.append((again if learns else read)(q[..., rows, :], k, v, seen))
+            part = and_mask(part, _causal(n, m, q.device, rows))
+        sums.append((recomputed if learns else attend)(q[..., rows, :], k, v, part))
     return torch.cat(sums, -2)

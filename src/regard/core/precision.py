@@ -1,4 +1,4 @@
-"""What must not be computed in half precision."""
+"""Operations that must not run in half precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from .tracing import leaf
 
 @leaf
 def softmax(scores: Tensor, axis: int) -> Tensor:
-    """Softmax in single precision at least, given back in the precision of the scores."""
+    """Compute softmax in single precision at least, and return it in the scores' dtype."""
     wide = torch.promote_types(scores.dtype, torch.float32)
     return scores.softmax(axis, dtype=wide).to(scores.dtype)

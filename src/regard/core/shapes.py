@@ -2,8 +2,8 @@
 
 ``"b c h w"`` names four axes. A number is an axis of exactly that size; axes of the same name have
 the same size; ``*`` is one to three axes of space and time (``l``, ``h w``, ``t h w``) and ``1*``
-as many axes of size one; ``...`` is any number of axes. Several tensors are separated by commas and may be named:
-``"h: b c h 1, w: b c 1 w"``.
+as many axes of size one; ``...`` is any number of axes. Several tensors are separated by commas and
+may be named: ``"h: b c h 1, w: b c 1 w"``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-FREE = "ijklpq"  # names for the axes that ``...`` stands for
+FREE = "ijklpq"  # names for the axes of ``...``
 GRIDS = {1: "l", 2: "h w", 3: "t h w"}
 
 
@@ -31,7 +31,7 @@ def split(pattern: str) -> dict[str, str]:
 
 
 def expand(pattern: str, rank: int) -> str:
-    """Replace ``*`` and ``1*`` by the axes of a tensor of that rank, or return a misfit unchanged.
+    """Replace ``*``, ``1*`` and ``...`` by the axes of a tensor of that rank, if they fit.
 
     >>> expand("b c *", 5), expand("b c 1*", 4), expand("b c *", 2)
     ('b c t h w', 'b c 1 1', 'b c *')

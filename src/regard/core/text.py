@@ -7,7 +7,7 @@ from html import escape
 
 
 def si(number: float, unit: str = "") -> str:
-    """Write a quantity with four digits and a prefix.
+    """Format a quantity with four digits and a prefix.
 
     >>> si(4089184256), si(25557032, "B"), si(512)
     ('4.089 G', '25.56 MB', '512')
@@ -19,7 +19,7 @@ def si(number: float, unit: str = "") -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Set rows of text in columns: the first ``left`` to the left, numbers to the right.
+    """Align rows of text in columns: the first ``left`` columns to the left, others to the right.
 
     >>> print(aligned([("path", "macs"), ("stem", "5")]))
     path  macs
@@ -37,7 +37,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
 
 
 def html_table(rows: Sequence[Sequence[str]], *, left: int = 1, caption: str = "") -> str:
-    """The same rows as HTML, the first of them as the head.
+    """Format rows of text as an HTML table, with the first row as its head.
 
     >>> html_table([("a", "b"), ("x", "<5")])
     '<table><tr><th style="text-align:left">a</th>...<td style="text-align:right">&lt;5</td>...'

@@ -1,9 +1,9 @@
-"""What `torch.fx` must not trace into."""
+"""Functions that `torch.fx` must not trace into."""
 
 from __future__ import annotations
 
 import torch
 
-# Marks a function that a traced model calls whole, because it reads what a symbol has not: sizes,
-# types, the layout in memory, or whether a gradient is wanted.
+# Marks a function that stays a single call in a traced model, because it reads what the symbols of
+# torch.fx lack: sizes, dtypes, memory formats, or whether a gradient is required.
 leaf = torch.fx.wrap

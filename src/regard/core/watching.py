@@ -1,4 +1,4 @@
-"""Running a model to look into it, and leaving it as it was."""
+"""Running a model for inspection, without changing it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
+COMPILED = "_orig_mod"  # the name under which torch.compile stores the module that it wraps
 
 
 def path_of(name: str) -> str:
-    """A module's path, whether it was compiled or not.
+    """Return a module's path without the wrappers of torch.compile.
 
     >>> path_of("layer1._orig_mod.attention")
     'layer1.attention'
@@ -22,11 +22,11 @@ def path_of(name: str) -> str:
 
 @contextmanager
 def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
-    """Put a model into evaluation mode; afterwards restore its modes and the random numbers."""
+    """Put a model into evaluation mode; afterwards restore its modes and the random state."""
     training = [(module, module.training) for module in model.modules()]
     gpus = {p.device.index for p in model.parameters() if p.is_cuda}
     try:
-        for module, _ in training:  # a train() of the model's own may do more than set the mode
+        for module, _ in training:  # a model may override train(), with further effects
             module.training = False
         with (
             torch.random.fork_rng(gpus),
@@ -40,10 +40,10 @@ def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def in_the_open() -> Iterator[None]:
-    """Run compiled modules uncompiled, and torch's fused encoder layers step by step.
+def uncompiled() -> Iterator[None]:
+    """Run compiled modules uncompiled, and torch's encoder layers without their fused kernel.
 
-    What happens inside them can be neither hooked nor counted.
+    Otherwise what happens inside them can be neither hooked nor counted.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,4 +1,4 @@
-"""Where attention looks: the map of every mechanism in a model, and pictures of them."""
+"""The attention maps of all mechanisms in a model, and figures of them."""
 
 from .maps import AttentionMap
 from .reading import Explanation, explain

@@ -1,4 +1,4 @@
-"""Pictures of attention maps: heat on the image, sampling grids, strips of channel gates."""
+"""Figures of attention maps: heat maps over the image, sampling grids, bars of channel gates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIDE = 2.3  # inches of a panel
-LETTERS = 34  # of a title that fit over it at full size
-LINES = 12  # of a sampling grid, each way
-MARGIN = 0.1  # of the image, for what a sampling grid reads outside
+SIDE = 2.3  # side of a panel, in inches
+LETTERS = 34  # length of a title that fits above a panel at full size
+LINES = 12  # most lines of a sampling grid in each direction
+MARGIN = 0.1  # part of the image's size, shown around it for sampling points outside
 
 
 def draw(
@@ -33,28 +33,28 @@ def draw(
 ) -> Figure:
     """Draw attention maps, a block of panels for each image.
 
-    Heat maps lie over the image, with the query marked where a map belongs to one. Sampling grids
-    show where the mechanism reads. Gates of channels are bars; what else has no place is a matrix.
-    The two strips of a map by rows and by columns are drawn as their product.
+    Heat maps are drawn over the image, with a mark at the query if there is one. Sampling grids
+    show the positions that the mechanism reads. Channel gates are bars; other maps without
+    positions are matrices. A map by rows and one by columns are drawn as their product.
 
     Args:
-        maps: What `explain` found.
+        maps: The maps from `explain`.
         image: ``b c h w``, one image, or an array with channels last; any range of values.
-        query: Whose attention, for maps between positions; see `AttentionMap.heat`.
-        rows: At most so many images.
-        columns: At most so many panels side by side.
+        query: The query, for maps between positions; see `AttentionMap.heat`.
+        rows: Maximum number of images.
+        columns: Maximum number of panels side by side.
         stretch: Spread the colors from the least to the greatest value, unless they are within one
-            per cent of each other, instead of over the range that the map can have.
+            percent of each other, instead of over the range that the map can have.
 
     Returns:
         A matplotlib figure: ``figure.savefig("maps.png")``.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
         ValueError: there are more maps than images, or there is nothing to draw.
     """
     try:
-        import matplotlib.figure  # noqa: F401  # the message below is for this one
+        import matplotlib.figure  # noqa: F401  # only a missing matplotlib gets the message below
 
         from .picture import Picture
     except ImportError as e:
@@ -89,7 +89,7 @@ def draw(
 
 
 def _pictures(image: Any) -> Tensor:
-    """Images as ``b h w c`` from 0 to 1, each stretched over its own range."""
+    """Convert images to ``b h w c``, each scaled to the range from 0 to 1."""
     import numpy as np
 
     x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
@@ -105,7 +105,7 @@ def _pictures(image: Any) -> Tensor:
 
 
 def _merge_strips(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
-    """Put the product of rows and columns in the place of the two."""
+    """Replace pairs of maps, by rows and by columns, by their products."""
     merged: list[AttentionMap] = []
     for one in maps:
         before = merged[-1] if merged else None
@@ -123,7 +123,7 @@ def _merge_strips(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
 
 
 def _limits(one: AttentionMap, a: Tensor, *, stretch: bool) -> dict[str, float]:
-    """The values that the ends of the scale stand for."""
+    """Return the values at the ends of the color scale."""
     low, high = a.min().item(), a.max().item()
     if low < 0 < high:
         high = max(-low, high)
@@ -144,10 +144,10 @@ def _panel(
     query: Query | None,
     stretch: bool,
 ) -> None:
-    where = (one.path or "(root)") + (f"#{one.call}" if one.call else "")
-    what = " · ".join(filter(None, (one.part, one.mechanism, one.axes)))
-    size = 8 * min(1.0, LETTERS / max(len(where), len(what)))
-    axes.set_title(f"{where}\n{what}", fontsize=size)
+    path = (one.path or "(root)") + (f"#{one.call}" if one.call else "")
+    text = " · ".join(filter(None, (one.part, one.mechanism, one.axes)))
+    size = 8 * min(1.0, LETTERS / max(len(path), len(text)))
+    axes.set_title(f"{path}\n{text}", fontsize=size)
     axes.tick_params(labelsize=6)
     if one.spatial:
         _draw_heat(axes, one, row, picture, query, stretch)
@@ -165,7 +165,7 @@ def _show(axes: Axes, picture: Tensor, **options: Any) -> None:
 
 
 def _scale(axes: Axes, drawn: Any, limits: dict[str, float]) -> None:
-    """A bar of colors with its two ends and its middle, all bars of one width."""
+    """Add a color bar with ticks at the ends and the middle, whose labels have a fixed width."""
     low, high = limits.values()
     ticks = [low, (low + high) / 2, high]
     beside = axes.inset_axes((1.03, 0, 0.045, 1))
@@ -197,14 +197,14 @@ def _draw_heat(
         h, w = one.grid
         n = one.tensor.shape[one.names.index("n")]
         at = one.position(query) - (n - h * w)
-        if at >= 0:  # else the query is a token without a place
+        if at >= 0:  # else the query is a token without a position in the image
             y, x = (at // w + 0.5) / h * size[0] - 0.5, (at % w + 0.5) / w * size[1] - 0.5
             axes.plot(x, y, "o", ms=7, mfc="none", mec="black", mew=2.6)
             axes.plot(x, y, "o", ms=7, mfc="none", mec="cyan", mew=1.4)
 
 
 def _draw_sampling(axes: Axes, points: Tensor, picture: Tensor | None) -> None:
-    """Lines through the places (-1 to 1) that the rows and columns of the output are read from."""
+    """Draw lines through the points (-1 to 1) that rows and columns of the output are read from."""
     h, w = points.shape[:2]
     height, width = (h, w) if picture is None else picture.shape[:2]
     if picture is not None:
@@ -224,7 +224,7 @@ def _draw_sampling(axes: Axes, points: Tensor, picture: Tensor | None) -> None:
 
 
 def _draw_bars(axes: Axes, one: AttentionMap, row: int, stretch: bool) -> None:
-    """One bar for each entry, from zero, whatever the stretch: a cut bar tells a lie."""
+    """Draw one bar for each entry, always from zero, because a truncated bar would mislead."""
     values = one.tensor[row].detach().float().flatten().cpu()
     low, high = _limits(one, one.tensor.detach().float(), stretch=False).values()
     axes.bar(range(len(values)), values.numpy(), width=1.0, color="#35608d")
@@ -235,7 +235,7 @@ def _draw_bars(axes: Axes, one: AttentionMap, row: int, stretch: bool) -> None:
 
 
 def _draw_matrix(axes: Axes, one: AttentionMap, row: int, stretch: bool) -> None:
-    """The last two axes that are longer than one; the mean over those before."""
+    """Draw the last two axes that are longer than one, averaged over those before."""
     sized = zip(one.names[1:], one.tensor.shape[1:], strict=True)
     names = [name for name, size in sized if size > 1]
     a = one.tensor[row].detach().float().cpu().squeeze()

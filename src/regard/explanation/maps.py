@@ -1,4 +1,4 @@
-"""One attention map: what it says, of whom, and where that is in the image."""
+"""One attention map: its axes, and the positions in the image that it belongs to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 Query = int | tuple[int, int] | Literal["all"]
-ROWS, COLUMNS = ("h", "y"), ("w", "x")  # of the input, of the output
+ROWS, COLUMNS = ("h", "y"), ("w", "x")  # names for the input, for the output
 PREFIXES = (0, 1, 2, 5)  # tokens before those of the image: none, class, distillation, registers
 
 
 def lay_out(n: int, aspect: float) -> tuple[int, int] | None:
-    """Height and width of so many tokens of an image, if they can be guessed.
+    """Guess height and width of an image from its number of tokens; None if nothing fits.
 
     >>> lay_out(197, aspect=1.0), lay_out(32, aspect=2.0), lay_out(7, aspect=1.0)
     ((14, 14), (8, 4), None)
@@ -35,14 +35,14 @@ class AttentionMap:
 
     Attributes:
         path: Path of the mechanism in the model; the model itself is ``""``.
-        part: Which map, where a mechanism has several.
-        call: Which call, where the mechanism ran several times.
+        part: Name of the map, if a mechanism has several.
+        call: Number of the call, from zero, if the mechanism ran several times.
         mechanism: Class of the mechanism.
         axes: Names of the axes of the tensor.
         tensor: The map.
-        range: Its values, as in the card.
-        input_shape: What the mechanism saw.
-        grid: Height and width of its positions, if they are known.
+        range: Range of its values, as in `Axes`.
+        input_shape: Shape of the mechanism's input.
+        grid: Height and width of its positions, if known.
     """
 
     path: str
@@ -57,18 +57,18 @@ class AttentionMap:
 
     @property
     def key(self) -> str:
-        """Its name in the explanation: ``layer1.attention[channel]#1``."""
+        """Its key in the explanation: ``layer1.attention[channel]#1``."""
         part = f"[{self.part}]" if self.part else ""
         return self.path + part + (f"#{self.call}" if self.call else "")
 
     @property
     def names(self) -> list[str]:
-        """The axes, one by one."""
+        """The names of the axes."""
         return self.axes.split()
 
     @property
     def form(self) -> Literal["plane", "tokens", "pairs", "sampling", "bars", "matrix"]:
-        """What the map says: of each place, token or pair of them, where to read, of channels."""
+        """What its values belong to: positions, tokens, pairs, sampling points or channels."""
         names = self.names
         if self.range == "offset" and names[-1] == "2" and "h" in names:
             return "sampling"
@@ -80,23 +80,23 @@ class AttentionMap:
 
     @property
     def spatial(self) -> bool:
-        """Whether it has a place in the image, so that there is a heat map."""
+        """Whether its values belong to positions in the image, so that there is a heat map."""
         return self.form == "plane" or (self.form in ("tokens", "pairs") and self.grid is not None)
 
     @property
     def normalized(self) -> str | None:
-        """The axis over which the map sums to one."""
+        """The axis over which the map sums to one, or None."""
         kind, _, axis = self.range.partition(" ")
         return (axis or self.names[-1]) if kind == "softmax" else None
 
     def position(self, query: Query | None = None) -> int:
-        """The index of a query, given as such or as a row and a column; the middle if None."""
+        """Return the index of a query from an index or (row, column); the middle if None."""
         n = self.tensor.shape[self.names.index("n")]
         if query is None and not self.grid:
             return n // 2
         if query is None or isinstance(query, tuple):
             if not self.grid:
-                raise ValueError(f"{self.key}: the grid is not known; give the query's number")
+                raise ValueError(f"{self.key}: the grid is not known; pass the query's index")
             h, w = self.grid
             row, column = query or (h // 2, w // 2)
             if not (0 <= row < h and 0 <= column < w):
@@ -113,23 +113,23 @@ class AttentionMap:
         query: Query | None = None,
         **at: int,
     ) -> Tensor:
-        """Bring the map to the shape of an image, ``b h w``.
+        """Return the map in the shape of an image, ``b h w``.
 
-        Axes without a place are averaged, but for one over which the map sums to one, where a mean
-        says nothing: there each image shows the entry that varies most over the places. Of offsets
-        the length is shown: how far from its place each position reads.
+        All axes except positions are averaged. The exception is an axis over which the map sums to
+        one, where the mean is constant: instead each image shows the entry that varies most over
+        the positions. For offsets, the length is shown: how far away each position reads.
 
         Args:
-            size: Height and width to interpolate to; as it is if None.
-            query: For maps between positions: whose attention, by its number or by row and column
-                (the middle by default), or ``"all"`` for the mean of all queries.
+            size: Height and width to interpolate to; no interpolation if None.
+            query: For maps between positions: the query, by index or by row and column (the middle
+                by default), or ``"all"`` for the mean of all queries.
             at: Entries of other axes, by name: ``heads=2``.
 
         Raises:
-            ValueError: the map has no place in an image, or no such query, axis or entry.
+            ValueError: the map has no positions in an image, or no such query, axis or entry.
         """
         if not self.spatial:
-            raise ValueError(f"{self.key}: a map ({self.axes}) has no place in an image")
+            raise ValueError(f"{self.key}: a map ({self.axes}) has no positions in an image")
         a, names = self.tensor.detach().float(), self.names
         if self.form == "pairs":
             dim = names.index("n")
@@ -144,7 +144,7 @@ class AttentionMap:
         if self.range == "offset" and "2" in names:
             a = a.norm(dim=names.index("2"))
             names.remove("2")
-        a = self._placed(a, names)
+        a = self._positions_last(a, names)
         while a.dim() > 3:
             a = _most_varied(a) if names[1] == self.normalized else a.mean(1)
             del names[1]
@@ -153,11 +153,11 @@ class AttentionMap:
         sides = (size, size) if isinstance(size, int) else size
         return interpolate(a.unsqueeze(1), sides, mode="bilinear").squeeze(1)
 
-    def _placed(self, a: Tensor, names: list[str]) -> Tensor:
-        """The same with the places last, as rows and columns."""
+    def _positions_last(self, a: Tensor, names: list[str]) -> Tensor:
+        """Move the positions to the end, as rows and columns, and remove them from ``names``."""
         if self.form == "plane":
             last = [i for i, name in enumerate(names) if name in (*ROWS, *COLUMNS)]
-            if len(last) == 1:  # a strip, with a one in the place of the other
+            if len(last) == 1:  # rows or columns only, beside an axis of size one
                 last = [a.dim() - 2, a.dim() - 1]
         else:
             last = [next(i for i, name in enumerate(names) if name in ("n", "m"))]
@@ -170,10 +170,10 @@ class AttentionMap:
         return a[..., start : start + h * w].unflatten(-1, (h, w))
 
     def _keys(self, m: int) -> tuple[int, int, int]:
-        """Where the keys of the image begin, and their grid: the queries' own, or coarser."""
+        """Return the index of the image's first key, and the keys' grid, which may be coarser."""
         h, w = self.grid or (0, 0)
         n = self.tensor.shape[self.names.index("n")]
-        if 0 <= m - n <= 2:  # a learned key and an empty one may stand behind
+        if 0 <= m - n <= 2:  # a learned key and a zero key may follow
             return n - h * w, h, w
         pooled = ((max(h // step, 1), max(w // step, 1)) for step in range(2, max(h, w) + 1))
         fits = (grid for grid in pooled if math.prod(grid) == m)
@@ -183,9 +183,9 @@ class AttentionMap:
         return m - math.prod(grid), *grid
 
     def summary(self) -> dict[str, Any]:
-        """The facts and statistics of the map, without the map.
+        """Return facts and statistics of the map, without the map.
 
-        ``entropy`` is the mean, in nats, over all that sums to one; None where nothing does.
+        ``entropy`` is the mean entropy in nats along the axis that sums to one; None without one.
         """
         a = self.tensor.detach().float()
         entropy = None
@@ -209,6 +209,6 @@ class AttentionMap:
 
 
 def _most_varied(a: Tensor) -> Tensor:
-    """Of ``b k … h w`` the entry of axis k that varies most over the places, for each image."""
+    """Return for each image of ``b k … h w`` the entry of axis k that varies most."""
     best = a.flatten(2).std(2, unbiased=False).argmax(1)
     return a[torch.arange(len(a), device=a.device), best]

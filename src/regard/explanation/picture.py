@@ -1,4 +1,4 @@
-"""A figure that a notebook shows, whether pyplot was imported there or not."""
+"""A figure that notebooks show, even if pyplot was not imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class Picture(Figure):
-    """A matplotlib figure with a picture of itself."""
+    """A matplotlib figure that notebooks show as PNG."""
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()

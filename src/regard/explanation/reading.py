@@ -14,7 +14,7 @@ from ..core.attention import Mechanism, Tap
 from ..core.names import glob, listing
 from ..core.shapes import bind, expand, split
 from ..core.text import aligned, html_table
-from ..core.watching import in_the_open, path_of, undisturbed
+from ..core.watching import path_of, uncompiled, undisturbed
 from .maps import COLUMNS, ROWS, AttentionMap, Query, lay_out
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Explanation(Mapping[str, AttentionMap]):
         return html_table(self._rows(), left=4)
 
     def table(self) -> str:
-        """The maps as text, one line each."""
+        """Return the maps as text, one line each."""
         return aligned(self._rows(), left=4)
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -67,7 +67,7 @@ class Explanation(Mapping[str, AttentionMap]):
         return [head, *rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """What `AttentionMap.summary` says of each map, by key."""
+        """Return `AttentionMap.summary` of each map, by key."""
         return {key: one.summary() for key, one in self.items()}
 
     def figure(
@@ -82,15 +82,15 @@ class Explanation(Mapping[str, AttentionMap]):
         """Draw the maps on the image.
 
         Args:
-            image: As for `regard.explanation.drawing.draw`, as are the other arguments; the
-                model's input if None and if that is an image.
-            query: Whose attention, for maps between positions.
-            rows: At most so many images.
-            columns: At most so many panels side by side.
+            image: As for `regard.explanation.drawing.draw`, as are the other arguments; by default
+                the model's input, if that is an image.
+            query: The query, for maps between positions.
+            rows: Maximum number of images.
+            columns: Maximum number of panels side by side.
             stretch: Spread the colors over the values of the map, not over its range.
 
         Raises:
-            ImportError: matplotlib is not there.
+            ImportError: matplotlib is not installed.
         """
         from .drawing import draw
 
@@ -106,22 +106,22 @@ def explain(
     grad: bool = False,
     **kwargs: Any,
 ) -> Explanation:
-    """Run a model and read every attention map in it.
+    """Run a model and return all its attention maps.
 
-    The model runs once, in evaluation mode and, where it is compiled, as the module that it was
-    compiled from. It is left as it was: no hook, no changed flag, no used-up random number.
+    The model runs once, in evaluation mode and uncompiled. It is not changed: hooks are removed,
+    modes and random state are restored.
 
     Args:
         model: Any module with mechanisms in it, or a mechanism.
-        inputs: What the model takes.
-        only: Paths of the mechanisms that matter; in a pattern ``*`` stops at dots and ``**`` does
-            not, as in `regard.insert`. All if None.
+        inputs: Positional arguments of the model.
+        only: Paths of mechanisms; in a pattern ``*`` stops at dots and ``**`` does not, as in
+            `regard.insert`. All mechanisms if None.
         grad: Keep the graph, so that gradients flow through the maps.
-        kwargs: What the model takes by name.
+        kwargs: Keyword arguments of the model.
 
     Returns:
-        The maps by path. Those of the parts of a composite have the part in brackets behind the
-        path, those of a second call ``#1``.
+        The maps by path, followed by the name of the part in brackets if a mechanism has several
+        maps, and by ``#1`` for the second call.
 
     Raises:
         ValueError: the model has no attention, or none at such a path, or none that ran.
@@ -145,7 +145,7 @@ def explain(
         calls[path] += 1
 
     def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
-        caller = path  # a composite may use the tap of a part without calling the part
+        caller = path  # a mechanism may use the tap of a child without calling the child
         while caller not in shapes:
             caller = caller.rpartition(".")[0]
         shape = shapes[caller]
@@ -154,7 +154,7 @@ def explain(
         axes = split(stated) if stated else _inferred(mechanism.axes.input, shape, tensors)
         for (name, own), tensor in zip(axes.items(), tensors, strict=True):
             source = tensor
-            own, tensor, grid = _by_pairs(
+            own, tensor, grid = _flatten_queries(
                 expand(own, tensor.dim()), tensor, _grid(mechanism, shape, aspect)
             )
             one = AttentionMap(
@@ -173,15 +173,15 @@ def explain(
 
     with ExitStack() as hooks:
         for path, mechanism in _choose(model, None).items():
-            watch = mechanism.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
-            hooks.callback(watch.remove)
+            handle = mechanism.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
+            hooks.callback(handle.remove)
         for path, mechanism in chosen.items():
             for part, tap in _taps(mechanism).items():
-                watch = tap.register_forward_hook(partial(record, path, part, mechanism))
-                hooks.callback(watch.remove)
-        with undisturbed(model, grad=grad), in_the_open():
+                handle = tap.register_forward_hook(partial(record, path, part, mechanism))
+                hooks.callback(handle.remove)
+        with undisturbed(model, grad=grad), uncompiled():
             model(*inputs, **kwargs)
-    for key, source in borrowed.items():  # the composite gives the same map under its own name
+    for key, source in borrowed.items():  # drop a child's map that its parent passes on as its own
         if any(source is other for other in own_maps.values()):
             del maps[key]
     if not maps:
@@ -191,7 +191,7 @@ def explain(
 
 
 def _taps(mechanism: Mechanism) -> dict[str, Tap]:
-    """The taps of a mechanism by the names of the parts; that of the whole is ``""``."""
+    """Return the taps of a mechanism by the names of its parts; ``""`` is the whole."""
     return {
         name.removeprefix("tap").removeprefix("_"): child
         for name, child in mechanism.named_children()
@@ -200,7 +200,7 @@ def _taps(mechanism: Mechanism) -> dict[str, Tap]:
 
 
 def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mechanism]:
-    """The mechanisms at the wanted paths."""
+    """Return the mechanisms whose paths match."""
     found = {
         path_of(name): module
         for name, module in model.named_modules()
@@ -209,7 +209,7 @@ def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mec
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no attention to explain; "
-            'regard.insert(model, "cbam") puts some in'
+            'regard.insert(model, "cbam") adds some'
         )
     if only is None:
         return found
@@ -224,7 +224,7 @@ def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mec
 
 
 def _inferred(pattern: str, shape: Sequence[int], maps: Sequence[Tensor]) -> dict[str, str]:
-    """Name the axes of maps that a class does not state by the sizes of its input.
+    """Infer the axes of maps from their sizes and those of the input.
 
     >>> _inferred("b c h w", (2, 8, 5, 7), [torch.zeros(2, 8, 1, 1), torch.zeros(2, 4, 35, 35)])
     {'0': 'b c 1 1', '1': 'b i n m'}
@@ -237,26 +237,26 @@ def _inferred(pattern: str, shape: Sequence[int], maps: Sequence[Tensor]) -> dic
     for i, a in enumerate(maps):
         axes: list[str] = []
         free = iter("ijkl")
-        for place, size in enumerate(a.shape):
+        for j, size in enumerate(a.shape):
             same = [name for name, n in sizes.items() if n == size and name not in axes]
-            if a.dim() == len(names) and names[place] in same:
-                axes.append(names[place])
+            if a.dim() == len(names) and names[j] in same:
+                axes.append(names[j])
             elif size == 1:
                 axes.append("1")
             elif same:
                 axes.append(same[0])
-            else:  # a second axis of as many positions is that of the keys
+            else:  # a second axis with the number of positions is that of the keys
                 axes.append("m" if "n" in axes and size == sizes["n"] else next(free))
         found[str(i)] = " ".join(axes)
     return found
 
 
-def _by_pairs(
+def _flatten_queries(
     axes: str, tensor: Tensor, grid: tuple[int, int] | None
 ) -> tuple[str, Tensor, tuple[int, int] | None]:
-    """Bring the queries of a map over keys into one axis, where they stand in rows and columns.
+    """Flatten the queries of a map over keys into one axis, if they are rows and columns.
 
-    >>> _by_pairs("b y x m", torch.zeros(2, 3, 4, 12), None)[::2]
+    >>> _flatten_queries("b y x m", torch.zeros(2, 3, 4, 12), None)[::2]
     ('b n m', (3, 4))
     """
     for rows, columns in zip(ROWS, COLUMNS, strict=True):
@@ -267,7 +267,7 @@ def _by_pairs(
 
 
 def _grid(mechanism: Mechanism, shape: tuple[int, ...], aspect: float) -> tuple[int, int] | None:
-    """Height and width of the positions that a mechanism saw."""
+    """Return height and width of the positions of a mechanism's input."""
     pattern = next(iter(split(mechanism.axes.input).values()))
     sizes = bind(pattern, shape)
     if "t" in sizes:

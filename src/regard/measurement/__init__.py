@@ -1,7 +1,7 @@
-"""What a model costs: parameters, multiplications, activation memory, latency, by module.
+"""The costs of a model: parameters, multiplications, activation memory and latency, by module.
 
 Multiply-accumulates (MACs) are those of convolutions and matrix products, as papers count them;
-all other arithmetic is counted apart, because gates and poolings cost time that MACs do not show.
+all other arithmetic is counted separately, because gates and pools take time that MACs do not show.
 """
 
 from .costs import Cost, Latency, Measurement, Scaling, measure, scaling

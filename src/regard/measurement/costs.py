@@ -1,4 +1,4 @@
-"""What a model costs, as a table: by module, and against the size of its input."""
+"""Tables of the costs of a model: by module, and by size of the input."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Latency:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one module costs, with all inside it.
+    """The costs of one module, including its children.
 
     Attributes:
-        path: Where it is in the model; the model itself is ``""``.
+        path: Its path in the model; the model itself is ``""``.
         module: Its class.
-        params: Its parameters, each counted once.
+        params: Number of its parameters, each counted once.
         macs: Multiply-accumulates of convolutions and matrix products.
         elementwise: All other operations: one for each element written, or read by a reduction.
-        memory: Most bytes of activations that were alive at once, since it was called.
+        memory: Peak, in bytes, of the activations that were allocated since it was called.
     """
 
     path: str
@@ -53,20 +53,20 @@ class Cost:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """What a model costs for one input.
+    """The costs of a model for one input.
 
     Attributes:
         model: Its class.
         input: Shapes of the inputs.
-        device: Where it ran.
+        device: The device that it ran on.
         params: As in `Cost`, for the whole model; so are ``macs``, ``elementwise`` and ``memory``.
         macs: MACs.
         elementwise: Other operations.
         memory: Peak of the activations without gradients, in bytes.
-        memory_kept: Activations that stay for the backward pass, the output among them.
-        latency: None where it was not asked for or cannot be had.
-        modules: One row for each module that costs anything, outer ones first.
-        uncounted: Operators whose work nobody knows; it is missing from the counts.
+        memory_kept: Bytes of activations kept for the backward pass, including the output.
+        latency: None if not requested, or on the meta device.
+        modules: One row for each module with costs, outer ones first.
+        uncounted: Operators without a formula, which are missing from the counts.
     """
 
     model: str
@@ -108,7 +108,7 @@ class Measurement:
         return [head, *rows]
 
     def table(self) -> str:
-        """The measurement as text, one line for each module."""
+        """Return the measurement as text, one line for each module."""
         lines = [
             self._title(),
             aligned(self._rows(), left=2),
@@ -121,38 +121,39 @@ class Measurement:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The measurement as plain data."""
+        """Return the measurement as plain data."""
         return asdict(self)
 
     def to_json(self) -> str:
-        """The measurement as JSON."""
+        """Return the measurement as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
 
 def _timed(model: nn.Module, inputs: Sequence[Any], least: float) -> Latency:
-    from torch.utils.benchmark import Timer  # loads the tools of C++ extensions
+    from torch.utils.benchmark import Timer  # slow to import: it loads tools for C++ extensions
 
     threads = torch.get_num_threads()
     scope = {"model": model, "inputs": inputs}
     timer = Timer("model(*inputs)", globals=scope, num_threads=threads)
     with undisturbed(model):
-        once = timer.timeit(2).median  # so that a slow model runs more than once or twice
+        once = timer.timeit(2).median
+        # Five times that, so that a slow model runs more than once or twice.
         times = timer.blocked_autorange(min_run_time=max(least, 5 * once))
     runs = times.number_per_run * len(times.raw_times)
     return Latency(times.median, times.iqr, runs, threads)
 
 
-def _home(model: nn.Module) -> Tensor:
-    """A tensor that lives where the model does and has its type."""
+def _example_of(model: nn.Module) -> Tensor:
+    """Return a tensor with the device and the dtype of the model."""
     floats = (t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
     return next(floats, torch.empty(0))
 
 
 def _tensors(
-    inputs: Sequence[Any], home: Tensor, device: str | torch.device | None
+    inputs: Sequence[Any], like: Tensor, device: str | torch.device | None
 ) -> list[Tensor]:
-    """The tensors to run on, drawn at random where only a shape is given."""
-    where = home.device if device is None else torch.device(device)
+    """Return the inputs as tensors, random ones for shapes."""
+    target = like.device if device is None else torch.device(device)
     source = torch.Generator().manual_seed(0)
     found = []
     for x in inputs:
@@ -162,10 +163,10 @@ def _tensors(
             raise TypeError(
                 f"inputs: expected tensors or shapes, one after the other, got {type(x).__name__}"
             )
-        elif where.type == "meta":
-            found.append(torch.empty(tuple(x), device="meta", dtype=home.dtype))
+        elif target.type == "meta":
+            found.append(torch.empty(tuple(x), device="meta", dtype=like.dtype))
         else:
-            found.append(torch.randn(tuple(x), generator=source).to(where, home.dtype))
+            found.append(torch.randn(tuple(x), generator=source).to(target, like.dtype))
     return found
 
 
@@ -176,18 +177,18 @@ def measure(
     latency: bool = True,
     depth: int | None = None,
 ) -> Measurement:
-    """Measure parameters, MACs, other work, activation memory and latency.
+    """Measure parameters, MACs, other operations, activation memory and latency.
 
-    The model runs in evaluation mode and is left as it was. Counts are those of the modules as they
-    are written: compiled ones run uncompiled, torch's encoder layers without their fast path.
-    Latency is that of the model as it is given.
+    The model runs in evaluation mode and is not changed. For the counts, compiled modules run
+    uncompiled, and torch's encoder layers without their fast path; for the latency, the model runs
+    unchanged.
 
     Args:
         model: Any module, compiled or not.
-        inputs: What the model takes, each a tensor or a shape; ``(1, 3, 224, 224)`` if none.
-        device: Measure a copy of the model there; ``"meta"`` counts without computing anything.
-        latency: Measure the time too; takes some seconds where the model is slow.
-        depth: How deep the rows go; 1 gives the model and its children, None everything.
+        inputs: Inputs of the model, each a tensor or a shape; ``(1, 3, 224, 224)`` by default.
+        device: Measure a copy of the model on this device; ``"meta"`` counts without computing.
+        latency: Measure the latency too, which takes some seconds for a slow model.
+        depth: Depth of the rows: 1 for the model and its children, None for all modules.
 
     Raises:
         ValueError: the depth is negative.
@@ -201,8 +202,7 @@ def measure(
         raise ValueError(f"depth must be zero or more, got {depth}")
     if device is not None:
         model = deepcopy(model).to(device)
-    home = _home(model)
-    tensors = _tensors(inputs or ((1, 3, 224, 224),), home, device)
+    tensors = _tensors(inputs or ((1, 3, 224, 224),), _example_of(model), device)
     forward = run(model, tensors)
     on = tensors[0].device
     rows = []
@@ -232,12 +232,12 @@ def measure(
 
 @dataclass(frozen=True, repr=False)
 class Scaling:
-    """What a model costs at several sizes of its input."""
+    """The costs of a model at several sizes of its input."""
 
     measurements: tuple[Measurement, ...]
 
     def growth(self, quantity: str) -> float:
-        """The power of the number of positions with which a cost grows: 1 is linear.
+        """Return the exponent with which a cost grows in the number of positions: 1 is linear.
 
         Args:
             quantity: ``macs``, ``elementwise``, ``memory`` or ``memory_kept``.
@@ -254,7 +254,7 @@ class Scaling:
         return html_table(self._rows())
 
     def table(self) -> str:
-        """The costs as text, one line for each size, and below them the powers of growth."""
+        """Return the costs as text, one line for each size, and a line with the exponents."""
         return aligned(self._rows())
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -275,7 +275,7 @@ class Scaling:
         return [head, *rows, ("growth", *powers, "")]
 
     def to_dict(self) -> dict[str, Any]:
-        """The costs as plain data."""
+        """Return the costs as plain data."""
         return asdict(self)
 
 
@@ -290,9 +290,9 @@ def scaling(
     """Measure a model at several sizes of its input.
 
     Args:
-        model: Any module that takes them.
+        model: Any module that accepts these sizes.
         sizes: Sides of a square image, or heights and widths.
-        leading: The axes before: batch and channels.
+        leading: Sizes of the axes before: batch and channels.
         device: As for `measure`.
         latency: As for `measure`.
 

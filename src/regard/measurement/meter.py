@@ -1,4 +1,4 @@
-"""Counting what passes while a model runs: MACs, other operations, live activations."""
+"""Counts MACs, other operations and bytes of activations while a model runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.attention import Tap
-from ..core.watching import COMPILED, in_the_open, path_of, undisturbed
+from ..core.watching import COMPILED, path_of, uncompiled, undisturbed
 
 
-def _attend(out: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[int, int]:
+def _attention(out: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[int, int]:
     scores = math.prod(q.shape[:-1]) * k.shape[-2]
     return scores * (q.shape[-1] + v.shape[-1]), scores
 
@@ -36,7 +36,7 @@ def _recur(out: Any, x: Tensor, *weights: Any) -> tuple[int, int]:
     return steps * sum(w.numel() for w in matrices), steps * sum(w.shape[0] for w in matrices)
 
 
-# MACs and other work of the products that torch's counter has no formula for (in some version).
+# MACs and other operations of products for which some version of torch's counter has no formula.
 PRODUCTS: dict[str, Callable[..., tuple[int, int]]] = {
     "torchvision::deform_conv2d": _deform,
     "aten::mkldnn_rnn_layer": _recur,
@@ -49,7 +49,7 @@ PRODUCTS: dict[str, Callable[..., tuple[int, int]]] = {
     "aten::_cdist_forward": lambda out, x, y, *_: (out.numel() * x.shape[-1], 0),
 }
 
-# These move numbers and compute none.
+# These copy numbers and compute nothing.
 MOVES = re.compile(
     r"\w+_like|new_\w+|empty\w*|fill_?|zero_|\w*copy_?|clone|contiguous|lift_fresh|_unsafe_view|"
     r"cat|stack|repeat\w*|roll|flip|tril|triu|diag_embed|\w+_pad(_nd|\dd)|im2col|"
@@ -63,7 +63,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _elementwise(name: str, func: Any, args: tuple, out: Any) -> int:
-    """One operation for each element that is written, or read where many make one."""
+    """Count one operation for each element written, or read if there are more of these."""
     sources, results = _tensors(args), _tensors(out)
     views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
     if views or not sources or not results or MOVES.fullmatch(name):
@@ -78,7 +78,7 @@ def _elementwise(name: str, func: Any, args: tuple, out: Any) -> int:
 
 @dataclass
 class Tally:
-    """What one module has cost so far."""
+    """The costs of one module so far."""
 
     macs: int = 0
     elementwise: int = 0
@@ -86,11 +86,11 @@ class Tally:
 
 
 class Meter(TorchDispatchMode):
-    """Counts the work of a model and follows its memory while it runs in the block.
+    """Counts the operations and the memory of a model that runs inside the ``with`` block.
 
-    A storage that an operation returns and none has read before was made by the model; it counts
-    from then until nothing refers to it. Parameters, buffers and inputs are therefore left out, and
-    so is the scratch memory inside an operation.
+    A storage is an activation if an operation returns it before any has read it; it counts until
+    nothing refers to it. This excludes parameters, buffers and inputs, and also the temporary
+    memory inside an operation.
     """
 
     supports_higher_order_operators = True
@@ -113,7 +113,7 @@ class Meter(TorchDispatchMode):
 
     def __enter__(self) -> Meter:
         for module in self.paths:
-            if not isinstance(module, Tap):  # a hook would tell it that its map is wanted
+            if not isinstance(module, Tap):  # a hook on a tap would make it compute its map
                 enter = module.register_forward_pre_hook(self._enter, prepend=True)
                 leave = module.register_forward_hook(self._leave)
                 self._hooks.callback(enter.remove)
@@ -138,7 +138,7 @@ class Meter(TorchDispatchMode):
         self._running = self._outer(path for path, _ in self._frames)
 
     def _outer(self, paths: Iterable[str]) -> set[str]:
-        """These and all they are in: a list of modules is never called itself."""
+        """Add all parents to some paths, because containers such as ModuleList are never called."""
         found = {""}
         for path in paths:
             parts = path.split(".")
@@ -153,7 +153,7 @@ class Meter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for result in _tensors(out):
             self._follow(result, size=result.untyped_storage().nbytes())
-        macs, elementwise = self._work(func, args, kwargs or {}, out)
+        macs, elementwise = self._operations(func, args, kwargs or {}, out)
         for path in self._running:
             self.tallies[path].macs += macs
             self.tallies[path].elementwise += elementwise
@@ -174,7 +174,9 @@ class Meter(TorchDispatchMode):
         del self._storages[key]
         self.live -= size
 
-    def _work(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> tuple[int, int]:
+    def _operations(
+        self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any
+    ) -> tuple[int, int]:
         if isinstance(func, torch._ops.HigherOrderOperator):
             if func in self._formulas:
                 return self._formulas[func](*args, **kwargs, out_val=out) // 2, 0
@@ -182,7 +184,7 @@ class Meter(TorchDispatchMode):
             return 0, 0
         name = func._schema.name
         if name.startswith("aten::_scaled_dot_product") and not name.endswith("backward"):
-            return _attend(out, *args)
+            return _attention(out, *args)
         if name in PRODUCTS:
             return PRODUCTS[name](out, *args, **kwargs)
         if func._overloadpacket in self._formulas:
@@ -196,29 +198,29 @@ class Meter(TorchDispatchMode):
 
 
 class Count(NamedTuple):
-    """Work of one call: MACs, and all operations that are none."""
+    """MACs and elementwise operations of one call."""
 
     macs: int
     elementwise: int
 
 
 def _copy(x: Tensor, grad: bool) -> Tensor:
-    """A copy that may be written to, which a leaf that requires a gradient may not."""
+    """Copy a tensor, to one that in-place operations may change, unlike a leaf with gradients."""
     return x.detach().requires_grad_(grad and x.is_floating_point()).clone()
 
 
 def run(model: nn.Module, inputs: Sequence[Any], *, grad: bool = False) -> Meter:
-    """Run a model on copies of the inputs and return what was counted."""
-    with undisturbed(model, grad=grad), in_the_open():
+    """Run a model on copies of the inputs and return the counts."""
+    with undisturbed(model, grad=grad), uncompiled():
         inputs = [_copy(x, grad) if isinstance(x, Tensor) else x for x in inputs]
         with Meter(model) as meter:
-            out = model(*inputs)  # held while the block ends: it is what the caller gets
+            out = model(*inputs)  # keeps the output alive until the end, so that it is counted
         del out
     return meter
 
 
 def count(module: nn.Module, *inputs: Any) -> Count:
-    """Count the work of one call, in evaluation mode.
+    """Count the operations of one call, in evaluation mode.
 
     >>> count(nn.Conv2d(3, 8, 1), torch.randn(1, 3, 5, 5))
     Count(macs=600, elementwise=0)
@@ -228,7 +230,7 @@ def count(module: nn.Module, *inputs: Any) -> Count:
 
 
 def peak_memory(module: nn.Module, *inputs: Any, backward: bool = False) -> int:
-    """Bytes of activations that one call needs: at its peak, or kept for the backward pass.
+    """Return the bytes of activations of one call: at the peak, or kept for the backward pass.
 
     >>> peak_memory(nn.ReLU(), torch.randn(1, 3, 5, 5))
     300

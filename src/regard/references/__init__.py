@@ -1,7 +1,7 @@
-"""What is known of other people's classes: records under the stems of the mechanisms.
+"""Records of other people's classes, in files named after the mechanisms.
 
-A record says how the arguments and the entries of a class are called here, what its attention map
-lies on, and why it cannot be loaded where that is so. `regard.load_reference` reads them.
+A record translates the arguments of a class and the names in its state dict, states the axes of its
+attention map, and explains why it cannot be loaded, if so. `regard.load_reference` reads them.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 @cache
 def records(key: str) -> tuple[Reference, ...]:
-    """The records of a mechanism, by its key."""
+    """Return the records of a mechanism, given its key."""
     return import_module(f"{__name__}.{key}").REFERENCES
 
 
 def matching(cls: type[Mechanism], source: str) -> tuple[Reference, ...]:
-    """The records that a source may mean.
+    """Return the records that match a source.
 
     Args:
         cls: The mechanism.
-        source: ``owner/repo`` or package, with ``:Class`` where it has several.
+        source: ``owner/repo`` or package, followed by ``:Class`` if it has several.
 
     Raises:
-        ValueError: there is none; the message lists the known sources. Or one of those that may be
-            meant cannot be loaded; the message says why.
+        ValueError: there is none; the message lists the known sources. Or one that matches cannot
+            be loaded; the message says why.
     """
     wanted, known = Source.parse(source), records(_key(cls))
     found = [record for record in known if wanted.matches(record.source)]
-    if wanted.words:  # what says more is nearer
+    if wanted.words:  # of several matches, the most specific one is meant
         most = max((len(Source.parse(record.source).words) for record in found), default=0)
         found = [r for r in found if len(Source.parse(r.source).words) == most]
     if not found:
@@ -62,12 +62,12 @@ def matching(cls: type[Mechanism], source: str) -> tuple[Reference, ...]:
 def load(
     cls: type[Mechanism], source: str, kwargs: Mapping[str, Any], state: State
 ) -> tuple[nn.Module, Reference, State]:
-    """Build our module from the arguments and the state of a class of somebody else.
+    """Build a module of regard from the arguments and the state dict of another implementation.
 
-    Where the source names no class and several may be meant, the one that fits is taken.
+    If several classes match the source, the one that fits the state dict is used.
 
     Returns:
-        The module, the record that was used, and the state under our names.
+        The module, the record that was used, and the renamed state dict.
 
     Raises:
         ValueError: as for `matching`; or the state does not fit, or fits several classes.
@@ -99,6 +99,6 @@ def _key(cls: type[Mechanism]) -> str:
 
 
 def _class(cls: type[Mechanism], record: Reference) -> Callable[..., nn.Module]:
-    """The class that a record builds: a public one of the same file."""
+    """Return the class that a record builds, or a function that builds it."""
     builds = record.builds or cls.__name__
     return getattr(sys.modules[cls.__module__], builds) if isinstance(builds, str) else builds

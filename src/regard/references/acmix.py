@@ -15,7 +15,7 @@ def _arguments(
     dilation: int = 1,
 ) -> Options:
     for name, size, only in (("kernel_conv", kernel_conv, 3), ("dilation", dilation, 1)):
-        if size != only:  # nor could it run
+        if size != only:  # the authors' class cannot run with other sizes
             raise ValueError(f"ACmix: {name} must be {only}, got {size}")
     return dict(
         in_channels=in_planes,

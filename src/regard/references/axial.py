@@ -35,7 +35,7 @@ def _transformer(
     reversible: bool = True,
     axial_pos_emb_shape: tuple[int, int] | None = None,
 ) -> Options:
-    if dim_index != 1:  # nor could its convolutions run
+    if dim_index != 1:  # the convolutions of that class cannot run on another axis
         raise ValueError(f"AxialImageTransformer: dim_index must be 1, got {dim_index}")
     return dict(
         channels=dim,
@@ -69,7 +69,7 @@ def _position_sensitive(
 
 
 def _layers(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layers of one axis, with queries, keys and values in one."""
+    """Concatenate the projections of queries, keys and values of each layer."""
     import torch
 
     for name in list(state):
@@ -80,7 +80,7 @@ def _layers(state: dict[str, Tensor], module: nn.Module) -> State:
 
 
 def _blocks(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layers of the network one after the other: two blocks, each of two axes or two layers."""
+    """Number the layers of the network: two blocks, each of two axes or two layers."""
     parts = ("f.net", "g.net") if any(".f.net." in name for name in state) else ("0", "1")
     moved = {}
     for name, tensor in _layers(state, module).items():

@@ -15,7 +15,7 @@ def _arguments(
     *,
     fusion: str = "product",
 ) -> Options:
-    """``fusion`` is none of its arguments, but "sum" in many copies; the weights do not tell."""
+    """Add ``fusion``, which is "sum" in many copies, because the weights do not determine it."""
     if dilation_conv_num != 2:
         raise ValueError(f"BAM: dilation_conv_num must be 2, got {dilation_conv_num}")
     return dict(

@@ -51,7 +51,7 @@ def _timm(
 
 
 def _momentum(state: dict[str, Tensor], module: nn.Module) -> State:
-    """Timm's norm has torch's own momentum."""
+    """Set the norm's momentum to torch's default, as in timm."""
     module.get_submodule("norm").momentum = 0.1  # type: ignore[assignment]
     return state
 

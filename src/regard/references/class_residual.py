@@ -27,7 +27,7 @@ def _xmu_keras(num_class: int = 1000, name: str = "ResidualAttention", la: float
 
 
 def _heads(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The classifiers of all heads in one layer."""
+    """Concatenate the classifiers of all heads."""
     import torch
 
     heads = [state.pop(f"multi_head.{i}.head.weight") for i in range(len(state))]
@@ -41,7 +41,7 @@ REFERENCES = (
             channels=input_dim,
             num_classes=num_classes,
             residual_weight=lam,
-            temperatures=("max" if T == 99 else T,),  # 99 is a word for it there
+            temperatures=("max" if T == 99 else T,),  # the authors' code writes 99 for the maximum
         ),
         {"head": "classify"},
         map="b k n",

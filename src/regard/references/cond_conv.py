@@ -27,8 +27,8 @@ def _timm(
     bias: bool = False,
     num_experts: int = 4,
 ) -> Options:
-    """The authors' layer, as timm has it, with the routing of its block."""
-    if padding == "":  # there, a larger stride pads more
+    """Translate timm's version of the authors' layer, together with the routing of its block."""
+    if padding == "":  # in timm, the padding grows with the stride
         sides = (per_axis(2, 1, it=n) for n in (kernel_size, stride, dilation))
         padding = [(s - 1 + d * (k - 1)) // 2 for k, s, d in zip(*sides, strict=True)]
     return dict(
@@ -91,14 +91,14 @@ def _xmu(
         stride=stride,
         padding=padding,
         dilation=dilation,
-        groups=grounps,  # so it is spelled there
+        groups=grounps,  # the spelling of that class
         bias=bias,
         route_bias=False,
     )
 
 
 def _flat(state: dict[str, Tensor], module: nn.Module) -> State:
-    """Every kernel as one row."""
+    """Flatten each kernel to one row."""
     name = "conv.weight" if "conv.weight" in state else "weight"
     return {**state, name: state[name].reshape(module.get_parameter("mixture.weight").shape)}
 

@@ -15,7 +15,7 @@ LAYERS = {"conv1": "shared", "bn1": "norm", "conv_h": "height", "conv_w": "width
 
 
 def _authors(inp: int, oup: int, reduction: int = 32) -> Options:
-    if inp != oup:  # nor could it run
+    if inp != oup:  # the authors' class cannot run then
         raise ValueError(f"CoordAtt: oup ({oup}) must equal inp ({inp}): the gates weigh the input")
     return dict(channels=inp, reduction=reduction)
 
@@ -26,7 +26,7 @@ def _sizes(shapes: Shapes) -> Options:
 
 
 def _with_biases(state: dict[str, Tensor], module: nn.Module) -> State:
-    """Timm's layers have none unless asked for."""
+    """Add zeros for biases, which timm's layers lack by default."""
     for name in ("conv1", "conv_h", "conv_w"):
         weight = state[f"{name}.weight"]
         state.setdefault(f"{name}.bias", weight.new_zeros(len(weight)))

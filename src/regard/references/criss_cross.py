@@ -9,7 +9,7 @@ LAYERS = {f"{name}_conv": name for name in ("query", "key", "value")}
 REFERENCES = (
     Reference(
         "speedinghzl/CCNet:CrissCrossAttention",
-        # Its recurrence is how often it is called.
+        # The recurrence is the number of times that the module is called.
         lambda in_dim, *, recurrence=1: dict(channels=in_dim, recurrence=recurrence),
         LAYERS,
         sizes=lambda s: dict(in_dim=s["value_conv.weight"][0]),
@@ -17,7 +17,7 @@ REFERENCES = (
     ),
     Reference(
         "speedinghzl/CCNet:RCCAModule",
-        # Its recurrence is an argument of the call.
+        # The recurrence is an argument of forward.
         lambda in_channels, out_channels, num_classes, *, recurrence=1: dict(
             in_channels=in_channels,
             out_channels=out_channels,

@@ -55,7 +55,7 @@ def _torchvision(
     *,
     offset_groups: int = 1,
 ) -> Options:
-    """The layer, and convolutions for its offsets and masks where some are beside it."""
+    """Translate the layer, with the convolutions for its offsets and masks if the state has any."""
     entries = offset_groups * math.prod(shapes["weight"][2:])
     rows = sum(shapes.get(f"{name}.bias", (0,))[0] for name in ("offset", "mask"))
     return dict(
@@ -94,12 +94,12 @@ def _developer0hye(
 
 
 def _joined(state: dict[str, Tensor], module: nn.Module, parts: Sequence[str]) -> State:
-    """One convolution for the offsets and the masks."""
+    """Concatenate the convolutions for the offsets and the masks."""
     import torch
 
     for kind in KINDS:
         found = [state.pop(f"{part}.{kind}") for part in parts if f"{part}.{kind}" in state]
-        if not found:  # torchvision's layer alone: it reads at its own places
+        if not found:  # torchvision's layer alone: zero offsets
             state[f"place.{kind}"] = torch.zeros_like(module.get_parameter(f"place.{kind}"))
         else:
             state[f"place.{kind}"] = torch.cat(found)

@@ -8,7 +8,7 @@ from .record import Options, Reference
 def _timesformer(
     dim: int, num_heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = False, *, T: int
 ) -> Options:
-    """T, the number of frames, is an argument of its call."""
+    """Add T, the number of frames, which is an argument of the class's forward."""
     return dict(
         channels=dim,
         num_heads=num_heads,

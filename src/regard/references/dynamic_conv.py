@@ -73,7 +73,7 @@ def _xmu(
 
 
 def _flat(state: dict[str, Tensor], module: nn.Module) -> State:
-    """Every kernel as one row."""
+    """Flatten each kernel to one row."""
     rows = module.get_parameter("mixture.weight").shape
     return {**state, "weight": state["weight"].reshape(rows)}
 

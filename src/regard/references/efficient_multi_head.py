@@ -25,7 +25,7 @@ def _rest(
     sr_ratio: int = 1,
     apply_transform: bool = False,
 ) -> Options:
-    """Both versions of the class: the second one has a layer for what the values hold."""
+    """Translate both versions of the class; the second one has a layer to upsample the values."""
     return dict(
         channels=dim,
         num_heads=num_heads,

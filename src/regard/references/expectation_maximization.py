@@ -7,7 +7,7 @@ from .record import Reference
 REFERENCES = (
     Reference(
         "XiaLiPKU/EMANet:EMAU",
-        # The moving average of the bases is that of the training script.
+        # The authors' training script updates the moving average of the bases.
         lambda c, k, stage_num=3, *, moving_average=True: dict(
             channels=c,
             num_bases=k,

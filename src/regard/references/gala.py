@@ -33,7 +33,7 @@ def _authors(
 
 
 def _convolutions(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The convolutions in one sequence, where an activation follows all but the last."""
+    """Number the convolutions in one sequence, with an activation after all but the last."""
     extra = sum(name.startswith(f"{LAYER}_") for name in state) // 2
     names = {f"{LAYER}_{i}": f"look.{2 + 2 * i}" for i in range(extra)}
     return rename(state, {**names, "conv_ATTENTION_output": f"look.{2 + 2 * extra}"})

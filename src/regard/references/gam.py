@@ -8,7 +8,7 @@ from .record import Options, Reference
 def _arguments(
     in_channels: int, out_channels: int, rate: int = 4, *, channel_activation: str | None = None
 ) -> Options:
-    """The activation is none of its arguments: it is the paper's, which no weight tells."""
+    """Add the paper's activation, which the weights do not determine."""
     if in_channels != out_channels:
         raise ValueError(
             f"GAM_Attention: out_channels ({out_channels}) must equal in_channels ({in_channels}): "

@@ -34,7 +34,7 @@ def _equations(
 
 
 def _from_zero(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The convolutions and norms counted from zero."""
+    """Number the convolutions and norms from zero."""
     names = {f"gather.conv{i + 1}": f"gathers.{i}" for i in range(len(state))}
     names |= {f"gather.norm{i + 1}": f"norms.{i}" for i in range(len(state))}
     return rename(state, names)

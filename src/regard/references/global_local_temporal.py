@@ -28,7 +28,7 @@ def _equations(shapes: Shapes, d: int, alpha: int = 2) -> Options:
 
 
 def _rows(state: dict[str, Tensor], module: nn.Module) -> State:
-    """There, a convolution reads the frames as an image that is as wide as they are."""
+    """Reshape the weights of convolutions whose kernels are as wide as a frame's channels."""
     planes = {f"{name}.weight" for name in PLANES}
     return {name: t[:, 0].mT if name in planes else t for name, t in state.items()}
 

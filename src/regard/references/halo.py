@@ -64,10 +64,10 @@ def _timm(
 
 
 def _keys_first(state: dict[str, Tensor], module: nn.Module) -> State:
-    """There keys and values take turns, head by head."""
+    """Move the keys of all heads before the values; in timm they alternate by head."""
     import torch
 
-    rows = state["pos_embed.height_rel"].shape[1]  # channels of a head's keys
+    rows = state["pos_embed.height_rel"].shape[1]  # channels of the keys of a head
     heads = len(state["q.weight"]) // rows
     for name in {"kv.weight", "kv.bias"} & state.keys():
         by_head = state[name].unflatten(0, (heads, -1))

@@ -30,18 +30,18 @@ def _caffe(
 
 
 def _stack(options: Options) -> nn.Module:
-    """One layer, or several in a sequence."""
+    """Build one layer, or several in a sequence."""
     from torch import nn
 
     from ..mechanisms.highway import Highway
 
     layers = options.pop("layers")
-    made = [Highway(kernel_size=None, **options) for _ in range(layers)]
-    return made[0] if layers == 1 else nn.Sequential(*made)
+    built = [Highway(kernel_size=None, **options) for _ in range(layers)]
+    return built[0] if layers == 1 else nn.Sequential(*built)
 
 
 def _unnumbered(state: dict[str, Tensor], module: nn.Module) -> State:
-    """A single layer has no number here."""
+    """Remove the number of a single layer."""
     return rename(state, {"H.0": "layer", "T.0": "gate"}) if hasattr(module, "gate") else state
 
 

@@ -58,7 +58,7 @@ def _xmu(
     head_dim: int = 64,
     mlp_dim: int = 1024,
 ) -> Options:
-    """The class fixes the sizes of its layers, but for the width; copies have others."""
+    """Add the sizes of the layers, which are constants in the class and differ in copies."""
     return dict(
         channels=in_channel,
         embed_dim=dim,
@@ -72,7 +72,7 @@ def _xmu(
 
 
 def _last_norm(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The norm that follows the layers has the number after theirs."""
+    """Rename the last norm, whose number follows those of the layers."""
     last = len(module.get_submodule("layers"))  # type: ignore[arg-type]
     return {name.replace(f"global_rep.{last}.", "norm."): t for name, t in state.items()}
 

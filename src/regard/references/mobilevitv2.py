@@ -51,7 +51,7 @@ def _block(
 
 
 def _unstacked(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layer of 1 + 2 d rows taken apart, and the last norm under a name of its own."""
+    """Split the layer of 1 + 2 d rows, and rename the last norm."""
     found: dict[str, Tensor] = {}
     last = sum(name.endswith(f"{STACKED}.weight") for name in state)
     for name, entry in state.items():

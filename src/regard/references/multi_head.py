@@ -34,7 +34,7 @@ REFERENCES = (
         "torch:MultiheadAttention",
         _torch,
         {
-            # torch stacks the three projections where it can.
+            # torch stacks the three projections if their sizes are equal.
             "in_proj_weight": tuple(f"{name}.weight" for name in PROJECTIONS),
             "in_proj_bias": tuple(f"{name}.bias" for name in PROJECTIONS),
             "q_proj_weight": "query.weight",

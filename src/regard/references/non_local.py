@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .reading import State
 
-# There, a layer with a pool or a norm after it stands first in a sequence.
+# In these classes, a layer that a pool or a norm follows is the first of an nn.Sequential.
 LAYERS = {
     "g.0": "g",
     "phi.0": "phi",
@@ -110,7 +110,7 @@ def _mmcv(source: str, dims: int) -> Reference:
 
 
 def _with_bias(state: dict[str, Tensor], module: nn.Module) -> State:
-    """A convolution that a norm follows has no bias there."""
+    """Add a zero bias, which a convolution before a norm lacks in mmcv."""
     weight = state["conv_out.conv.weight"]
     state.setdefault("conv_out.conv.bias", weight.new_zeros(len(weight)))
     return state
@@ -123,7 +123,7 @@ REFERENCES = (
         {"bn": "norm"},
         map="b n m",
     ),
-    # The weights alone do not tell the forms apart: they have a file each.
+    # The weights do not determine the form, but each form has its own file.
     _alexhex7("AlexHex7/Non-local_pytorch:non_local_embedded_gaussian.py", "embedded"),
     _alexhex7("AlexHex7/Non-local_pytorch:non_local_gaussian.py", "gaussian"),
     _alexhex7("AlexHex7/Non-local_pytorch:non_local_dot_product.py", "dot"),

@@ -63,7 +63,7 @@ def _atrous(
 
 
 def _keys_once(state: dict[str, Tensor], module: nn.Module) -> State:
-    """Queries and keys are one projection, which is saved under both names there."""
+    """Remove the queries' projection, which is the keys' projection under a second name."""
     import torch
 
     for name, tensor in state.items():

@@ -42,7 +42,7 @@ def _authors(
 
 
 def _branches(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layers of each direction; a single one has the names of the first there."""
+    """Rename the layers of each direction; a single direction has the names of the first."""
     names: dict[str, str] = {}
     branches = module.get_submodule("branches")
     for (name, _), mark in zip(branches.named_children(), ("", "_p"), strict=False):

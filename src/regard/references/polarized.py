@@ -18,7 +18,7 @@ XMU = {
     "sp_wq": "spatial_query",
     "sp_wv": "spatial_value",
 }
-# The choices of the paper.
+# The options of the paper.
 PAPER: Options = dict(softmax="channels", transform="norm", bias=True)
 
 

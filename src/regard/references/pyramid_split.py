@@ -26,7 +26,7 @@ def _authors(
 
 def _xmu(channel: int = 512, reduction: int = 4, S: int = 4) -> Options:
     kernels = tuple(2 * i + 3 for i in range(S))
-    # The authors' groups, 1 4 8 16, as far as they divide the share of a kernel.
+    # The authors' groups, 1 4 8 16, as far as they divide a kernel's channels.
     groups = tuple(gcd(2 ** (i + 1), channel // S) if i else 1 for i in range(S))
     return dict(
         in_channels=channel, kernel_sizes=kernels, kernel_groups=groups, reduction=reduction

@@ -1,4 +1,4 @@
-"""Reading what another implementation saved: its name, and its entries under our names."""
+"""Reading checkpoints of other implementations: their sources, and the names of their entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 State = Mapping[str, "Tensor"]
 M = TypeVar("M", bound="nn.Module")
 
-# Repositories and packages with several names, under the one that records use.
+# Other names of repositories and packages, with the name in the records.
 SAME = {
     "huggingface/pytorch-image-models": "timm",
     "fightingcv-attention": "xmu-xiaoma666/External-Attention-pytorch",
@@ -30,14 +30,14 @@ SAME = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where an implementation comes from: a repository or package, and words that name a class."""
+    """The source of an implementation: a repository or package, and words that name a class."""
 
     repo: str
     words: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read ``owner/repo``, ``owner/repo:Class`` or the ``reference`` of a golden case.
+        """Parse ``owner/repo``, ``owner/repo:Class`` or the ``reference`` of a golden test case.
 
         >>> Source.parse("Jongchan/attention-module@459efad MODELS/cbam.py:CBAM").repo
         'Jongchan/attention-module'
@@ -53,7 +53,7 @@ class Source:
         return cls(SAME.get(repo, repo), frozenset(re.findall(r"\w+", text[len(repo) :])))
 
     def matches(self, known: str) -> bool:
-        """Whether a record's source may be meant; a source without a class may mean any class.
+        """Return whether a record's source matches; a source without a class matches all classes.
 
         >>> Source.parse("timm").matches("timm:SEModule")
         True
@@ -65,9 +65,9 @@ class Source:
 
 
 def only(who: str, given: Mapping[str, object], **known: object) -> None:
-    """Raise if an argument of another implementation is not the one that is known here.
+    """Raise if an argument of another implementation has a value that cannot be loaded.
 
-    A layer is known by its name, whether its class, an instance or the name itself is given.
+    Layers are compared by name, whether the argument is a class, an instance or a name.
 
     >>> from torch import nn
     >>> only("ECA", {"gate_layer": nn.Sigmoid}, gate_layer="sigmoid", use_mlp=False)
@@ -90,11 +90,11 @@ def _name_of(layer: object) -> object:
 
 
 def rename(state: State, names: Mapping[str, str | tuple[str, ...]]) -> dict[str, Tensor]:
-    """Put the entries of a state dict under other names; a name stands for all below it.
+    """Rename the entries of a state dict; a name matches all entries that begin with it.
 
-    ``*`` stands for what is between two dots and is filled in on the other side. Several names
-    divide an entry into as many equal parts along its first axis: layers that are stacked there.
-    The longest name that fits is used.
+    ``*`` matches any text without dots, which replaces the ``*`` in the new name. A tuple of names
+    splits an entry into as many equal parts along its first axis, for layers that are stacked in
+    the other implementation. The longest name that matches is used.
 
     >>> state = {"fc.0.weight": 1, "fc.0.bias": 2, "gamma": 3, "blocks.1.norm.weight": 4}
     >>> rename(state, {"fc.0": "squeeze", "blocks.*.norm": "layers.*.first"})
@@ -123,10 +123,10 @@ def rename(state: State, names: Mapping[str, str | tuple[str, ...]]) -> dict[str
 
 
 def fill(module: M, state: State) -> M:
-    """Load a whole state dict into a module, which takes over its dtype.
+    """Load a whole state dict into a module, and convert the module to its dtype.
 
-    A linear layer and a 1x1 convolution are the same: axes of one are ignored in comparing shapes.
-    Batch norms that did not count their batches count from zero.
+    Shapes are compared without axes of size one, so that the weights of a linear layer fit a 1x1
+    convolution. Batch norms without a counter of batches count from zero.
 
     Raises:
         ValueError: an entry is missing, left over, or of another shape.
@@ -135,7 +135,7 @@ def fill(module: M, state: State) -> M:
     counters = {n: t for n, t in own.items() if n.endswith("num_batches_tracked")}
     state = {**counters, **state}
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
-    wrong += [f"{name} has no place" for name in state.keys() - own.keys()]
+    wrong += [f"{name} is unexpected" for name in state.keys() - own.keys()]
     for name in own.keys() & state.keys():
         want, got = own[name].shape, state[name].shape
         if [n for n in want if n != 1] != [n for n in got if n != 1]:

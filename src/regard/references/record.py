@@ -1,4 +1,4 @@
-"""What is known of one class that somebody else has written: one record."""
+"""Facts about one class of another implementation: one record."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Legacy:
-    """What an old script needs to know of a class, for `regard.compat`.
+    """Facts about a class of the libraries that `regard.compat` replaces.
 
     Attributes:
-        module: Where the class stood, as ``attention.SEAttention``.
-        usage: Arguments as a script would give them.
-        call: The class of `regard.compat.modules` and `regard.compat.layers` that says how it is
-            called, where that is not how ours is called.
-        keras: The same for TensorFlow; None where there was no such class, or there is no twin.
+        module: The module of the class, such as ``attention.SEAttention``.
+        usage: Arguments as in a script.
+        call: The class in `regard.compat.modules` and `regard.compat.layers` that adapts calls, if
+            the old class was called in another way.
+        keras: Facts about the class for TensorFlow; None if there was no such class, or if regard
+            has none for Keras.
     """
 
     module: str
@@ -38,11 +39,11 @@ class Legacy:
 
 @dataclass(frozen=True, kw_only=True)
 class LegacyKeras:
-    """How the class for TensorFlow was different from its namesake for torch.
+    """Differences of the class for TensorFlow from its namesake for torch.
 
     Attributes:
-        arguments: Its arguments, where they were different.
-        differs: What it did that our twin does not; None where the same holds as for torch.
+        arguments: Its arguments, if they were different.
+        differs: What it did that regard's class for Keras does not; None if as for torch.
     """
 
     arguments: Callable[..., Options] | None = None
@@ -51,28 +52,31 @@ class LegacyKeras:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """How a class of another repository or package is written here.
+    """Translates a class of another repository or package, its source, to regard.
 
     Attributes:
-        source: ``owner/repo:Class`` or ``package:Class``; without a class where the repository has
+        source: ``owner/repo:Class`` or ``package:Class``; without a class if the source has only
             one of the kind.
-        arguments: A function with the arguments of that class, in their order and with their
-            defaults, that returns the options of ours. A first parameter called ``shapes`` gets the
-            shapes of the state, for what the weights alone tell. None where nothing can be loaded.
-        names: Our names for its entries; see `rename`.
-        fixed: Arguments that must have these values to be loaded; a layer is known by its name.
-        ignored: Arguments that change nothing here, or that the weights tell.
-        unread: Entries that nobody reads there, as globs.
-        builds: The class of ours; that of the mechanism unless stated. Or a function of the options
-            that returns a module.
-        adapt: Changes its state where other names are not enough, before they are given; gets the
-            state and our module.
-        sizes: Its arguments as far as the shapes of its state tell them.
-        map: Axes of its attention map; empty where it computes none.
-        differs: What it does that ours does not, as the rest of a sentence that its name begins.
-        before: Options with which ours does that too.
-        loads: Whether its weights mean the same here, with those options where there are some.
-        legacy: What old scripts need to know.
+        arguments: A function with the parameters of the source's class, in their order and with
+            their defaults, that returns the options of regard's class. A first parameter called
+            ``shapes`` gets the shapes in the state dict, for options that only the weights
+            determine. None if nothing can be loaded.
+        names: New names of the entries in the state dict; see `rename`.
+        fixed: Arguments that can be loaded with these values only; layers are compared by name.
+        ignored: Arguments that have no effect here, or that the weights determine.
+        unread: Entries that the source's class does not use, as globs.
+        builds: Name of regard's class, by default that of the mechanism; or a function of the
+            options that returns a module.
+        adapt: A function of the state dict and regard's module that returns a changed state dict,
+            if renaming is not enough; it runs before renaming.
+        sizes: A function that infers arguments of the source's class from the shapes in its state
+            dict.
+        map: Axes of its attention map; empty if it computes none.
+        differs: What it does that regard's class does not, as the rest of a sentence that begins
+            with its name.
+        before: Options with which regard's class does that too.
+        loads: Whether its weights can be loaded, with those options if there are any.
+        legacy: Facts for `regard.compat`.
     """
 
     source: str
@@ -98,27 +102,27 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The class, or nothing."""
+        """The class, or an empty string."""
         return self.source.partition(":")[2]
 
     @property
     def class_name(self) -> str:
-        """The class, without the file that it stands in."""
+        """The class, without its file."""
         return self.name.rpartition(":")[2]
 
     @property
     def needs_shapes(self) -> bool:
-        """Whether the weights alone tell some of our options."""
+        """Whether only the weights determine some options."""
         return "shapes" in inspect.signature(self.arguments or dict).parameters
 
     def signature(self, arguments: Callable[..., Options] | None = None) -> inspect.Signature:
-        """The signature of the class, or of another function in the place of its arguments."""
+        """Return the signature of the class, from ``arguments`` if it is not None."""
         whole = inspect.signature(arguments or self.arguments or dict).parameters
         own = [p.replace(annotation=p.empty) for name, p in whole.items() if name != "shapes"]
         return inspect.Signature(own)
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Options:
-        """The arguments of a call by name.
+        """Return the arguments of a call by name.
 
         Raises:
             TypeError: there are too many, or one is given twice.
@@ -130,11 +134,11 @@ class Reference:
             raise TypeError(f"{self.class_name}{signature}: {error}") from None
 
     def complete(self, kwargs: Mapping[str, Any], shapes: Shapes) -> Options:
-        """The arguments of its constructor: those given, those that the shapes tell, defaults.
+        """Complete the arguments of its constructor, from the shapes in its state and defaults.
 
         Raises:
             TypeError: an argument is unknown or missing.
-            ValueError: an argument has a value for which there is nothing here.
+            ValueError: an argument has a value that cannot be loaded.
         """
         signature = self.signature()
         who = self.name or self.repo
@@ -146,10 +150,10 @@ class Reference:
         only(who, kwargs, **self.fixed)
         own = {name: value for name, value in kwargs.items() if name in signature.parameters}
         try:
-            told = self.sizes(shapes)
+            inferred = self.sizes(shapes)
         except (KeyError, IndexError, ZeroDivisionError):  # the weights are not those of the class
-            told = {}
-        given = {n: told[n] for n in told if n in signature.parameters} | own
+            inferred = {}
+        given = {n: inferred[n] for n in inferred if n in signature.parameters} | own
         missing = [n for n, p in signature.parameters.items() if p.default is p.empty]
         if missing := [name for name in missing if name not in given]:
             raise TypeError(
@@ -160,29 +164,29 @@ class Reference:
         return dict(bound.arguments)
 
     def options(self, kwargs: Mapping[str, Any], shapes: Shapes) -> Options:
-        """The options of ours, with which it computes what that class does.
+        """Return the options with which regard's class computes what the source's class does.
 
         Raises:
             TypeError: an argument of the class is unknown or missing.
-            ValueError: there is nothing here for what it says.
+            ValueError: an argument has a value that cannot be loaded.
         """
-        reads = self.arguments or dict
-        given = self.complete(kwargs, shapes)
+        translate = self.arguments or dict
+        completed = self.complete(kwargs, shapes)
         first = (shapes,) if self.needs_shapes else ()
-        return {**reads(*first, **given), **self.before}
+        return {**translate(*first, **completed), **self.before}
 
     def skips(self, name: str) -> bool:
-        """Whether nobody reads an entry of that name there."""
+        """Return whether the source's class does not use an entry of that name."""
         return any(fnmatchcase(name, glob) for glob in self.unread)
 
     def translate(
         self, cls: Callable[..., nn.Module], kwargs: Mapping[str, Any], state: State
     ) -> tuple[nn.Module, State]:
-        """Our module, and its state under our names.
+        """Return a new module of regard, and the renamed state dict.
 
         Raises:
             TypeError: an argument of the class is unknown or missing.
-            ValueError: there is nothing here for what it says.
+            ValueError: an argument has a value that cannot be loaded.
             KeyError: the state lacks an entry.
         """
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .reading import State
 
-WIDTHS = {"A": 256, "B": 512, "C": 1024}  # of the authors' stages; each pools once less
+WIDTHS = {"A": 256, "B": 512, "C": 1024}  # channels of the authors' stages; each pools once less
 UNIT = {
     "bn1": "norm",
     "conv1": "branch.0",
@@ -32,10 +32,10 @@ def _caffe(stage: str, channel_divisor: int = 1) -> Options:
 
 
 def _from_caffe(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layers of a prototxt, where a norm is named after the blob that it reads."""
+    """Rename the layers of a prototxt, in which norms are named after their inputs."""
     layers = [name.rpartition(".")[0] for name in state]
     own = next((n for n in layers if n.startswith("Attention")), "").partition("/")[0]
-    # The first norm reads what is not the module's.
+    # The input of the first norm is computed outside the module.
     first = next((n for n in layers if not n.startswith(f"{own}/")), "")
     levels = len(module.get_submodule("down"))  # type: ignore[arg-type]
     down, up = "mask/down_sample", "mask/up_sample"
@@ -92,7 +92,7 @@ def _tengshaofeng(
 
 
 def _from_blocks(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The blocks of the mask by their levels."""
+    """Rename the blocks of the mask, whose names depend on the number of levels."""
     levels = len(module.get_submodule("down"))  # type: ignore[arg-type]
     units = {
         "first_residual_blocks": "before",
@@ -119,7 +119,7 @@ REFERENCES = (
     Reference(
         "tengshaofeng/ResidualAttentionNetwork-pytorch",
         _tengshaofeng,
-        unread=("*.conv4.*",),  # every block has one for its shortcut, which is x itself here
+        unread=("*.conv4.*",),  # for the shortcuts, which are x itself in this module
         adapt=_from_blocks,
         map="b c h w",
     ),

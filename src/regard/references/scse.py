@@ -21,7 +21,7 @@ REFERENCES = (
     ),
     Reference(
         "ai-med/squeeze_and_excitation:ChannelSELayer, SpatialSELayer",
-        # The fusions of the authors' second paper, which that repository lacks.
+        # The combinations of the authors' second paper, which that repository lacks.
         lambda num_channels, reduction_ratio=2, *, fusion: dict(
             channels=num_channels, reduction=reduction_ratio, fusion=fusion
         ),

@@ -65,12 +65,12 @@ def _xmu(
 
 
 def _joined(state: dict[str, Tensor], module: nn.Module) -> State:
-    """The layers that select in one, and the biases of the convolutions within the norms."""
+    """Concatenate the layers that select, and fold the convolutions' biases into the norms."""
     import torch
 
     branches = range(sum(name.startswith("fcs.") for name in state) // 2)
     for i in branches:
-        mean = f"convs.{i}.bn.running_mean"  # from which a norm takes off a bias before it
+        mean = f"convs.{i}.bn.running_mean"  # a bias before a norm only shifts its mean
         state[mean] = state[mean] - state.pop(f"convs.{i}.conv.bias")
     for kind in ("weight", "bias"):
         state[f"select.{kind}"] = torch.cat([state.pop(f"fcs.{i}.{kind}") for i in branches])
@@ -87,7 +87,7 @@ TIMM = {
 
 
 def _of_timm(source: str) -> Reference:
-    """Timm's class, by which the authors' Caffe model was run, too."""
+    """Return a record of timm's class, with which the authors' Caffe model was run, too."""
     return Reference(
         source,
         _timm,

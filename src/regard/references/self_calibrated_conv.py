@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .record import Options, Reference
 
-# There, the pool stands first in the sequence of k2.
+# In the authors' code, the pool is the first layer of k2.
 LAYERS = {"k2.1": "wide.0", "k2.2": "wide.1", "k3": "near", "k4": "out"}
 
 
@@ -19,7 +19,7 @@ def _conv(
     *,
     up: str = "nearest",
 ) -> Options:
-    """``up`` is none of its arguments: the paper's way up, which the weights do not tell."""
+    """Add ``up``, the interpolation, which the weights do not determine."""
     for name, got, want in (("planes", planes, inplanes), ("padding", padding, dilation)):
         if got != want:
             raise ValueError(

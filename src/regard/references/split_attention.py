@@ -56,7 +56,7 @@ def _timm(
     bias: bool = False,
     radix: int = 2,
 ) -> Options:
-    if padding is None:  # which does not look at the dilation
+    if padding is None:  # timm's default, which ignores the dilation
         padding = [side // 2 for side in per_axis(2, 1, kernel_size=kernel_size)]
     geometry = (kernel_size, stride, padding, dilation, groups, bias, radix)
     return _authors(shapes, in_channels, out_channels or in_channels, *geometry)

@@ -16,7 +16,7 @@ ACTIVATIONS = ("relu", "gelu")
 
 
 def _names(there: str, here: str, *, crossed: bool) -> dict[str, str | tuple[str, ...]]:
-    """The entries of one layer, or of all layers where the prefixes have a ``*``."""
+    """Return the names in one layer, or in all layers if the prefixes contain a ``*``."""
     found: dict[str, str | tuple[str, ...]] = {
         f"{there}linear1": f"{here}feed_forward.0",
         f"{there}linear2": f"{here}feed_forward.3",
@@ -33,9 +33,9 @@ def _names(there: str, here: str, *, crossed: bool) -> dict[str, str | tuple[str
 
 
 def _activation(given: object, forgets: bool) -> str:
-    """The name of an activation, which may be a name, a function or a module.
+    """Return the name of an activation, which may be a name, a function or a module.
 
-    A decoder there ``forgets`` a module when it copies its layer.
+    Torch's decoder ``forgets`` a module when it copies its layer, and uses ReLU.
     """
     from torch import nn
 
@@ -45,7 +45,7 @@ def _activation(given: object, forgets: bool) -> str:
         raise ValueError(f"activation: {' and '.join(ACTIVATIONS)} can be loaded, got {given}")
     if forgets and isinstance(given, nn.Module) and not isinstance(given, nn.ReLU):
         raise ValueError(
-            f"activation: a decoder of torch drops {given}, a module, and rectifies: say 'relu'"
+            f"activation: a decoder of torch replaces {given}, a module, by ReLU: pass 'relu'"
         )
     return name.lower()
 
@@ -88,7 +88,7 @@ def _single(
     *,
     causal: bool = False,
 ) -> Options:
-    """A layer by itself is a stack of one."""
+    """Translate a single layer to a stack of one."""
     given = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
     return {**_layer(*given, causal=causal), "num_layers": 1, "final_norm": False}
 
@@ -116,7 +116,7 @@ def _whole(
 
 
 def _described(layer: Any) -> Options:
-    """The arguments that one of torch's layers was made with."""
+    """Return the constructor's arguments of one of torch's layers."""
     from torch import nn
 
     if isinstance(layer, Mapping):
@@ -166,7 +166,7 @@ def _decoder(
 
 
 def _built(options: Options, name: str) -> nn.Module:
-    """A stack, whose last norm is made apart there: it has an eps and a bias of its own."""
+    """Build a stack; its last norm, a module in torch, has an eps and a bias of its own."""
     from torch import nn
 
     from ..mechanisms import transformer

@@ -7,7 +7,7 @@ from .record import Legacy, Reference
 REFERENCES = (
     Reference(
         "xmu-xiaoma666/External-Attention-pytorch:UFOAttention",
-        # Its dropout is never applied.
+        # The class never applies its dropout.
         lambda d_model, d_k, d_v, h, dropout=0.1: dict(
             embed_dim=d_model, num_heads=h, head_dim=d_k, value_head_dim=d_v
         ),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .reading import State
 
-PROJECTIONS = ("query", "key", "value")  # in the order in which they are stacked
+PROJECTIONS = ("query", "key", "value")  # in the order of stacked weights
 TIMM_POOLS = {"token": "class", "avg": "mean", "": None}
 Sizes = int | Sequence[int]
 
@@ -80,7 +80,7 @@ def _vit_pytorch(
     dropout: float = 0.0,
     emb_dropout: float = 0.0,
 ) -> Options:
-    """Both of its networks: what has changed from version to version shows in their layers."""
+    """Translate ViT and SimpleViT; the state dict shows what differs between versions."""
     learned, has_class = "pos_embedding" in shapes, 0 not in shapes.get("cls_token", (0,))
     pools = {"cls": "class", "mean": "all" if has_class else "mean"}
     pool = pool or ("cls" if learned else "mean")
@@ -111,16 +111,16 @@ def _vit_pytorch(
 
 
 def _flat_patch(state: dict[str, Tensor], module: nn.Module) -> State:
-    """There the patches are convolved."""
+    """Flatten the kernel of timm's patch embedding, which is a convolution."""
     return {**state, "patch_embed.proj.weight": state["patch_embed.proj.weight"].flatten(1)}
 
 
 def _channels_first(state: dict[str, Tensor], module: nn.Module) -> State:
-    """There the channel is the last axis of a patch, and a single head has no last layer."""
+    """Move channels before positions in a patch, and add the layer that a single head lacks."""
     import torch
 
     state = {name: tensor for name, tensor in state.items() if tensor.numel()}
-    if "to_patch_embedding.3.weight" not in state:  # no norm stands before the layer
+    if "to_patch_embedding.3.weight" not in state:  # there is no norm before the layer
         state = rename(state, {"to_patch_embedding.1": "to_patch_embedding.2"})
     width, pixels = module.get_parameter("patch.weight").shape
     h, w = module.patch_size  # type: ignore[misc]
@@ -194,7 +194,7 @@ REFERENCES = (
             act_layer=None,
             norm_layer=None,
             embed_norm_layer=None,
-            # These act in training alone; there is nothing like them here.
+            # These act in training only, and regard has no such options.
             drop_rate=0.0,
             patch_drop_rate=0.0,
             drop_path_rate=0.0,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _side_by_side(state: dict[str, Tensor], module: nn.Module) -> State:
-    """There the three weights of a channel stand side by side."""
+    """Reorder the rows: in that class, the three weights of a channel are adjacent."""
     for name in ("reweighting.fc2.weight", "reweighting.fc2.bias"):
         state[name] = state[name].unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
     return state

@@ -1,8 +1,8 @@
-"""The dry run: one pass through a model, watched, so that nobody has to know its class.
+"""The dry run: records one pass through a model, so that any class of model can be handled.
 
-Every tensor becomes a `Value` that knows what it was computed from and which of its axes is the
-channels'; every module that ran becomes a `Call`. What the presets and the layouts need is read
-from these two.
+For every tensor a `Value` records from what it was computed and which of its axes is the channel
+axis; for every run of a module there is a `Call`. The presets and the layouts are derived from
+these two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..core.watching import in_the_open, undisturbed
+from ..core.watching import uncompiled, undisturbed
 
 CONVOLUTIONS = frozenset(f"conv{way}{d}d" for way in ("", "_transpose") for d in (1, 2, 3))
 POOLS = frozenset(
@@ -45,16 +45,16 @@ class Value:
     """One tensor of the dry run.
 
     Attributes:
-        index: When it was made.
+        index: Its number, in order of computation.
         shape: Its sizes.
         dtype: Its type.
-        device: Where it is.
-        strides: How it lies in memory.
-        op: The function that made it.
-        inputs: What it was made of, as far as that depends on the model's input.
-        call: The module whose forward made it.
-        axis: Which axis is the channels', if that is known.
-        returned_by: The modules that returned it, the innermost first.
+        device: Its device.
+        strides: Its strides in memory.
+        op: The function that returned it.
+        inputs: The arguments of that function that depend on the model's input.
+        call: The run of a module in which it was computed.
+        axis: Its channel axis, if known.
+        returned_by: The runs of modules that returned it, innermost first.
     """
 
     index: int
@@ -70,17 +70,17 @@ class Value:
 
     @classmethod
     def like(cls, x: Tensor, index: int, **facts: Any) -> Value:
-        """Note the facts of a tensor."""
+        """Record the properties of a tensor."""
         return cls(index, tuple(x.shape), x.dtype, x.device, x.stride(), **facts)
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The sizes of space: of what is neither the batch nor the channels."""
+        """The sizes of all axes except batch and channels."""
         return tuple(n for i, n in enumerate(self.shape) if i not in (0, self.axis))
 
     @property
     def size(self) -> tuple[int | None, tuple[int, ...]]:
-        """The number of channels, where known, and the sizes of space."""
+        """The number of channels, if known, and the sizes of space."""
         return None if self.axis is None else self.shape[self.axis], self.space
 
 
@@ -91,10 +91,10 @@ class Call:
     Attributes:
         name: The module's name.
         module: The module.
-        parent: The run that it was part of.
-        start: Index of the first value that could be made in it.
-        given: The tensors it got.
-        output: The first tensor it returned.
+        parent: The run that called it.
+        start: Number of values that were computed before it.
+        given: The tensors among its arguments.
+        output: The first tensor that it returned.
         layer: Whether its own forward normalizes, convolves or multiplies by a weight.
     """
 
@@ -107,7 +107,7 @@ class Call:
     layer: bool = False
 
     def within(self) -> Iterator[Call]:
-        """The run itself, then those around it."""
+        """Yield the run itself, then the runs around it."""
         call: Call | None = self
         while call is not None:
             yield call
@@ -115,17 +115,17 @@ class Call:
 
 
 class DryRun(TorchFunctionMode):
-    """What happened in one pass through a model.
+    """The record of one pass through a model.
 
     Args:
-        model: The model; it is left as it was, training modes too.
+        model: The model; it is not changed, nor are its training modes.
         example: Its arguments.
 
     Attributes:
-        calls: What ran, in order.
-        values: What was computed, in order.
+        calls: The runs of modules, in order.
+        values: The computed tensors, in order.
         grids: By number of tokens: the grid that was flattened into them, and the number of class
-            tokens put before it.
+            tokens that precede it.
     """
 
     def __init__(self, model: nn.Module, example: tuple[Any, ...] | Mapping[str, Any]) -> None:
@@ -143,7 +143,7 @@ class DryRun(TorchFunctionMode):
             model(*args, **kwargs)
 
     def of(self, name: str) -> list[Call]:
-        """The runs of one module."""
+        """Return the runs of one module."""
         return [call for call in self.calls if call.name == name]
 
     def __torch_function__(
@@ -167,7 +167,7 @@ class DryRun(TorchFunctionMode):
         if op in CHANNELS_FIRST:
             value.axis = 1
             inputs[0].axis = 1 if inputs[0].axis is None else inputs[0].axis
-        elif op in CHANNELS_LAST:  # unless it works along space, as in a mixer
+        elif op in CHANNELS_LAST:  # a known axis prevails: the layer may act along space (mixers)
             value.axis = len(value.shape) - 1 if source.axis is None else source.axis
         else:
             value.axis = _follow(op, source, value)
@@ -181,8 +181,8 @@ class DryRun(TorchFunctionMode):
             self.grids[tokens] = source.space, 0
         elif op in ("cat", "concat", "concatenate") and source.space[0] in self.grids:
             grid, prefix = self.grids[source.space[0]]
-            place = next((i for i, x in enumerate(args[0]) if self._known.get(x) is source), 0)
-            self.grids[tokens] = grid, prefix + sum(x.shape[1] for x in args[0][:place])
+            index = next((i for i, x in enumerate(args[0]) if self._known.get(x) is source), 0)
+            self.grids[tokens] = grid, prefix + sum(x.shape[1] for x in args[0][:index])
 
     def _learn(self, x: Tensor, value: Value) -> None:
         self._known[x] = value
@@ -199,7 +199,7 @@ class DryRun(TorchFunctionMode):
         if call is None:
             return
         if x is not None and x not in self._known and call.given:
-            # A function that torch cannot watch made it.
+            # It comes from a function that __torch_function__ does not see.
             self._learn(x, self._derive("", x, call.given, ()))
         if x is not None and x in self._known:
             call.output = value = self._known[x]
@@ -208,26 +208,26 @@ class DryRun(TorchFunctionMode):
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The output itself, or the first tensor of a tuple or list."""
+    """Return the output itself, or the first tensor of a tuple or list."""
     if isinstance(output, (tuple, list)):
         return next((x for x in output if isinstance(x, Tensor)), None)
     return output if isinstance(output, Tensor) else None
 
 
 def _follow(op: str, source: Value, value: Value) -> int | None:
-    """Where the channel axis of ``source`` went."""
+    """Return the axis of ``value`` that is the channel axis of ``source``, if that is clear."""
     axis, old, new = source.axis, source.shape, value.shape
     if axis is None or op in MIXING:
         return None
     if op in TURNS:
-        turned = (old[axis], source.strides[axis])
-        found = [i for i, pair in enumerate(zip(new, value.strides, strict=True)) if pair == turned]
+        moved = (old[axis], source.strides[axis])
+        found = [i for i, pair in enumerate(zip(new, value.strides, strict=True)) if pair == moved]
         return found[0] if len(found) == 1 else None
     if new[: axis + 1] == old[: axis + 1]:
         return axis
-    behind = len(old) - axis
-    if new[-behind:] == old[-behind:]:
-        return len(new) - behind
+    rest = len(old) - axis
+    if new[-rest:] == old[-rest:]:
+        return len(new) - rest
     found = [i for i, size in enumerate(new) if size == old[axis] and i]
     return found[0] if len(found) == 1 else None
 
@@ -238,14 +238,14 @@ def _watched(
     enter: Callable[[str, nn.Module, Any, Any], None],
     leave: Callable[[Any], None],
 ) -> Iterator[None]:
-    """Call back before and after each module of a run that leaves the model as it was."""
+    """Call ``enter`` and ``leave`` around each module in one run, without changing the model."""
     handles = []
     try:
         for name, module in model.named_modules():
             before = lambda m, args, kwargs, name=name: enter(name, m, args, kwargs)  # noqa: E731
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(lambda m, args, output: leave(output)))
-        with undisturbed(model), in_the_open():
+        with undisturbed(model), uncompiled():
             yield
     finally:
         for handle in handles:
@@ -253,16 +253,16 @@ def _watched(
 
 
 def dry_run(model: nn.Module, example_input: Any = None) -> DryRun:
-    """Watch one pass through a model.
+    """Record one pass through a model.
 
     Args:
         model: Any module.
         example_input: A tensor, a tuple of arguments or a dictionary of keyword arguments. Without
-            one, random images of the size that the model names (timm's ``img_size`` and
-            ``input_size``, torchvision's ``image_size``) or of a usual size are tried.
+            one, random images are tried, of the size in the model's attributes (timm's ``img_size``
+            and ``input_size``, torchvision's ``image_size``) or of usual sizes.
 
     Raises:
-        ValueError: no size of image fits.
+        ValueError: no input was found that the model accepts.
     """
     if example_input is not None:
         whole = isinstance(example_input, (tuple, Mapping))
@@ -271,7 +271,7 @@ def dry_run(model: nn.Module, example_input: Any = None) -> DryRun:
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     who = type(model).__name__
     if convolution is None or weight is None:
-        raise ValueError(f"{who}: what it takes cannot be guessed; give example_input")
+        raise ValueError(f"{who}: its input cannot be inferred; pass example_input")
     problem = None
     for height, width in dict.fromkeys([*_named_sizes(model), *((n, n) for n in SIZES)]):
         generator = torch.Generator().manual_seed(0)
@@ -280,7 +280,7 @@ def dry_run(model: nn.Module, example_input: Any = None) -> DryRun:
             return DryRun(model, (x.to(weight.device, weight.dtype),))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as e:
             problem = problem or e
-    raise ValueError(f"{who}: no usual size of image fits ({problem}); give example_input")
+    raise ValueError(f"{who}: no usual size of image fits ({problem}); pass example_input")
 
 
 def _named_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Where attention can stand: the presets, found in the dry run, and names that match."""
+"""Choosing the modules that attention follows: by presets or by name."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
-    """Every residual addition: the module that adds, and the last layer of the branch.
+    """Yield for every residual addition the module that adds, and the last layer of the branch.
 
-    An addition is residual if both terms come, inside the module that adds, from one tensor: the
-    shortcut through one convolution at most and whole, the branch through more. The last layer is
-    the last to normalize, convolve or multiply by a weight through which the whole branch passes;
-    there may be none.
+    An addition is residual if both terms are computed, inside the module that adds, from the same
+    tensor: the shortcut is not sliced and contains at most one convolution, the branch contains
+    more. The last layer is the last one that normalizes, convolves or multiplies by a weight, and
+    through which the whole branch passes; it may be None.
     """
     for value in run.values:
         call = value.call
@@ -51,7 +51,7 @@ def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
 
 
 def _ancestors(value: Value, start: int) -> set[Value]:
-    """The value and all it comes from, back to what was there before ``start``."""
+    """Return the value and all values it was computed from, back to those before ``start``."""
     found, todo = set(), [value]
     while todo:
         if (v := todo.pop()) not in found:
@@ -73,7 +73,7 @@ def _layer(value: Value) -> Call | None:
 
 
 def _passes(end: Value, through: Value, old: set[Value]) -> bool:
-    """Whether every way back from ``end`` to what is ``old`` leads through one value."""
+    """Return whether all paths from the ``old`` values to ``end`` lead through one value."""
     seen, todo = {through}, [end]
     while todo:
         if (v := todo.pop()) in old:
@@ -85,17 +85,17 @@ def _passes(end: Value, through: Value, old: set[Value]) -> bool:
 
 
 def residual(run: DryRun, own: set[str]) -> list[str]:
-    """The last layer of each residual branch."""
+    """Return the last layers of the residual branches."""
     return _unique(layer.name for _, layer in branches(run) if layer and layer.name not in own)
 
 
 def block(run: DryRun, own: set[str]) -> list[str]:
-    """The residual blocks."""
+    """Return the residual blocks."""
     return _unique(call.name for call in _blocks(run, own))
 
 
 def stage(run: DryRun, own: set[str]) -> list[str]:
-    """The last block of each stage."""
+    """Return the last block of each stage."""
     blocks = dict.fromkeys(_blocks(run, own))
     outer = [call for call in blocks if sum(around in blocks for around in call.within()) == 1]
     runs = groupby(outer, key=lambda call: call.output and call.output.size)
@@ -106,7 +106,7 @@ PRESETS = {"residual": residual, "block": block, "stage": stage}
 
 
 def _blocks(run: DryRun, own: set[str]) -> list[Call]:
-    """The runs of every class that adds a shortcut somewhere, but of the model itself."""
+    """Return the runs of all classes that add a shortcut somewhere, except the model itself."""
     adding = {type(call.module) for call, _ in branches(run) if call.name and call.name not in own}
     return [
         call
@@ -119,11 +119,11 @@ def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def host(run: DryRun, name: str) -> str:
-    """The module that can carry a hook and a child for ``name``.
+def hook_target(run: DryRun, name: str) -> str:
+    """Return the name of the module that gets the hook and the child, usually the same.
 
-    A container runs its children one by one, so that one more would become part of it; the child
-    that returns the container's output stands in for it.
+    A container would run an additional child as one of its own layers; it is therefore replaced by
+    the child that returns the container's output.
 
     Raises:
         ValueError: the module did not run, or is a container without such a child.
@@ -138,13 +138,13 @@ def host(run: DryRun, name: str) -> str:
         alone = len(run.of(call.name)) == len(calls)
         if inside and alone and not isinstance(call.module, CONTAINERS):
             return call.name
-    raise ValueError("a container hands its children on; name a module inside or around it")
+    raise ValueError("a container cannot have a further child; name a module inside or around it")
 
 
 def match(at: At, modules: Iterable[tuple[str, nn.Module]]) -> list[str]:
-    """The names that a glob, a regular expression or a callable matches.
+    """Return the names that a glob, a regular expression or a callable matches.
 
-    In a glob ``*`` stands for what is between two dots, ``**`` for anything.
+    In a glob ``*`` matches any text without dots, ``**`` any text.
 
     >>> net = nn.ModuleDict({"layer1": nn.Sequential(nn.ReLU()), "layer2": nn.ReLU()})
     >>> match("layer*", net.named_modules()), match("**.0", net.named_modules())

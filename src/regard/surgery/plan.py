@@ -1,4 +1,4 @@
-"""A plan of insertions: to look at, and to carry out."""
+"""A plan of insertions, to print and to apply."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from copy import deepcopy
 from torch import nn
 
 from ..core.text import aligned, html_table
-from .planning import Place
-from .site import Insertion, Site, attach
+from .planning import PlannedInsertion
+from .site import InsertedAttention, Insertion, attach
 
 
 class Plan(Sequence[Insertion]):
-    """The insertions that `regard.plan` found, in the order of the run.
+    """The insertions that `regard.plan` returns, in the order of execution.
 
     >>> from regard import plan
     >>> plan(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "se", at="0", reduction=2)
@@ -22,15 +22,15 @@ class Plan(Sequence[Insertion]):
     0       squeeze_excitation         8  b c h w          65
     """
 
-    def __init__(self, model: nn.Module, places: Iterable[Place]) -> None:
+    def __init__(self, model: nn.Module, planned: Iterable[PlannedInsertion]) -> None:
         self.model = model
-        self.places = tuple(places)
+        self.planned = tuple(planned)
 
     def __getitem__(self, index):  # type: ignore[override]  # an integer or a slice
-        return [place.insertion for place in self.places][index]
+        return [one.insertion for one in self.planned][index]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.planned)
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
@@ -44,7 +44,7 @@ class Plan(Sequence[Insertion]):
         return html_table(self._rows(), left=2, caption=self._title())
 
     def _title(self) -> str:
-        total = sum(what.parameters for what in self)
+        total = sum(insertion.parameters for insertion in self)
         return f"Plan of {len(self)} insertion{'s' * (len(self) != 1)}, {total:,} parameters"
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -53,25 +53,27 @@ class Plan(Sequence[Insertion]):
             head,
             *(
                 (
-                    what.path or "(the model)",
-                    what.mechanism,
-                    str(what.channels),
-                    str(what.layout),
-                    f"{what.parameters:,}",
+                    insertion.path or "(the model)",
+                    insertion.mechanism,
+                    str(insertion.channels),
+                    str(insertion.layout),
+                    f"{insertion.parameters:,}",
                 )
-                for what in self
+                for insertion in self
             ),
         ]
 
     def table(self) -> str:
-        """The insertions as text, one line each."""
+        """Return the insertions as text, one line each."""
         return aligned(self._rows(), left=2)
 
     def apply(self) -> nn.Module:
-        """Build what is planned into a copy of the model, which is left as it is."""
+        """Return a copy of the model with all insertions; the model itself is not changed."""
         new = deepcopy(self.model)
-        for place in self.places:
-            what, host = place.insertion, new.get_submodule(place.insertion.path)
-            site = Site(place.build(), what.layout, gated=what.gated)
-            attach(host, site.to(place.like.device, place.like.dtype).train(host.training))
+        for one in self.planned:
+            module, like = new.get_submodule(one.insertion.path), one.like
+            attention = InsertedAttention(
+                one.build(), one.insertion.layout, gated=one.insertion.gated
+            )
+            attach(module, attention.to(like.device, like.dtype).train(module.training))
         return new

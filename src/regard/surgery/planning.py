@@ -1,4 +1,4 @@
-"""What would go where: found, checked and counted before anything is built."""
+"""Planning insertions: they are found, checked and counted before anything is built."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..factory import create
 from ..factory import mechanism as find_class
 from .dry_run import Call, DryRun, Value, dry_run
 from .layout import Layout
-from .places import CONTAINERS, PRESETS, At, host, match
-from .site import Insertion, Replacement, Site, free_name, guests
+from .places import CONTAINERS, PRESETS, At, hook_target, match
+from .site import InsertedAttention, Insertion, Replacement, free_name, inserted_modules
 
 Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
-    """An insertion to come.
+class PlannedInsertion:
+    """An insertion that has been checked, but not built.
 
     Attributes:
-        insertion: What will be there.
-        build: Makes the mechanism.
-        like: A tensor of the place, whose device and type the parameters take.
+        insertion: Its description.
+        build: Returns a new mechanism.
+        like: The tensor whose device and dtype the parameters get.
     """
 
     insertion: Insertion
@@ -45,21 +45,21 @@ def plan_insertions(
     start: str,
     example: Any,
     options: Options,
-) -> list[Place]:
-    """Find the places that `regard.insert` would use; it says what may be wrong with them."""
+) -> list[PlannedInsertion]:
+    """Plan what `regard.insert` does, and raise what it raises."""
     cls = _class_of(mechanism, options)
     kind = _kind(cls)
     if kind == "convolution":
         raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
     if kind not in (None, "gate", "relation", "sequence"):
-        raise ValueError(f"{cls.__name__} is a {kind}, which cannot stand in a network")
+        raise ValueError(f"{cls.__name__} is a {kind}, which cannot be inserted into a network")
     if start not in ("identity", "paper"):
         raise ValueError(f"start must be 'identity' or 'paper', got {start!r}")
-    run = _watch(model, example)
-    own = _own(model)
+    run = _dry_run(model, example)
+    own = _inserted_names(model)
 
-    def place(name: str) -> Place:
-        path = host(run, name)
+    def plan(name: str) -> PlannedInsertion:
+        path = hook_target(run, name)
         values = [_output(call) for call in run.of(path)]
         layouts = {Layout.of(value, run) for value in values}
         if len(layouts) > 1:
@@ -69,31 +69,31 @@ def plan_insertions(
         with torch.device("meta"):
             module = build()
             gated = start == "identity" and not module.identity_at_init
-            site = Site(module, layout, gated=gated)
+            attention = InsertedAttention(module, layout, gated=gated)
         for value in values:
-            _try(site, value, value)
+            _try(attention, value, value)
         child = free_name(model.get_submodule(path))
-        return Place(site.report(path, child), build, values[0])
+        return PlannedInsertion(attention.describe(path, child), build, values[0])
 
-    there = [call.name for call in run.calls if _carries(call) and call.name not in own]
-    return _each(_names(model, run, at, own, there), place, cls, there)
+    possible = [call.name for call in run.calls if _is_possible(call) and call.name not in own]
+    return _plan_each(_names(model, run, at, own, possible), plan, cls, possible)
 
 
 def plan_replacements(
     model: nn.Module, mechanism: str | type[Mechanism], at: At, example: Any, options: Options
-) -> list[Place]:
-    """Find the convolutions that `regard.replace` would take out."""
+) -> list[PlannedInsertion]:
+    """Plan what `regard.replace` does, and raise what it raises."""
     cls = _class_of(mechanism, options)
     if _kind(cls) not in (None, "convolution"):
         raise ValueError(f"{cls.__name__} is a {_kind(cls)}: use regard.insert")
-    run = _watch(model, example)
-    own = _own(model)
+    run = _dry_run(model, example)
+    own = _inserted_names(model)
 
-    def place(path: str) -> Place:
+    def plan(path: str) -> PlannedInsertion:
         convolution = model.get_submodule(path)
         if not isinstance(convolution, nn.Conv2d) or not path:
             raise ValueError(f"it is a {type(convolution).__name__}, no Conv2d of a model")
-        if any(isinstance(child, Site) for child in convolution.children()):
+        if any(isinstance(child, InsertedAttention) for child in convolution.children()):
             raise ValueError("attention follows it, which would be lost; remove that first")
         calls = [call for call in run.of(path) if call.given]
         if not calls:
@@ -106,17 +106,17 @@ def plan_replacements(
             replacement = Replacement(build(), convolution, layout)
         for call in calls:
             _try(replacement, call.given[0], _output(call))
-        return Place(replacement.report(path, ""), build, calls[0].given[0])
+        return PlannedInsertion(replacement.describe(path, ""), build, calls[0].given[0])
 
     modules = [(name, m) for name, m in model.named_modules() if name not in own]
-    there = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
+    possible = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
     if not (names := match(at, modules)):
-        raise ValueError(f"nothing is called {at!r}; convolutions: {listing(there, str(at))}")
-    return _each(names, place, cls, there)
+        raise ValueError(f"nothing matches at={at!r}; convolutions: {listing(possible, str(at))}")
+    return _plan_each(names, plan, cls, possible)
 
 
 def _kind(cls: type[Mechanism]) -> str | None:
-    """What the card says that the mechanism can stand for; without a card it is tried."""
+    """Return the kind on the card, or None without a card: then any use is tried."""
     card = getattr(cls, "card", None)
     return None if card is None else card.kind if card.plug else "whole model"
 
@@ -126,14 +126,14 @@ def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechan
     if not (isinstance(cls, type) and issubclass(cls, Mechanism)):
         raise TypeError(f"mechanism: expected a name or a Mechanism class, got {mechanism!r}")
     if chosen := options.keys() & {"device", "dtype"}:
-        raise ValueError(f"{' and '.join(sorted(chosen))}: the place decides, leave it out")
+        raise ValueError(f"{' and '.join(sorted(chosen))}: inferred from the model, leave it out")
     return cls
 
 
 def _maker(
     mechanism: str | type[Mechanism], cls: type[Mechanism], channels: int, options: Options
 ) -> Callable[[], Mechanism]:
-    """How the mechanism is made: with the number of channels, unless it works for any."""
+    """Return a function that creates the mechanism, with the channels if it takes them."""
     make = partial(create, mechanism) if isinstance(mechanism, str) else cls
     first = next(iter(inspect.signature(cls).parameters.values()), None)
     sized = first is not None and first.kind is first.POSITIONAL_OR_KEYWORD
@@ -141,10 +141,10 @@ def _maker(
 
 
 def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options:
-    """The arguments that make a mechanism do what a convolution did.
+    """Return the arguments of a mechanism that correspond to those of a convolution.
 
     Raises:
-        ValueError: it has no option for what the convolution does.
+        ValueError: the mechanism has no option for what the convolution does.
     """
     known = inspect.signature(cls).parameters
     plain: Options = {"stride": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
@@ -174,76 +174,82 @@ def _single(value: Any) -> Any:
     return value[0] if same else value
 
 
-def _watch(model: nn.Module, example: Any) -> DryRun:
+def _dry_run(model: nn.Module, example: Any) -> DryRun:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if hasattr(model, "_orig_mod"):
         raise ValueError(
-            "the model is compiled, and would not see a new hook: compile it afterwards"
+            "the model is compiled, and would not run a new hook: compile it afterwards"
         )
     return dry_run(model, example)
 
 
-def _own(model: nn.Module) -> set[str]:
-    """Names inside what regard put there, which are no places."""
+def _inserted_names(model: nn.Module) -> set[str]:
+    """Return the names of what regard inserted, which nothing may follow or replace.
+
+    A replacement itself is excluded: attention may follow it, as it may any convolution.
+    """
     parts = {
         part
-        for _, child, guest in guests(model)
-        for part in guest.modules()
-        if child or part is not guest
+        for _, child, inserted in inserted_modules(model)
+        for part in inserted.modules()
+        if child or part is not inserted
     }
     return {name for name, module in model.named_modules() if module in parts}
 
 
-def _names(model: nn.Module, run: DryRun, at: At, own: set[str], there: list[str]) -> list[str]:
-    """The names that ``at`` means."""
+def _names(model: nn.Module, run: DryRun, at: At, own: set[str], possible: list[str]) -> list[str]:
+    """Return the names of the modules that ``at`` chooses."""
     if isinstance(at, str) and at in PRESETS:
         if found := PRESETS[at](run, own):
             return found
         raise ValueError(
-            f"{type(model).__name__}: no residual block found for at={at!r}; name the places, as "
-            f"in at='layer*'; there are {listing(there)}"
+            f"{type(model).__name__}: no residual block found for at={at!r}; name the modules, as "
+            f"in at='layer*'; there are {listing(possible)}"
         )
     if found := match(at, [(n, m) for n, m in model.named_modules() if n not in own]):
         return found
     presets = ", ".join(PRESETS)
     wanted = at if isinstance(at, str) else ""
     raise ValueError(
-        f"{type(model).__name__}: nothing matches at={at!r}; there are {listing(there, wanted)}; "
-        f"and the presets {presets}"
+        f"{type(model).__name__}: nothing matches at={at!r}; there are "
+        f"{listing(possible, wanted)}; and the presets {presets}"
     )
 
 
-def _each(
-    names: Iterable[str], place: Callable[[str], Place], cls: type[Mechanism], there: list[str]
-) -> list[Place]:
-    """Plan every place, or say of each that is refused why."""
-    places: dict[str, Place] = {}
-    refused: dict[str, str] = {}
+def _plan_each(
+    names: Iterable[str],
+    plan: Callable[[str], PlannedInsertion],
+    cls: type[Mechanism],
+    possible: list[str],
+) -> list[PlannedInsertion]:
+    """Plan an insertion for each name, or raise with the reasons of all that failed."""
+    planned: dict[str, PlannedInsertion] = {}
+    problems: dict[str, str] = {}
     for name in names:
         try:
-            found = place(name)
-            places.setdefault(found.insertion.path, found)
+            found = plan(name)
+            planned.setdefault(found.insertion.path, found)
         except ValueError as e:
-            refused[name] = str(e)
-    if refused:
-        left = [name for name in there if name not in refused]
-        reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in refused.items()]
+            problems[name] = str(e)
+    if problems:
+        left = [name for name in possible if name not in problems]
+        reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in problems.items()]
         more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
         raise ValueError(
-            f"{cls.__name__} cannot stand at {'; '.join(reasons[:5])}{more}. "
-            f"There are {listing(left, next(iter(refused)))}"
+            f"{cls.__name__} cannot be inserted at {'; '.join(reasons[:5])}{more}. "
+            f"There are {listing(left, next(iter(problems)))}"
         )
-    return list(places.values())
+    return list(planned.values())
 
 
 def _output(call: Call) -> Value:
     if call.output is None:
-        raise ValueError("its output is no tensor that depends on the input")
+        raise ValueError("its output is not a tensor that depends on the input")
     return call.output
 
 
-def _carries(call: Call) -> bool:
+def _is_possible(call: Call) -> bool:
     value = call.output
     return (
         value is not None
@@ -255,7 +261,7 @@ def _carries(call: Call) -> bool:
 
 
 def _try(module: nn.Module, given: Value, wanted: Value) -> None:
-    """Run on the meta device, where nothing is computed but every shape."""
+    """Run on the meta device, which computes shapes only, and raise if the shape is wrong."""
     x = torch.empty(given.shape, dtype=given.dtype, device="meta")
     try:
         y = module.to(given.dtype).eval()(x)

@@ -1,4 +1,4 @@
-"""What stands in a network after an operation, and how it got there: child, hook, and back."""
+"""The modules that regard adds to a network, and their hooks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .dry_run import first_tensor
 from .layout import Layout
 
 
-class Guest(nn.Module):
-    """What regard puts into a network: a mechanism, and how the tensor lies that it gets."""
+class Inserted(nn.Module):
+    """Base class of the modules that regard adds: a mechanism, and the layout of its input."""
 
     gamma: nn.Parameter | None
 
@@ -26,25 +26,25 @@ class Guest(nn.Module):
         self.mechanism = mechanism
         self.layout = layout
 
-    def report(self, path: str, child: str) -> Insertion:
-        """Say what it is at that place."""
-        count = sum(p.numel() for p in self.parameters())
+    def describe(self, path: str, child: str) -> Insertion:
+        """Return its description, given its names."""
+        parameters = sum(p.numel() for p in self.parameters())
         name = key(type(self.mechanism))
-        return Insertion(path, child, name, self.layout, count, self.gamma is not None)
+        return Insertion(path, child, name, self.layout, parameters, self.gamma is not None)
 
     def extra_repr(self) -> str:
-        """Show how the tensor lies."""
+        """Show the layout."""
         return str(self.layout)
 
 
-class Site(Guest):
-    r"""A mechanism at a place: brings the tensor to its axes, runs it, and brings it back.
+class InsertedAttention(Inserted):
+    r"""Converts a tensor to the axes of a mechanism, runs it, and converts the output back.
 
     With a gate, :math:`y = x + \gamma\,(A(x) - x)` and :math:`\gamma = 0` at first.
 
     Args:
         mechanism: :math:`A`.
-        layout: How the tensor lies.
+        layout: The layout of x.
         gated: Whether there is a :math:`\gamma`.
     """
 
@@ -55,25 +55,25 @@ class Site(Guest):
         self.gamma = nn.Parameter(torch.zeros(1)) if gated else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """See ``x`` through the mechanism."""
+        """Apply the mechanism to ``x``."""
         pattern = self.mechanism.axes.input
-        y = self.mechanism(self.layout.take(x, pattern))
-        if not isinstance(y, Tensor):
+        y = self.mechanism(self.layout.to_mechanism(x, pattern))
+        if not isinstance(y, Tensor | torch.fx.Proxy):
             raise ValueError(f"{type(self.mechanism).__name__} returns a {type(y).__name__}")
-        y = self.layout.give(y, x, pattern)
+        y = self.layout.from_mechanism(y, x, pattern)
         if self.gamma is not None:
-            # Taking +0 away keeps every bit of x; adding ±0, as the formula says, turns -0 into 0.
+            # Subtracting +0 keeps every bit of x; adding ±0, as in the formula, turns -0 into 0.
             y = x - (self.gamma * (x - y) + 0.0)
-        return y.to(x.dtype)  # autocast and γ may have another
+        return y.to(x.dtype)  # that of y may differ because of autocast or γ
 
 
-class Replacement(Guest):
-    """A mechanism where a convolution stood, which it keeps out of the state dict.
+class Replacement(Inserted):
+    """A mechanism that replaces a convolution, which it stores outside the state dict.
 
     Args:
-        mechanism: What runs.
-        replaced: What stood here.
-        layout: How its input lies.
+        mechanism: The mechanism.
+        replaced: The convolution.
+        layout: The layout of its input.
     """
 
     def __init__(self, mechanism: Mechanism, replaced: nn.Module, layout: Layout) -> None:
@@ -88,15 +88,15 @@ class Replacement(Guest):
 
 @dataclass(frozen=True)
 class Insertion:
-    """One mechanism at one place.
+    """Description of one mechanism in a model.
 
     Attributes:
-        path: Name of the module that it follows, or whose place it takes.
-        child: Its name in that module; empty where it replaces it.
+        path: Name of the module that it follows or replaces.
+        child: Its name in that module; empty if it replaces it.
         mechanism: Its key in the catalog, or the name of its class.
-        layout: How the tensor lies there.
-        parameters: How many parameters it adds.
-        gated: Whether it starts behind γ = 0.
+        layout: The layout of its input.
+        parameters: Number of its parameters.
+        gated: Whether it has a gate γ, which is 0 at first.
     """
 
     path: str
@@ -108,7 +108,7 @@ class Insertion:
 
     @property
     def channels(self) -> int:
-        """The number of channels there."""
+        """The number of channels."""
         return self.layout.channels
 
     def __str__(self) -> str:
@@ -118,58 +118,58 @@ class Insertion:
 
 
 def key(cls: type) -> str:
-    """What the catalog calls a class; its own name where it is not in there."""
+    """Return the key of a class in the catalog, or its name if it is not in there."""
     known = {entry.name: entry.key for entry in entries().values()}
     return known.get(cls.__name__, cls.__name__)
 
 
-def free_name(host: nn.Module) -> str:
-    """The first of ``attention``, ``attention_2``, … that the host does not use."""
+def free_name(module: nn.Module) -> str:
+    """Return the first of ``attention``, ``attention_2``, … that is no attribute of the module."""
     name, number = "attention", 1
-    while hasattr(host, name):
+    while hasattr(module, name):
         number += 1
         name = f"attention_{number}"
     return name
 
 
-def attend(host: nn.Module, args: Any, output: Any, *, child: str) -> Any:
-    """The hook: what the host returns, its first tensor seen through one of its sites."""
-    site = getattr(host, child)
+def attention_hook(module: nn.Module, args: Any, output: Any, *, child: str) -> Any:
+    """Return a module's output with its first tensor passed through the inserted attention."""
+    attention = getattr(module, child)
     if not isinstance(output, (tuple, list)):
-        return site(output)
+        return attention(output)
     x = first_tensor(output)
-    seen = [site(x) if item is x else item for item in output]
-    make = getattr(type(output), "_make", type(output))  # a named tuple takes its fields apart
-    return make(seen)
+    items = [attention(x) if item is x else item for item in output]
+    make = getattr(type(output), "_make", type(output))  # a named tuple takes separate fields
+    return make(items)
 
 
-def attach(host: nn.Module, site: Site) -> str:
-    """Let a site follow a module; return the name it got."""
-    name = free_name(host)
-    host.add_module(name, site)
-    # Kept, because a handle that is copied or unpickled still points at the copy's own hooks.
-    site.handle = host.register_forward_hook(partial(attend, child=name))
+def attach(module: nn.Module, attention: InsertedAttention) -> str:
+    """Insert attention after a module, and return its name."""
+    name = free_name(module)
+    module.add_module(name, attention)
+    # Stored, because a handle that is copied or unpickled refers to the copy's own hooks.
+    attention.handle = module.register_forward_hook(partial(attention_hook, child=name))
     return name
 
 
-def guests(model: nn.Module) -> Iterator[tuple[str, str, Guest]]:
-    """Every site and replacement: name of the place, name of the child there, module."""
+def inserted_modules(model: nn.Module) -> Iterator[tuple[str, str, Inserted]]:
+    """Yield all insertions: name of the module, name of the child ("" if replaced), insertion."""
     for path, module in model.named_modules():
         if isinstance(module, Replacement):
             yield path, "", module
         for name, child in module.named_children():
-            if isinstance(child, Site):
+            if isinstance(child, InsertedAttention):
                 yield path, name, child
 
 
 def detach(model: nn.Module, path: str, child: str) -> None:
-    """Take one site or replacement out again."""
-    host = model.get_submodule(path)
+    """Remove one insertion."""
+    module = model.get_submodule(path)
     if child:
-        getattr(host, child).handle.remove()
-        delattr(host, child)
+        getattr(module, child).handle.remove()
+        delattr(module, child)
     else:
         parent, _, name = path.rpartition(".")
-        like = next(host.parameters())
-        back = host.replaced[0].to(like.device, like.dtype).train(host.training)
-        setattr(model.get_submodule(parent), name, back)
+        like = next(module.parameters())
+        original = module.replaced[0].to(like.device, like.dtype).train(module.training)
+        setattr(model.get_submodule(parent), name, original)
