@@ -98,7 +98,7 @@ class Entry:
         card = self.card
         facts = {
             "paper": f"{card.paper}, {card.venue} {card.year}",
-            "weights": f"{card.domain}, by {card.computes} → {card.applies}",
+            "domain": f"{card.domain}, {card.computes} → {card.applies}",
             "axes": f"{self.axes.input} → {self.axes.map}",
             "cost": f"time {card.cost['time']}, memory {card.cost['memory']}",
             "options": ", ".join(o.name for o in self.options),
@@ -197,7 +197,7 @@ class Entries(list[Entry]):
     """Mechanisms, which show themselves as a table."""
 
     def _rows(self) -> list[tuple[str, ...]]:
-        head = ("key", "mechanism", "weights", "by", "time", "paper")
+        head = ("key", "mechanism", "domain", "how", "time", "paper")
         return [
             head,
             *(
@@ -341,7 +341,7 @@ def find(
 
     Args:
         text: Words that its names, sentence, card or docstring must hold.
-        domain: What it weights: ``channel``, ``spatial``, ``temporal``, ``branch``,
+        domain: What the weights are of: ``channel``, ``spatial``, ``temporal``, ``branch``,
             ``channel+spatial``, ``spatial+temporal``, ``sequence``.
         computes: How it computes the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
         applies: How it uses them: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.

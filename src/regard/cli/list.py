@@ -16,7 +16,7 @@ from .equations import inline
 from .record import record
 from .screen import plain_table, screen, show_json, show_text
 
-HEADINGS = ("key", "mechanism", "weighs", "by", "time", "Keras", "paper")
+HEADINGS = ("key", "mechanism", "domain", "how", "time", "Keras", "paper")
 
 
 def list_(
@@ -24,7 +24,7 @@ def list_(
     json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
-    """List every mechanism by what it weighs."""
+    """List every mechanism by domain."""
     entries = find(domain=domain)
     if json:
         show_json([record(entry) for entry in entries])
@@ -54,7 +54,7 @@ def show_catalog(entries: Iterable[Entry]) -> None:
 
 def one_line_each(groups: dict[str, list[Entry]]) -> Table:
     """Lay out the catalog with one line for each mechanism."""
-    table = plain_table("key", "title", "paper", "weighs by", "time")
+    table = plain_table("key", "title", "paper", "how", "time")
     for domain, group in groups.items():
         if table.row_count:
             table.add_row()
@@ -66,7 +66,7 @@ def one_line_each(groups: dict[str, list[Entry]]) -> Table:
 
 def two_lines_each(groups: dict[str, list[Entry]]) -> Table:
     """Lay out the catalog with titles and papers on one line, computation and cost on the next."""
-    table = plain_table("key", "title, weighs by", "paper, time")
+    table = plain_table("key", "title, how", "paper, time")
     table.columns[0].no_wrap = True
     for domain, group in groups.items():
         if table.row_count:

@@ -80,7 +80,7 @@ def facts(entry: Entry) -> Table:
 def labeled(entry: Entry) -> Iterator[tuple[str, str]]:
     """Yield the lines of `facts`."""
     card, own = entry.card, entry.axes
-    yield "weighs", f"{card.domain}, by {card.computes} → {card.applies}"
+    yield "domain", f"{card.domain}, {card.computes} → {card.applies}"
     yield "kind", card.kind if card.plug else f"{card.kind}, a whole model"
     yield "input", axes(own.input)
     yield "map", f"{axes(own.map)}; {values(own.range)}"
