@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from ..core.attention import Mechanism
 from ..core.names import listing
+from .dry_run import Example
 from .places import At, match
 from .plan import Plan
 from .planning import PlannedInsertion, plan_insertions, plan_replacements
@@ -36,8 +37,8 @@ def insert(
     at: At = "residual",
     *,
     start: Literal["identity", "paper"] = "identity",
-    example_input: Any = None,
-    **options: Any,
+    example_input: Example = None,
+    **options: object,
 ) -> nn.Module:
     r"""Insert a mechanism into a copy of a built model.
 
@@ -101,8 +102,8 @@ def plan(
     at: At = "residual",
     *,
     start: Literal["identity", "paper"] = "identity",
-    example_input: Any = None,
-    **options: Any,
+    example_input: Example = None,
+    **options: object,
 ) -> Plan:
     """Return what `insert` would do, without building anything.
 
@@ -133,8 +134,8 @@ def replace(
     mechanism: str | type[Mechanism],
     at: At,
     *,
-    example_input: Any = None,
-    **options: Any,
+    example_input: Example = None,
+    **options: object,
 ) -> nn.Module:
     """Replace convolutions by a mechanism, in a copy of a built model.
 

@@ -21,6 +21,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core.watching import uncompiled, undisturbed
 
+# What a model takes: a tensor, a tuple of arguments or a dictionary of keyword arguments.
+Example = Tensor | tuple[object, ...] | Mapping[str, object] | None
+
 CONVOLUTIONS = frozenset(f"conv{way}{d}d" for way in ("", "_transpose") for d in (1, 2, 3))
 POOLS = frozenset(
     f"{size}{pool}_pool{d}d"
@@ -128,7 +131,9 @@ class DryRun(TorchFunctionMode):
             tokens that precede it.
     """
 
-    def __init__(self, model: nn.Module, example: tuple[Any, ...] | Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, example: tuple[object, ...] | Mapping[str, object]
+    ) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.values: list[Value] = []
@@ -252,7 +257,7 @@ def _watched(
             handle.remove()
 
 
-def dry_run(model: nn.Module, example_input: Any = None) -> DryRun:
+def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
     """Record one pass through a model.
 
     Args:

@@ -15,12 +15,12 @@ from ..core.attention import Mechanism
 from ..core.names import listing
 from ..factory import create
 from ..factory import mechanism as find_class
-from .dry_run import Call, DryRun, Value, dry_run
+from .dry_run import Call, DryRun, Example, Value, dry_run
 from .layout import Layout
 from .places import CONTAINERS, PRESETS, At, hook_target, match
 from .site import InsertedAttention, Insertion, Replacement, free_name, inserted_modules
 
-Options = dict[str, Any]
+Options = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plan_insertions(
     mechanism: str | type[Mechanism],
     at: At,
     start: str,
-    example: Any,
+    example: Example,
     options: Options,
 ) -> list[PlannedInsertion]:
     """Plan what `regard.insert` does, and raise what it raises."""
@@ -80,7 +80,7 @@ def plan_insertions(
 
 
 def plan_replacements(
-    model: nn.Module, mechanism: str | type[Mechanism], at: At, example: Any, options: Options
+    model: nn.Module, mechanism: str | type[Mechanism], at: At, example: Example, options: Options
 ) -> list[PlannedInsertion]:
     """Plan what `regard.replace` does, and raise what it raises."""
     cls = _class_of(mechanism, options)
@@ -174,7 +174,7 @@ def _single(value: Any) -> Any:
     return value[0] if same else value
 
 
-def _dry_run(model: nn.Module, example: Any) -> DryRun:
+def _dry_run(model: nn.Module, example: Example) -> DryRun:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if hasattr(model, "_orig_mod"):
