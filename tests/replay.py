@@ -193,11 +193,12 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     else:
         y = call(module, leaves, length_first=golden.length_first)
     if isinstance(y, Tensor) and "cotangent.0" in golden.tensors:  # their map is an output too
+        assert not isinstance(module, SequenceAttention)
         a = module.attention(module.prepare(*leaves.values()))
         y = y, relayout(a, module.axes.map, golden.map_axes()["0"])
 
-    single = isinstance(y, Tensor)
-    outputs = {"": y} if single else {str(i): t for i, t in enumerate(y)}
+    outputs: dict[str, Tensor]
+    outputs = {"": y} if isinstance(y, Tensor) else {str(i): t for i, t in enumerate(y)}
     results = {_join("output", name): t for name, t in outputs.items()}
     results |= input_gradients(golden, leaves, outputs)
     if watch:

@@ -38,7 +38,7 @@ def test_an_episode_is_what_the_steps_give(training: bool) -> None:
     episode = model.explore(x)
     torch.manual_seed(3)
     assert_same(model(x), episode.scores)
-    state = torch.zeros(5, 11, dtype=torch.float64)
+    state, scores = torch.zeros(5, 11, dtype=torch.float64), torch.empty(0)
     for t, place in enumerate(episode.places.unbind(1)):
         state, mean, baseline, scores = model.step(x, place, state)
         if t < 3:

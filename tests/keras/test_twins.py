@@ -68,7 +68,8 @@ def replayed(golden: Golden) -> tuple[Pair, dict[str, Any]]:
     found = Pair.of(module, options, inputs)
     mask = may_attend({n: x for n, x in tensors.items() if n in CLOSES}, len(inputs[0]))
     if "attention_weights" in tensors:  # the reference multiplies its scores by these
-        mask = weighted(module, *found.inputs, mask, tensors["attention_weights"])
+        q, k, v = found.inputs
+        mask = weighted(module, q, k, v, mask, tensors["attention_weights"])
     found.masks = {} if mask is None else {"attention_mask": mask.detach()}
     return found, found.masks
 

@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 from torchvision import datasets
 
 import regard
@@ -34,7 +36,9 @@ from regard.comparison.variants import (
     parse,
 )
 
-SMALL = dict(backbone="test_resnet", size=16, train_samples=40, epochs=2, seeds=2, quiet=True)
+SMALL: dict[str, Any] = dict(
+    backbone="test_resnet", size=16, train_samples=40, epochs=2, seeds=2, quiet=True
+)
 RECIPE = Recipe(
     backbone="test_resnet",
     at="residual",
@@ -59,6 +63,10 @@ RECIPE = Recipe(
     device="cpu",
     threads=1,
 )
+
+
+def small_with(**options: Any) -> dict[str, Any]:
+    return SMALL | options
 
 
 def lines(folder, kind="run"):
@@ -226,7 +234,8 @@ def test_a_folder_without_a_split_is_split(folder):
     assert (len(data.train), len(data.validation)) == (16, 4)
     assert data.classes == ("cat", "dog")
     assert data.shape == (3, 12, 12)
-    assert not {*data.train.indices} & {*data.validation.indices}
+    train, validation = cast(Subset, data.train), cast(Subset, data.validation)
+    assert not {*train.indices} & {*validation.indices}
 
 
 def test_a_folder_with_a_split_keeps_it(folder, tmp_path):
@@ -292,7 +301,7 @@ def test_variants_of_a_seed_train_on_the_same_batches(monkeypatch, unmeasured, t
             yield x, y
 
     monkeypatch.setattr(training, "training_batches", recorded)
-    compare("se,simam", out=tmp_path, **SMALL | dict(seeds=1, epochs=1), control=False)
+    compare("se,simam", out=tmp_path, **small_with(seeds=1, epochs=1), control=False)
     plain, se, simam = seen[:2], seen[2:4], seen[4:]
     assert len(simam) == 2
     assert all(map(torch.equal, plain, se))
@@ -420,13 +429,13 @@ def test_only_lost_runs_are_repeated(unmeasured, tmp_path):
 
 
 def test_attentions_and_seeds_can_be_added_and_nothing_else(unmeasured, tmp_path):
-    compare("se", out=tmp_path, control=False, **SMALL | dict(seeds=1))
+    compare("se", out=tmp_path, control=False, **small_with(seeds=1))
     before = (tmp_path / "results.jsonl").read_bytes()
     more = compare("eca,se", out=tmp_path, control=False, **SMALL)
     assert (tmp_path / "results.jsonl").read_bytes().startswith(before)
     assert (len(lines(tmp_path)), len(more.rows)) == (6, 3)
     with pytest.raises(ValueError, match=r"epochs was 2 and is now 3; lr was 0\.001 and is now"):
-        compare("se", out=tmp_path, **SMALL | dict(epochs=3, lr=0.01))
+        compare("se", out=tmp_path, **small_with(epochs=3, lr=0.01))
 
 
 @pytest.mark.parametrize(
@@ -459,13 +468,13 @@ def test_invalid_arguments_raise_before_anything_is_written(change, message, tmp
 def test_the_state_of_torch_is_restored(unmeasured, tmp_path):
     torch.set_num_threads(2)
     before = torch.random.get_rng_state()
-    compare("simam", out=tmp_path, **SMALL | dict(epochs=1, seeds=1))
+    compare("simam", out=tmp_path, **small_with(epochs=1, seeds=1))
     assert torch.get_num_threads() == 2
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_precision_can_change_between_calls(unmeasured, tmp_path):
-    small = SMALL | dict(epochs=1, seeds=1)
+    small = small_with(epochs=1, seeds=1)
     full = compare("none", out=tmp_path / "no", **small)
     half = compare("none", out=tmp_path / "bf16", precision="bf16", **small)
     assert (full.recipe.precision, half.recipe.precision) == ("no", "bf16")
@@ -473,20 +482,20 @@ def test_precision_can_change_between_calls(unmeasured, tmp_path):
 
 
 def test_torchvision_backbones_get_three_channels(unmeasured, tmp_path):
-    small = SMALL | dict(epochs=1, seeds=1, backbone="torchvision/shufflenet_v2_x0_5", size=32)
+    small = small_with(epochs=1, seeds=1, backbone="torchvision/shufflenet_v2_x0_5", size=32)
     found = compare("simam", out=tmp_path, at="conv5", **small)
     assert found.recipe.channels == 3
 
 
 def test_progress_is_printed_in_lines_without_a_terminal(unmeasured, tmp_path, capsys):
-    compare("none", out=tmp_path, **SMALL | dict(quiet=False))
+    compare("none", out=tmp_path, **small_with(quiet=False))
     printed = capsys.readouterr()
     assert re.search(r"2/2  none, seed 1  \d+\.\d\d %  about 0:00 left", printed.err)
     assert not printed.out
 
 
 def test_quiet_prints_nothing(unmeasured, tmp_path, capfd):
-    compare("none", out=tmp_path, **SMALL | dict(seeds=1))
+    compare("none", out=tmp_path, **small_with(seeds=1))
     printed = capfd.readouterr()
     assert not printed.out
     assert "seed" not in printed.err
@@ -522,7 +531,9 @@ def test_the_report_needs_no_other_file(done):
 
 def test_the_page_has_an_element_for_every_figure(done):
     page = done.report.read_text("utf-8")
-    plots = json.loads(re.search(r"const figures = (.*);\n", page)[1])
+    found = re.search(r"const figures = (.*);\n", page)
+    assert found is not None
+    plots = json.loads(found[1])
     for name in plots:
         assert f'id="{name}"' in page
 
@@ -542,7 +553,7 @@ def test_plotly_accepts_the_figures(done, name):
 def test_names_of_classes_cannot_break_the_page(folder, unmeasured, tmp_path):
     (folder / "cat").rename(folder / "<b>cat")
     out = tmp_path / "out"
-    small = SMALL | dict(data=f"folder:{folder}", train_samples=None, seeds=1, size=32)
+    small = small_with(data=f"folder:{folder}", train_samples=None, seeds=1, size=32)
     page = compare("simam", out=out, **small).report.read_text("utf-8")
     assert "<b>cat" not in page
     assert "&lt;b&gt;cat" in page

@@ -288,6 +288,7 @@ def test_operators_that_nobody_knows_are_named():
 
 def test_latency_has_a_median_and_a_spread():
     latency = measure(nn.Linear(3, 4), (1, 3)).latency
+    assert latency is not None
     assert latency.median > 0 and latency.iqr >= 0 and latency.runs > 1
     assert latency.threads == torch.get_num_threads()
 

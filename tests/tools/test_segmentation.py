@@ -106,7 +106,7 @@ def test_every_parameter_of_a_head_learns(name: str) -> None:
         if re.fullmatch(ZERO.get(name, ""), path):
             nn.init.uniform_(parameter, 0.5, 1.0)
     x = torch.randn(SIZE, requires_grad=True)
-    sum(y.square().sum() for y in as_tuple(module(x))).backward()
+    torch.stack([y.square().sum() for y in as_tuple(module(x))]).sum().backward()
     constant = {
         f"{path}.{glob}".lstrip(".")
         for path, part in module.named_modules()
@@ -210,6 +210,7 @@ def test_every_head_learns(name: str) -> None:
 def test_the_auxiliary_head_gets_the_second_to_last_features_in_training_only() -> None:
     net = Segmenter(Encoder(), small("gcnet"), head("fcn", 16, 5))
     seen = []
+    assert net.auxiliary is not None
     net.auxiliary.register_forward_hook(lambda module, args, y: seen.append(args[0].shape))
     net.eval()(torch.randn(2, 3, 24, 16))
     assert not seen
@@ -345,7 +346,7 @@ def test_mask_rcnn_detects_and_is_trainable() -> None:
         "masks": torch.ones(1, 64, 64, dtype=torch.uint8),
     }
     losses = net.train()([x], [target])
-    sum(losses.values()).backward()
+    torch.stack([*losses.values()]).sum().backward()
     assert net.detector.backbone.body.conv1.weight.grad.abs().max() > 0
     assert set(net.eval()([x])[0]) == {"boxes", "labels", "scores", "masks"}
 
