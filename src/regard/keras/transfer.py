@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
-if TYPE_CHECKING:  # Keras may run without torch
-    from torch.nn import Module
-
-Target = TypeVar("Target", bound="Module | keras.layers.Layer")
+Target = TypeVar("Target")  # a torch module, which Keras does without, or a layer
 
 NORM_WEIGHTS = {
     "weight": "gamma",
@@ -27,7 +24,7 @@ NORMS = (
 SKIPPED = "num_batches_tracked"  # Keras does not count batches
 
 
-def transfer(source: Module | keras.layers.Layer, target: Target) -> Target:
+def transfer(source: object, target: Target) -> Target:
     """Copy all weights from a torch module to its built Keras twin, or back.
 
     Args:
