@@ -417,6 +417,7 @@ def test_a_repeated_run_has_identical_results(done, unmeasured, tmp_path):
     assert all(old[key] == value for key, value in new.items())
 
 
+@pytest.mark.slow  # trains several models
 def test_only_lost_runs_are_repeated(unmeasured, tmp_path):
     compare("se", out=tmp_path, control=False, **SMALL)
     path = tmp_path / "results.jsonl"
@@ -428,6 +429,7 @@ def test_only_lost_runs_are_repeated(unmeasured, tmp_path):
     assert len(lines(tmp_path)) == 4
 
 
+@pytest.mark.slow  # trains several models
 def test_attentions_and_seeds_can_be_added_and_nothing_else(unmeasured, tmp_path):
     compare("se", out=tmp_path, control=False, **small_with(seeds=1))
     before = (tmp_path / "results.jsonl").read_bytes()
@@ -473,6 +475,7 @@ def test_the_state_of_torch_is_restored(unmeasured, tmp_path):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.slow  # trains several models
 def test_precision_can_change_between_calls(unmeasured, tmp_path):
     small = small_with(epochs=1, seeds=1)
     full = compare("none", out=tmp_path / "no", **small)
@@ -481,6 +484,7 @@ def test_precision_can_change_between_calls(unmeasured, tmp_path):
     assert full.runs[0]["curve"] != half.runs[0]["curve"]
 
 
+@pytest.mark.slow  # trains several models
 def test_torchvision_backbones_get_three_channels(unmeasured, tmp_path):
     small = small_with(epochs=1, seeds=1, backbone="torchvision/shufflenet_v2_x0_5", size=32)
     found = compare("simam", out=tmp_path, at="conv5", **small)

@@ -56,7 +56,14 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("record", VERIFIED)
+# Every sixth in the fast suite, the others take a second each.
+RECORD_PARAMS = [
+    pytest.param(record, marks=[pytest.mark.slow] if i % 6 else [])
+    for i, record in enumerate(VERIFIED)
+]
+
+
+@pytest.mark.parametrize("record", RECORD_PARAMS)
 def test_every_verified_record_is_matched_exactly(record):
     if record in NOT_BUILT:
         assert not networks_of(record), "it is built now: remove the reason"

@@ -196,7 +196,10 @@ class ImageTokens(Relayout):
     ) -> Tensor:
         """Run the mechanism."""
         if any(x is not None and x is not queries for x in (keys, values)):
-            raise ValueError(f"{type(self).__name__}: keys and values must be the queries")
+            raise ValueError(
+                f"{type(self).__name__}: keys and values must be the queries, since "
+                f"{self.new.__name__} reads one image; for other keys there is regard.MultiHead"
+            )
         if attention_mask is not None or attention_weights is not None:
             raise ValueError(f"{type(self).__name__}: takes neither a mask nor weights")
         return super().forward(queries)  # type: ignore[return-value]
