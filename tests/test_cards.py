@@ -15,7 +15,7 @@ import test_laws
 import test_laws_arguments
 import test_laws_torch
 from cases import EXAMPLE, Case, claims_of, mechanisms
-from regard.catalog import FOLDER, Entry, cite, entries, find, resolve
+from regard.catalog import FOLDER, Entry, cite, entries, find, parsed, resolve
 from regard.core import card as cards
 from regard.core.card import Card
 from regard.core.shapes import split
@@ -200,3 +200,7 @@ def test_every_file_of_claims_is_of_a_mechanism() -> None:
 def test_every_field_of_the_card_is_documented() -> None:
     told = re.findall(r"^        (\w+): \S", Card.__doc__ or "", re.M)
     assert told == [field.name for field in fields(Card)]
+
+
+def test_an_entry_from_the_index_equals_the_parsed_one():
+    assert {key: parsed(key) for key in entries()} == entries()

@@ -44,13 +44,13 @@ class Option:
 
 @dataclass(frozen=True)
 class Known:
-    """A class of somebody else, of which `regard.references` has a record.
+    """A class of another project, of which `regard.references` has a record.
 
     Attributes:
         source: Its repository or package, and its name.
         loads: Whether its weights can be loaded.
         differs: What it does that the mechanism does not; why its weights cannot be loaded.
-        module: Where it stood for old scripts; empty for those that `regard.compat` does not know.
+        module: The module from which old scripts import it; empty if `regard.compat` has none.
     """
 
     source: str
@@ -71,7 +71,7 @@ class Entry:
         doc: The docstring of the class.
         options: The arguments of its constructor.
         classes: Every public class of the file.
-        references: The classes of others that are known.
+        references: The classes of other projects that are known.
         keras: Those of them that `regard.keras` has too.
     """
 
@@ -118,7 +118,7 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that it answers to."""
+        """The key, the class name and the aliases."""
         return (self.key, self.name.lower(), *self.card.aliases)
 
 
@@ -142,7 +142,7 @@ def _made(kind: type[T], body: ast.ClassDef) -> T | None:
 
 
 def _meanings(doc: str) -> dict[str, str]:
-    """What the docstring's Args section says of each argument."""
+    """Return the descriptions in the docstring's Args section, by argument."""
     section = re.search(r"\nArgs:\n(.*?)(?:\n\n|\Z)", doc, re.S)
     found = re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", section[1] if section else "", re.M)
     return {name: re.sub(r"\s+", " ", text) for name, text in found}
@@ -194,7 +194,7 @@ def _references(path: Path) -> tuple[Known, ...]:
 
 
 class Entries(list[Entry]):
-    """Mechanisms, which show themselves as a table."""
+    """A list of mechanisms whose repr is a table."""
 
     def _rows(self) -> list[tuple[str, ...]]:
         head = ("key", "mechanism", "domain", "how", "time", "paper")
@@ -219,7 +219,7 @@ class Entries(list[Entry]):
 def entries() -> dict[str, Entry]:
     """Every mechanism by its key, in alphabetical order.
 
-    They come from the index, which spares parsing 150 files; what changed since is parsed.
+    They are read from the index; only files that changed since it was made are parsed.
     """
     known = json.loads(INDEX.read_text("utf-8")) if INDEX.exists() else {}
     found = {}
@@ -232,7 +232,7 @@ def entries() -> dict[str, Entry]:
 
 
 def digest(key: str) -> str:
-    """A checksum of the files that an entry is read from."""
+    """Return a checksum of the files that an entry is read from."""
     paths = (folder / f"{key}.py" for folder in (FOLDER, REFERENCES, TWINS))
     texts = (path.read_bytes() if path.exists() else b"" for path in paths)
     return " ".join(f"{zlib.crc32(text.replace(CRLF, LF)):08x}" for text in texts)
@@ -256,7 +256,7 @@ def parsed(key: str) -> Entry | None:
 
 
 def _restored(row: dict[str, Any]) -> Entry:
-    """Make an entry from what `dataclasses.asdict` made of it, read back from JSON."""
+    """Rebuild an entry from the JSON of `dataclasses.asdict`."""
 
     def tuples(value: Any) -> Any:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
@@ -275,7 +275,7 @@ def _restored(row: dict[str, Any]) -> Entry:
 
 @cache
 def legacy() -> dict[tuple[str, str], str]:
-    """The keys of the mechanisms that take the place of old classes, by module and class."""
+    """Map module and name of each old class to the key of the mechanism that replaces it."""
     return {
         (known.module, known.source.rpartition(":")[2]): entry.key
         for entry in entries().values()
@@ -297,10 +297,10 @@ def keras_classes() -> dict[str, str]:
 
 
 def resolve(name: str) -> str:
-    """Find the key behind a key, a class name or an alias.
+    """Find the key of a mechanism by its key, class name or alias.
 
     Raises:
-        ValueError: nothing is called so, or several mechanisms are.
+        ValueError: no mechanism has this name, or several have it.
 
     >>> resolve("SENet")
     'squeeze_excitation'
@@ -324,7 +324,7 @@ def resolve(name: str) -> str:
 
 
 def show(name: str) -> Entry:
-    """Everything that the catalog knows of one mechanism."""
+    """Return the entry of one mechanism."""
     return entries()[resolve(name)]
 
 
@@ -337,10 +337,10 @@ def find(
     kind: str | None = None,
     year: int | Container[int] | None = None,
 ) -> Entries:
-    """List the mechanisms that answer to all that is asked, oldest first.
+    """List the mechanisms that meet all conditions, oldest first.
 
     Args:
-        text: Words that its names, sentence, card or docstring must hold.
+        text: Words that must occur in its names, card or docstring.
         domain: What the weights are of: ``channel``, ``spatial``, ``temporal``, ``branch``,
             ``channel+spatial``, ``spatial+temporal``, ``sequence``.
         computes: How it computes the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
@@ -389,7 +389,7 @@ def _prose(entry: Entry) -> str:
 
 
 def cite(name: str) -> str:
-    """Give the BibTeX entry of a mechanism's paper.
+    """Return the BibTeX entry of a mechanism's paper.
 
     >>> print(cite("cbam"))
     @inproceedings{woo2018cbam,

@@ -394,3 +394,16 @@ def test_a_notebook_shows_the_figure_and_the_table_without_pyplot():
     found = explain(regard.create("simam"), torch.randn(1, 8, 6, 6))
     assert found.figure()._repr_png_().startswith(b"\x89PNG")
     assert found._repr_html_().startswith("<table>")
+
+
+def test_a_tap_that_runs_outside_of_every_mechanism_is_refused():
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = regard.create("simam")
+
+        def forward(self, x):
+            return self.gate.combine(self.gate.tap(self.gate.attention(x)), x)
+
+    with pytest.raises(ValueError, match="'gate': its tap ran, but neither it"):
+        explain(Around(), torch.randn(1, 4, 5, 5))

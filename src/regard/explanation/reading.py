@@ -146,8 +146,10 @@ def explain(
 
     def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
         caller = path  # a mechanism may use the tap of a child without calling the child
-        while caller not in shapes:
+        while caller and caller not in shapes:
             caller = caller.rpartition(".")[0]
+        if caller not in shapes:
+            raise ValueError(f"{path!r}: its tap ran, but neither it nor a mechanism around it")
         shape = shapes[caller]
         tensors = out if isinstance(out, (tuple, list)) else (out,)
         stated = mechanism.axes.parts.get(part, "") if part else mechanism.axes.map
@@ -236,7 +238,7 @@ def _inferred(pattern: str, shape: Sequence[int], maps: Sequence[Tensor]) -> dic
     found = {}
     for i, a in enumerate(maps):
         axes: list[str] = []
-        free = iter("ijkl")
+        free = iter("ijklpqrs")
         for j, size in enumerate(a.shape):
             same = [name for name, n in sizes.items() if n == size and name not in axes]
             if a.dim() == len(names) and names[j] in same:
