@@ -9,21 +9,30 @@ import torch
 from torch import nn
 
 COMPILED = "_orig_mod"  # the name under which torch.compile stores the module that it wraps
+HOST = "_attended"  # the name under which regard.insert stores the module that it wraps
 
 
 def path_of(name: str) -> str:
-    """Return a module's path without the wrappers of torch.compile.
+    """Return a module's path without the wrappers of torch.compile and `regard.insert`.
 
-    >>> path_of("layer1._orig_mod.attention")
-    'layer1.attention'
+    >>> path_of("_orig_mod.layer1._attended.0.attention")
+    'layer1.0.attention'
     """
-    return ".".join(part for part in name.split(".") if part and part != COMPILED)
+    return ".".join(part for part in name.split(".") if part and part not in (COMPILED, HOST))
 
 
 @contextmanager
 def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
-    """Put a model into evaluation mode; afterwards restore its modes and the random state."""
+    """Put a model into evaluation mode; afterwards restore modes, buffers and the random state."""
     training = [(module, module.training) for module in model.modules()]
+    # Observers of quantization write into their buffers in any mode.
+    buffers = [
+        (
+            module,
+            {n: (x, x._version, x.clone()) for n, x in module._buffers.items() if _is_plain(x)},
+        )
+        for module in model.modules()
+    ]
     gpus = {p.device.index for p in model.parameters() if p.is_cuda}
     try:
         for module, _ in training:  # a model may override train(), with further effects
@@ -37,6 +46,21 @@ def undisturbed(model: nn.Module, *, grad: bool = False) -> Iterator[None]:
     finally:
         for module, mode in training:
             module.training = mode
+        with torch.no_grad():
+            for module, old in buffers:
+                _restore(module, old)
+
+
+def _is_plain(buffer: torch.Tensor | None) -> bool:
+    return buffer is not None and not buffer.is_inference()
+
+
+def _restore(module: nn.Module, buffers: dict[str, tuple[torch.Tensor, int, torch.Tensor]]) -> None:
+    """Put back the buffers that a run exchanged, and the contents of those that it changed."""
+    for name, (buffer, version, old) in buffers.items():
+        module._buffers[name] = buffer
+        if buffer._version != version:
+            buffer.resize_(old.shape).copy_(old)
 
 
 @contextmanager
