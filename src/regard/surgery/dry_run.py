@@ -1,45 +1,32 @@
 """The dry run: records one pass through a model, so that any class of model can be handled.
 
-For every tensor a `Value` records from what it was computed and which of its axes is the channel
-axis; for every run of a module there is a `Call`. The presets and the layouts are derived from
-these two.
+For every tensor a `Value` records from what it was computed and what its axes are; for every run of
+a module there is a `Call`. The presets and the layouts are derived from these two.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..core.watching import uncompiled, undisturbed
+from ..core.watching import HOST, path_of, uncompiled, undisturbed
+from .following import FIRST_NORMS, LAST_NORMS, WEIGHTED, Axis, axes_of, unknown
+from .outputs import Path, tensors
+from .wrapper import innermost
 
 # What a model takes: a tensor, a tuple of arguments or a dictionary of keyword arguments.
 Example = Tensor | tuple[object, ...] | Mapping[str, object] | None
 
-CONVOLUTIONS = frozenset(f"conv{way}{d}d" for way in ("", "_transpose") for d in (1, 2, 3))
-POOLS = frozenset(
-    f"{size}{pool}_pool{d}d"
-    for size in ("", "adaptive_")
-    for pool in ("avg", "max")
-    for d in (1, 2, 3)
-)
-FIRST_NORMS = frozenset(("batch_norm", "group_norm", "instance_norm"))
-LAST_NORMS = frozenset(("layer_norm", "rms_norm"))
-WEIGHTED = CONVOLUTIONS | {"linear", "multi_head_attention_forward"}
-
-CHANNELS_FIRST = CONVOLUTIONS | POOLS | FIRST_NORMS | {"interpolate"}
-CHANNELS_LAST = LAST_NORMS | {"linear", "multi_head_attention_forward"}
 LAYERS = WEIGHTED | FIRST_NORMS | LAST_NORMS
-MIXING = WEIGHTED | {"matmul", "__matmul__", "bmm", "einsum", "scaled_dot_product_attention"}
-TURNS = frozenset(("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"))
 SIZES = (224, 32, 28, 64, 128, 256, 384, 512)
 
 
@@ -52,11 +39,10 @@ class Value:
         shape: Its sizes.
         dtype: Its type.
         device: Its device.
-        strides: Its strides in memory.
+        axes: Its axes.
         op: The function that returned it.
         inputs: The arguments of that function that depend on the model's input.
         call: The run of a module in which it was computed.
-        axis: Its channel axis, if known.
         returned_by: The runs of modules that returned it, innermost first.
     """
 
@@ -64,27 +50,23 @@ class Value:
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
-    strides: tuple[int, ...]
+    axes: tuple[Axis, ...]
     op: str = ""
     inputs: tuple[Value, ...] = ()
     call: Call | None = None
-    axis: int | None = None
     returned_by: list[Call] = field(default_factory=list)
 
     @classmethod
-    def like(cls, x: Tensor, index: int, **facts: Any) -> Value:
+    def like(cls, x: Tensor, index: int, axes: tuple[Axis, ...], **facts: Any) -> Value:
         """Record the properties of a tensor."""
-        return cls(index, tuple(x.shape), x.dtype, x.device, x.stride(), **facts)
+        for axis, size in zip(axes, x.shape, strict=True):
+            axis.size = size
+        return cls(index, tuple(x.shape), x.dtype, x.device, axes, **facts)
 
     @property
-    def space(self) -> tuple[int, ...]:
-        """The sizes of all axes except batch and channels."""
-        return tuple(n for i, n in enumerate(self.shape) if i not in (0, self.axis))
-
-    @property
-    def size(self) -> tuple[int | None, tuple[int, ...]]:
-        """The number of channels, if known, and the sizes of space."""
-        return None if self.axis is None else self.shape[self.axis], self.space
+    def size(self) -> tuple[int, ...]:
+        """The sizes of all axes except the batch's."""
+        return tuple(n for n, a in zip(self.shape, self.axes, strict=True) if a.name != "b")
 
 
 @dataclass(eq=False)
@@ -93,11 +75,12 @@ class Call:
 
     Attributes:
         name: The module's name.
-        module: The module.
+        module: The module; not what wraps it.
         parent: The run that called it.
         start: Number of values that were computed before it.
+        stop: Number of values that were computed when it ended.
         given: The tensors among its arguments.
-        output: The first tensor that it returned.
+        outputs: The tensors that it returned, each with its path in the output.
         layer: Whether its own forward normalizes, convolves or multiplies by a weight.
     """
 
@@ -105,9 +88,15 @@ class Call:
     module: nn.Module
     parent: Call | None
     start: int
+    stop: int = 0
     given: tuple[Value, ...] = ()
-    output: Value | None = None
+    outputs: dict[Path, Value] = field(default_factory=dict)
     layer: bool = False
+
+    @property
+    def output(self) -> Value | None:
+        """The first tensor that it returned."""
+        return next(iter(self.outputs.values()), None)
 
     def within(self) -> Iterator[Call]:
         """Yield the run itself, then the runs around it."""
@@ -127,8 +116,7 @@ class DryRun(TorchFunctionMode):
     Attributes:
         calls: The runs of modules, in order.
         values: The computed tensors, in order.
-        grids: By number of tokens: the grid that was flattened into them, and the number of class
-            tokens that precede it.
+        result: What the model returned.
     """
 
     def __init__(
@@ -137,57 +125,74 @@ class DryRun(TorchFunctionMode):
         super().__init__()
         self.calls: list[Call] = []
         self.values: list[Value] = []
-        self.grids: dict[int, tuple[tuple[int, ...], int]] = {}
         self._current: Call | None = None
         self._known = WeakTensorKeyDictionary()
         args, kwargs = ((), example) if isinstance(example, Mapping) else (example, {})
+        self._model, self._example = model, (args, kwargs)
         for x in tree_leaves((args, kwargs)):
             if isinstance(x, Tensor):
-                self._learn(x, Value.like(x, -1))
+                first = Axis("b", assumed=True, given=True)
+                axes = (first, *(Axis(given=True) for _ in x.shape[1:]))[: x.dim()]
+                self._learn(x, Value.like(x, -1, axes))
         with _watched(model, self._enter, self._leave), self:
-            model(*args, **kwargs)
+            self.result = model(*args, **kwargs)
+        # References to tensors, even weak ones, would keep others from exchanging their contents.
+        self._known = WeakTensorKeyDictionary()
 
     def of(self, name: str) -> list[Call]:
         """Return the runs of one module."""
         return [call for call in self.calls if call.name == name]
 
+    def is_read(self, value: Value, after: Call) -> bool:
+        """Return whether anything reads a tensor after the end of a run that returned it."""
+        if value in self.calls[0].outputs.values():
+            return True
+        later = (v.inputs for v in self.values if v.index >= after.stop)
+        given = (call.given for call in self.calls if call.start >= after.stop)
+        return any(value in some for some in (*later, *given))
+
+    @cached_property
+    def separate(self) -> bool:
+        """Whether the outputs for one sample do not depend on the others along axis 0.
+
+        It takes another run, with other samples after the first.
+        """
+        args, kwargs = tree_map(_with_other_samples, self._example)
+        with undisturbed(self._model), uncompiled():
+            other = dict(tensors(self._model(*args, **kwargs)))
+        for path, x in tensors(self.result):
+            value, y = self.calls[0].outputs.get(path), other.get(path)
+            names = [axis.name for axis in value.axes] if value else []
+            if y is None or y.shape != x.shape or "b" not in names or not x.is_floating_point():
+                continue
+            pair = [z.select(names.index("b"), 0) for z in (x, y)]
+            if (pair[0] - pair[1]).abs().max() > 1e-2 * pair[0].abs().max():
+                return False
+        return True
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        kwargs = kwargs or {}
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         inputs = tuple(self._known[x] for x in given if x in self._known)
-        result = func(*args, **(kwargs or {}))
         op = getattr(func, "__name__", "")
+        result = func(*args, **kwargs)
         if inputs:
-            for x in tree_leaves(result):
-                if isinstance(x, Tensor):
-                    self._learn(x, self._derive(op, x, inputs, args))
+            found = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+            if found:
+                axes = axes_of(func, op, args, kwargs, self._known, found)
+                for x, one in zip(found, axes, strict=True):
+                    self._compute(op, x, inputs, one)
             if self._current is not None and op in LAYERS:
                 self._current.layer = True
         return result
 
-    def _derive(self, op: str, x: Tensor, inputs: tuple[Value, ...], args: Any) -> Value:
-        value = Value.like(x, len(self.values), op=op, inputs=inputs, call=self._current)
-        source = next((v for v in inputs if v.axis is not None), inputs[0])
-        if op in CHANNELS_FIRST:
-            value.axis = 1
-            inputs[0].axis = 1 if inputs[0].axis is None else inputs[0].axis
-        elif op in CHANNELS_LAST:  # a known axis prevails: the layer may act along space (mixers)
-            value.axis = len(value.shape) - 1 if source.axis is None else source.axis
-        else:
-            value.axis = _follow(op, source, value)
-        if value.axis is not None and source.axis is not None and len(value.shape) == 3:
-            self._count_tokens(op, source, value, args)
-        return value
-
-    def _count_tokens(self, op: str, source: Value, value: Value, args: Any) -> None:
-        tokens = value.space[0]
-        if len(source.shape) > 3 and tokens == math.prod(source.space):
-            self.grids[tokens] = source.space, 0
-        elif op in ("cat", "concat", "concatenate") and source.space[0] in self.grids:
-            grid, prefix = self.grids[source.space[0]]
-            index = next((i for i, x in enumerate(args[0]) if self._known.get(x) is source), 0)
-            self.grids[tokens] = grid, prefix + sum(x.shape[1] for x in args[0][:index])
+    def _compute(
+        self, op: str, x: Tensor, inputs: tuple[Value, ...], axes: tuple[Axis, ...]
+    ) -> None:
+        facts = {"op": op, "inputs": inputs, "call": self._current}
+        self._learn(x, Value.like(x, len(self.values), axes, **facts))
 
     def _learn(self, x: Tensor, value: Value) -> None:
         self._known[x] = value
@@ -196,45 +201,39 @@ class DryRun(TorchFunctionMode):
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         values = tuple(self._known[x] for x in given if x in self._known)
-        self._current = Call(name, module, self._current, len(self.values), values)
+        self._current = Call(name, module, self._current, len(self.values), given=values)
+        # A norm of a class of its own, which may be written with products and sums alone.
+        self._current.layer = not module._modules and "norm" in type(module).__name__.lower()
         self.calls.append(self._current)
 
     def _leave(self, output: Any) -> None:
-        call, x = self._current, first_tensor(output)
+        call = self._current
         if call is None:
             return
-        if x is not None and x not in self._known and call.given:
-            # It comes from a function that __torch_function__ does not see.
-            self._learn(x, self._derive("", x, call.given, ()))
-        if x is not None and x in self._known:
-            call.output = value = self._known[x]
-            value.returned_by.append(call)
+        for path, x in tensors(output):
+            if x not in self._known and call.given:
+                # It comes from a function that __torch_function__ does not see.
+                same = next((v for v in call.given if v.shape == x.shape), None)
+                self._compute("", x, call.given, same.axes if same else unknown(x.shape))
+            if x in self._known:
+                call.outputs[path] = value = self._known[x]
+                value.returned_by.append(call)
+        call.stop = len(self.values)
         self._current = call.parent
 
 
-def first_tensor(output: Any) -> Tensor | None:
-    """Return the output itself, or the first tensor of a tuple or list."""
-    if isinstance(output, (tuple, list)):
-        return next((x for x in output if isinstance(x, Tensor)), None)
-    return output if isinstance(output, Tensor) else None
+def _with_other_samples(x: Any) -> Any:
+    """Return a tensor with the same first sample, and others after it."""
+    if not isinstance(x, Tensor) or not x.dim() or len(x) < 2:
+        return x
+    first = x[:1].expand(len(x) - 1, *x.shape[1:])
+    rest = first + torch.rand_like(first) if x.is_floating_point() else first
+    return torch.cat((x[:1], rest))
 
 
-def _follow(op: str, source: Value, value: Value) -> int | None:
-    """Return the axis of ``value`` that is the channel axis of ``source``, if that is clear."""
-    axis, old, new = source.axis, source.shape, value.shape
-    if axis is None or op in MIXING:
-        return None
-    if op in TURNS:
-        moved = (old[axis], source.strides[axis])
-        found = [i for i, pair in enumerate(zip(new, value.strides, strict=True)) if pair == moved]
-        return found[0] if len(found) == 1 else None
-    if new[: axis + 1] == old[: axis + 1]:
-        return axis
-    rest = len(old) - axis
-    if new[-rest:] == old[-rest:]:
-        return len(new) - rest
-    found = [i for i, size in enumerate(new) if size == old[axis] and i]
-    return found[0] if len(found) == 1 else None
+def _twice(x: Any) -> Any:
+    """Return two samples in place of one, so that the axis of samples shows."""
+    return torch.cat((x, x)) if isinstance(x, Tensor) and x.dim() and len(x) == 1 else x
 
 
 @contextmanager
@@ -247,7 +246,12 @@ def _watched(
     handles = []
     try:
         for name, module in model.named_modules():
-            before = lambda m, args, kwargs, name=name: enter(name, m, args, kwargs)  # noqa: E731
+            if name.rpartition(".")[2] == HOST:  # its wrapper counts as its run
+                continue
+            path, inner = path_of(name), innermost(module)
+            before = lambda m, args, kwargs, path=path, inner=inner: enter(  # noqa: E731
+                path, inner, args, kwargs
+            )
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(lambda m, args, output: leave(output)))
         with undisturbed(model), uncompiled():
@@ -271,7 +275,11 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
     """
     if example_input is not None:
         whole = isinstance(example_input, (tuple, Mapping))
-        return DryRun(model, example_input if whole else (example_input,))
+        example = example_input if whole else (example_input,)
+        try:
+            return DryRun(model, tree_map(_twice, example))
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):
+            return DryRun(model, example)
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     who = type(model).__name__

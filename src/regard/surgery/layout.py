@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core.shapes import GRIDS, split
-from .dry_run import DryRun, Value
+from ..core.tracing import leaf
+from .dry_run import Value
+from .following import SPACE, Grid
+
+ORDER = "thwlnm"  # of the axes of space, in a mechanism's input
 
 
 @dataclass(frozen=True)
@@ -17,40 +22,49 @@ class Layout:
     """The axes of a tensor in a network.
 
     Attributes:
-        axes: Their names; ``n`` is an axis of tokens.
+        axes: Their names; ``n`` is an axis of tokens, ``m n`` are tokens in groups.
         channels: The size of ``c``.
-        prefix: Number of class tokens, which precede the others.
-        grid: The grid of the other tokens; empty if there are none or it is unknown.
+        before: Number of class tokens that precede the others.
+        after: Number of class tokens that follow the others.
+        grid: The grid of the other tokens in the dry run; empty if there is none.
     """
 
     axes: str
     channels: int
-    prefix: int = 0
+    before: int = 0
+    after: int = 0
     grid: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, value: Value, run: DryRun) -> Layout:
-        """Infer a layout from the dry run.
+    def of(cls, value: Value, given: str | None = None) -> Layout:
+        """Return the layout of a tensor of the dry run.
+
+        Args:
+            value: The tensor.
+            given: The names of its axes, if the caller knows them.
 
         Raises:
-            ValueError: the tensor has no channels or no space, or is not floating point.
+            ValueError: what an axis is cannot be established, or the tensor has no axes of batch,
+                channels and space, or is not floating point.
         """
+        shape = value.shape
         if not value.dtype.is_floating_point:
             raise ValueError(f"its output is {value.dtype}, not floating point")
-        if not 3 <= len(value.shape) <= 5:
-            raise ValueError(f"its output {value.shape} has no axes of batch, channels and space")
-        if value.axis is None:
-            raise ValueError(f"the channel axis of its output {value.shape} is unknown")
-        channels = value.shape[value.axis]
-        if len(value.shape) == 3:
-            prefix, grid = _arrange(value.space[0], run)
-            if value.axis == 2:
-                return cls("b n c", channels, prefix, grid)
-            if value.space[0] in run.grids and not prefix:
-                return cls("b c n", channels, 0, grid)
-        names = ["b", *GRIDS[len(value.shape) - 2].split()]
-        names.insert(value.axis, "c")
-        return cls(" ".join(names), channels)
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(f"its output {shape} has no axes of batch, channels and space")
+        names = given.split() if given is not None else names_of(value)
+        if len(names) != len(shape):
+            raise ValueError(f"layout={given!r} names {len(names)} axes, and its output is {shape}")
+        if not valid(names):
+            raise ValueError(
+                f"the axes of its output {shape} cannot be told: {_readings(names)}; "
+                f"pass layout, such as layout={_example(len(shape))!r}"
+            )
+        channels = shape[names.index("c")]
+        grid = grid_of(value) if "n" in names and "m" not in names else None
+        if grid is None:
+            return cls(" ".join(names), channels)
+        return cls(" ".join(names), channels, grid.before, grid.after, grid.sizes)
 
     @property
     def axis(self) -> int:
@@ -60,46 +74,68 @@ class Layout:
     @property
     def tokens(self) -> bool:
         """Whether space is one axis of tokens."""
-        return "n" in self.axes
+        return "n" in self.axes and "m" not in self.axes
 
-    def to_mechanism(self, x: Tensor, pattern: str) -> Tensor:
-        """Convert ``x`` to the axes of a mechanism's input, without the class tokens."""
-        z = x[:, self.prefix :] if self.prefix else x
-        z = z.movedim(self.axis, 1)  # b c *
+    def to_mechanism(
+        self, x: Tensor, pattern: str, grid: Sequence[int | Tensor] | None = None
+    ) -> Tensor:
+        """Convert ``x`` to the axes of a mechanism's input, without the class tokens.
+
+        Args:
+            x: A tensor of this layout.
+            pattern: The axes of the mechanism's input.
+            grid: The grid of the tokens; without one they are an axis of their own.
+
+        Raises:
+            ValueError: the tokens do not fill the grid.
+        """
+        z = x.permute(self._order())  # b c *
+        if self.before or self.after:
+            z = z[:, :, self.before : -self.after or None]
         if is_flat(pattern):
-            return z.flatten(2).mT
-        return z.unflatten(2, self.grid_of(z)) if self.tokens else z
+            return z.flatten(2).transpose(1, 2)
+        if not self.tokens:
+            return z
+        if grid is not None:
+            return _unflattened(z, tuple(grid))
+        return z.unsqueeze(3) if len(pattern.split()) == 4 else z
 
     def from_mechanism(self, z: Tensor, x: Tensor, pattern: str) -> Tensor:
         """Convert the mechanism's output for ``x`` back to the axes of ``x``."""
-        if not is_flat(pattern):
-            z = z.flatten(2) if self.tokens else z
-        else:
-            z = z.mT if self.tokens else z.mT.unflatten(2, x.movedim(self.axis, 1).shape[2:])
-        z = z.movedim(1, self.axis)
-        return torch.cat((x[:, : self.prefix], z), 1) if self.prefix else z
+        order = self._order()
+        if is_flat(pattern):
+            z = z.transpose(1, 2)
+            if not self.tokens:
+                z = z.unflatten(2, [x.shape[i] for i in order[2:]])
+        elif self.tokens:
+            z = z.flatten(2)
+        if self.before or self.after:
+            old = x.permute(order)
+            last = [old[:, :, -self.after :]] if self.after else []
+            z = torch.cat([old[:, :, : self.before], z, *last], 2)
+        return z.permute([order.index(i) for i in range(len(order))])
 
-    def grid_of(self, z: Tensor) -> tuple[int, ...]:
-        """Return the grid of the tokens ``b c n``: that of the dry run, or one in its proportions.
-
-        Raises:
-            ValueError: there is none.
-        """
-        if isinstance(z, torch.fx.Proxy) or z.shape[2] == math.prod(self.grid):
-            return self.grid
-        tokens = z.shape[2]
-        if len(self.grid) != 2:
-            raise ValueError(f"its {tokens} tokens fill no grid")
-        rows = round(math.sqrt(tokens * self.grid[0] / self.grid[1]))
-        if rows * (tokens // rows) != tokens:
-            shape = " x ".join(map(str, self.grid))
-            raise ValueError(f"its {tokens} tokens fill no grid in proportion to {shape}")
-        return rows, tokens // rows
+    def _order(self) -> list[int]:
+        """Return the axes as a mechanism takes them: batch, channels, space."""
+        names = self.axes.split()
+        space = sorted((n for n in names if n not in "bc"), key=ORDER.index)
+        return [names.index(name) for name in ("b", "c", *space)]
 
     def __str__(self) -> str:
-        before = f"{self.prefix} + " if self.prefix else ""
-        grid = " x ".join(map(str, self.grid))
-        return f"{self.axes} (n = {before}{grid})" if self.grid else self.axes
+        parts = [str(self.before)] * bool(self.before)
+        parts += [" x ".join(map(str, self.grid))] * bool(self.grid)
+        parts += [str(self.after)] * bool(self.after)
+        return f"{self.axes} (n = {' + '.join(parts)})" if parts else self.axes
+
+
+@leaf
+def _unflattened(z: Tensor, grid: tuple[int | Tensor, ...]) -> Tensor:
+    """Split the tokens ``b c n`` into the rows and columns of a grid."""
+    # While torch.jit.trace runs, sizes are tensors, whose values the graph must not fix.
+    if not torch.jit.is_tracing() and z.shape[2] != math.prod(grid):
+        shape = " x ".join(map(str, grid))
+        raise ValueError(f"{z.shape[2]} tokens do not fill the grid of {shape}")
+    return z.unflatten(2, grid)
 
 
 def is_flat(pattern: str) -> bool:
@@ -112,11 +148,53 @@ def is_flat(pattern: str) -> bool:
     return first.split()[1] in ("n", "...")
 
 
-def _arrange(tokens: int, run: DryRun) -> tuple[int, tuple[int, ...]]:
-    """Return the number of class tokens and the grid: those of the dry run, or a square."""
-    if tokens in run.grids:
-        grid, prefix = run.grids[tokens]
-        if math.prod(grid) + prefix == tokens:
-            return prefix, grid
-    side = math.isqrt(tokens)
-    return (0, (side, side)) if side * side == tokens else (0, ())
+def grid_of(value: Value) -> Grid | None:
+    """Return the grid of a tensor's tokens."""
+    return next((axis.grid for axis in value.axes if axis.grid), None)
+
+
+def names_of(value: Value) -> list[str]:
+    """Return the names of a tensor's axes; ``?`` for an axis that is unknown."""
+    names = [axis.name or "?" for axis in value.axes]
+    left = [axis for axis in value.axes if not axis.name]
+    if {"b", "c"} <= set(names):
+        if len(names) == 3 and left:  # the steps of a sequence, or tokens in any order
+            names[names.index("?")] = "l" if left[0].given else "n"
+        elif len(left) == len(names) - 2 in GRIDS and all(axis.given for axis in left):
+            space = iter(GRIDS[len(left)].split())  # those of an image, as it came in
+            names = [next(space) if name == "?" else name for name in names]
+    if len(names) == 4 and {"b", "c", "n"} <= set(names):  # tokens in groups, such as windows
+        single = (i for i, name in enumerate(names) if name == "?" and value.shape[i] == 1)
+        several = (i for i, name in enumerate(names) if name == "n" and names.count("n") > 1)
+        for i in [*single, *several][:1]:
+            names[i] = "m"
+    if len(names) == 3:  # the rows or the columns alone
+        names = ["l" if name in SPACE else name for name in names]
+    return names
+
+
+def valid(names: Sequence[str]) -> bool:
+    """Return whether the names are those of a layout: batch, channels and space, each once."""
+    space = sorted(set(names) - {"b", "c"}, key=lambda name: (ORDER + name).index(name))
+    wanted = (GRIDS.get(len(names) - 2, "").split(), ["n"], ["n", "m"])
+    return len(set(names)) == len(names) and {"b", "c"} <= set(names) and space in wanted
+
+
+def _readings(names: Sequence[str]) -> str:
+    """Say what is known of the axes, and which readings remain."""
+    said = f"they seem to be ({' '.join(names)})"
+    if names.count("?") == 2 and len(names) == 3:
+        left = [i for i, name in enumerate(names) if name == "?"]
+        lacking = [name for name in "bc" if name not in names]
+        options = [("c", "n"), ("n", "c")] if lacking == ["c"] else [("b", "n"), ("n", "b")]
+        readings = []
+        for pair in options:
+            reading = list(names)
+            reading[left[0]], reading[left[1]] = pair
+            readings.append(f"({' '.join(reading)})")
+        return f"{said}, either {' or '.join(readings)}"
+    return said
+
+
+def _example(rank: int) -> str:
+    return {3: "b n c", 4: "b h w c", 5: "b t h w c"}[rank]
