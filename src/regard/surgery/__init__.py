@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -15,7 +15,16 @@ from .dry_run import Example
 from .places import At, match
 from .plan import Plan
 from .planning import PlannedInsertion, plan_insertions, plan_replacements
-from .site import Insertion, Replacement, detach, inserted_modules
+from .site import (
+    Insertion,
+    Replacement,
+    described,
+    detach,
+    exchanged,
+    inserted_modules,
+    outermost,
+)
+from .wrapper import innermost
 
 __all__ = [
     "Insertion",
@@ -37,42 +46,57 @@ def insert(
     at: At = "residual",
     *,
     start: Literal["identity", "paper"] = "identity",
+    layout: str | None = None,
+    outputs: Collection[int | str] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> nn.Module:
     r"""Insert a mechanism into a copy of a built model.
 
-    All names in the state dict stay valid. The mechanism becomes the child ``attention`` of a
-    module and is applied to the module's output by a forward hook. A second one is ``attention_2``
-    and runs after the first. The class tokens of a transformer are not changed; after the last
-    block, attention therefore matters only if the head reads the other tokens.
+    The module at a place is wrapped together with the mechanism, which its output passes through.
+    The module is still what conversions, freezing, fusing and quantization find, while the
+    mechanism is left alone by them. All names in the state dict stay valid: those of the mechanism
+    are ``<place>.attention.*``, and ``attention_2`` for a second one, which runs after the first.
+    Only `named_parameters` and `named_modules` name the wrapped module too, as
+    ``<place>._attended.*``. Attributes of the module can be read and set through the wrapper.
 
-    Three presets choose modules in any model with residual additions: a tensor is added to what
-    was computed from it, where the shortcut is whole and contains at most one convolution.
+    Which axis of a tensor is which is established by following the axes through one run, from the
+    layers that read them; where that leaves two readings, the place is refused. Tokens of an image
+    are put into the order of the image of each pass, and class tokens are not changed; after the
+    last block, attention therefore matters only if the head reads the other tokens.
 
-    - ``residual``: the last layer of each branch that normalizes, convolves or multiplies by a
-      weight, and through which the whole branch passes: the last norm of a ResNet's block, the last
-      linear layer of a transformer's attention and of its MLP.
-    - ``block``: each module that adds, and all others of its class, such as a MobileNet's blocks of
-      stride 2; never the model itself.
+    Three presets choose modules:
+
+    - ``residual``: the ends of residual branches. A tensor is added to what was computed from it,
+      where the shortcut is whole and contains at most one convolution; chosen is the outermost
+      module in the branch that the whole branch passes through: the last norm of a ResNet's block,
+      the attention and the MLP of a transformer's.
+    - ``block``: each module that adds in this way, and all others of its class, such as a
+      MobileNet's blocks of stride 2; never the model itself. In a model without residual additions:
+      the modules of the classes that occur repeatedly, or the last ones before the resolution
+      changes.
     - ``stage``: the last of consecutive blocks that return the same channels and resolution.
 
     Args:
         model: Any module that is not compiled; it is not changed.
         mechanism: A key or alias of the catalog, or a class; of the kind gate, relation or
             sequence.
-        at: A preset; or the name of a module or a glob in which ``*`` stops at dots and ``**`` does
-            not (``"layer3.*.bn3"``); or a compiled regular expression, which is searched in the
-            names; or a callable that takes name and module and returns a bool. A container
-            (`torch.nn.Sequential`, …) is replaced by the module in it that returns its output. A
-            module that runs several times gets one mechanism, which runs as often.
+        at: A preset, which may be limited to a part of the model (``"backbone.block"``); or the
+            name of a module or a glob in which ``*`` stops at dots and ``**`` does not
+            (``"layer3.*.bn3"``); or a compiled regular expression, which is searched in the names;
+            or a callable that takes name and module and returns a bool. A module that runs several
+            times gets one mechanism, which runs as often, or one for each number of channels.
         start: ``identity``: :math:`y = x + \gamma\,(A(x) - x)` with a learned :math:`\gamma` that
             is 0 at first, so that the model computes what it did; no :math:`\gamma` if the
             mechanism itself starts as identity. ``paper``: :math:`y = A(x)`.
+        layout: The axes of the tensors at the places, such as ``"n b c"``, where they cannot be
+            established: ``b``, ``c``, and ``h w``, ``t h w``, ``l`` (a sequence) or ``n`` (tokens).
+        outputs: Indices or keys of the outputs to attend, of a module that returns several tensors;
+            all by default, each with a mechanism of its own.
         example_input: Input of the model: a tensor, a tuple of arguments or a dictionary of
             keyword arguments. Without it, images are tried, of the size that is found in the
             model's attributes or of usual sizes.
-        options: Options of the mechanism; the number of channels is inferred.
+        options: Options of the mechanism; the number of channels is inferred, and ``dims`` too.
 
     Returns:
         A new model; `insertions` lists the mechanisms in it.
@@ -82,6 +106,10 @@ def insert(
             and lists possible modules. Or the mechanism is of another kind.
         TypeError: the mechanism has no such option.
 
+    Warns:
+        UserWarning: a preset leaves out places that the mechanism makes no sense at, because their
+            tokens are no image or nothing reads them.
+
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
     >>> new, x = insert(net, "se", at="1", reduction=2), torch.randn(2, 3, 9, 7)
@@ -90,7 +118,16 @@ def insert(
     >>> print(*insertions(new))
     squeeze_excitation after 1: 8 channels of b c h w, 65 parameters
     """
-    found = plan(model, mechanism, at, start=start, example_input=example_input, **options)
+    found = plan(
+        model,
+        mechanism,
+        at,
+        start=start,
+        layout=layout,
+        outputs=outputs,
+        example_input=example_input,
+        **options,
+    )
     new = found.apply()
     _log(found.planned)
     return new
@@ -102,6 +139,8 @@ def plan(
     at: At = "residual",
     *,
     start: Literal["identity", "paper"] = "identity",
+    layout: str | None = None,
+    outputs: Collection[int | str] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> Plan:
@@ -112,6 +151,8 @@ def plan(
         mechanism: The mechanism to insert.
         at: The modules that it follows.
         start: ``identity`` or ``paper``.
+        layout: The axes of the tensors.
+        outputs: The outputs to attend.
         example_input: Input of the model.
         options: Options of the mechanism.
 
@@ -126,7 +167,8 @@ def plan(
     >>> plan(net, "se", at="0", reduction=2)[0].parameters
     65
     """
-    return Plan(model, plan_insertions(model, mechanism, at, start, example_input, options))
+    planned = plan_insertions(model, mechanism, at, start, layout, outputs, example_input, options)
+    return Plan(model, planned)
 
 
 def replace(
@@ -140,8 +182,14 @@ def replace(
     """Replace convolutions by a mechanism, in a copy of a built model.
 
     The mechanism gets the convolution's channels, stride, dilation, groups, … as far as it has such
-    options. Its weights are new; the old convolution is stored in it, outside the state dict, for
-    `remove`.
+    options; the old convolution is stored in it, outside the state dict, for `remove`.
+
+    A mechanism that sums the points or copies of a kernel starts from the kernel and bias that were
+    there. `DynamicConv`, `CondConv`, and `DeformableConv` with ``modulator="doubled"`` or None then
+    compute at first what the convolution did, if the options leave its geometry as it is; the
+    paper's sigmoid modulators of `DeformableConv`, the default, start at a half and halve the
+    output, but for the bias. All others compute something else than a convolution, or normalize
+    what it gives, and start with new weights: train the model after it.
 
     Args:
         model: Any module that is not compiled; it is not changed.
@@ -166,11 +214,12 @@ def replace(
     planned = plan_replacements(model, mechanism, at, example_input, options)
     new = deepcopy(model)
     for one in planned:
-        insertion, like = one.insertion, one.like
-        parent, _, name = insertion.path.rpartition(".")
-        old = new.get_submodule(insertion.path)
-        built = Replacement(one.build().to(like.device, like.dtype), old, insertion.layout)
-        setattr(new.get_submodule(parent), name, built.train(old.training))
+        old = innermost(outermost(new, one.insertion.path))
+        attention = one.build().to(one.device, one.dtype)
+        if isinstance(old, nn.Conv2d):
+            attention.start_from(old)
+        built = Replacement(attention, old, one.insertion.layout)
+        new = exchanged(new, old, built.train(old.training))
     _log(planned)
     return new
 
@@ -194,7 +243,7 @@ def remove(model: nn.Module, at: At | None = None) -> nn.Module:
     ... ).state_dict().keys() == net.state_dict().keys()
     True
     """
-    modules = {one.path: model.get_submodule(one.path) for one in insertions(model)}
+    modules = {one.path: outermost(model, one.path) for one in insertions(model)}
     if not modules:
         raise ValueError(f"{type(model).__name__}: nothing was inserted")
     paths = list(modules) if at is None else match(at, modules.items())
@@ -204,13 +253,13 @@ def remove(model: nn.Module, at: At | None = None) -> nn.Module:
     # Reversed, because what follows a replacement has to be removed before it.
     for path, child, _ in reversed([*inserted_modules(new)]):
         if path in paths:
-            detach(new, path, child)
+            new = detach(new, path, child)
     return new
 
 
 def insertions(model: nn.Module) -> list[Insertion]:
     """List the mechanisms that `insert` and `replace` added to a model."""
-    return [module.describe(path, child) for path, child, module in inserted_modules(model)]
+    return described(model)
 
 
 def attention_parameters(model: nn.Module) -> Iterator[nn.Parameter]:

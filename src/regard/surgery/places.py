@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
@@ -9,36 +10,38 @@ from itertools import groupby
 from torch import nn
 
 from ..core.names import glob
-from .dry_run import MIXING, Call, DryRun, Value
+from .dry_run import Call, DryRun, Value
+from .following import MIXING
 
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
 ADDITIONS = frozenset(("add", "add_", "__add__", "__iadd__", "__radd__"))
 PARTS = frozenset(("__getitem__", "chunk", "split", "unbind", "narrow", "select", "tensor_split"))
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+Chosen = dict[str, Value | None]  # names of modules, and of each the tensor that is meant
 
 
-def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
-    """Yield for every residual addition the module that adds, and the last layer of the branch.
+def branches(run: DryRun) -> Iterator[tuple[Call, Call | None, Value | None]]:
+    """Yield for every residual addition the module that adds, and where the branch ends.
 
     An addition is residual if both terms are computed, inside the module that adds, from the same
     tensor: the shortcut is not sliced and contains at most one convolution, the branch contains
-    more. The last layer is the last one that normalizes, convolves or multiplies by a weight, and
-    through which the whole branch passes; it may be None.
+    more. The branch ends at the last layer that normalizes, convolves or multiplies by a weight,
+    and through which the whole branch passes: at the outermost module around that layer through
+    which the whole branch passes too. There may be none.
     """
-    for value in run.values:
-        call = value.call
-        if call is None or value.op not in ADDITIONS or len(value.inputs) != 2:
+    for added in run.values:
+        call = added.call
+        if call is None or added.op not in ADDITIONS or len(added.inputs) != 2:
             continue
-        if any(term.shape != value.shape for term in value.inputs):
+        if any(term.shape != added.shape for term in added.inputs):
             continue
-        left, right = (_ancestors(term, call.start) for term in value.inputs)
+        left, right = (_ancestors(term, call.start) for term in added.inputs)
         if not (shared := left & right):
             continue
         source = max(shared, key=lambda v: v.index)
         old = _ancestors(source, call.start)
         (shortcut, _), (branch, end) = sorted(
-            ((left - old, value.inputs[0]), (right - old, value.inputs[1])),
+            ((left - old, added.inputs[0]), (right - old, added.inputs[1])),
             key=lambda t: _work(t[0]),
         )
         if _mixings(shortcut) > 1 or any(v.op in PARTS for v in shortcut):
@@ -46,8 +49,16 @@ def branches(run: DryRun) -> Iterator[tuple[Call, Call | None]]:
         if _work(shortcut) == _work(branch):
             continue
         through = sorted(branch, key=lambda v: v.index, reverse=True)
-        last = (layer for v in through if (layer := _layer(v)) and _passes(end, v, old))
-        yield call, next(last, None)
+        last = next((v for v in through if _layer(v) and _passes(end, v, old)), None)
+        host = value = None
+        layer = _layer(last) if last else None
+        for around in layer.within() if layer else ():
+            if around is call:
+                break
+            passed = [v for v in around.outputs.values() if v in branch and _passes(end, v, old)]
+            if passed:
+                host, value = around, passed[0]
+        yield call, host, value
 
 
 def _ancestors(value: Value, start: int) -> set[Value]:
@@ -84,61 +95,80 @@ def _passes(end: Value, through: Value, old: set[Value]) -> bool:
     return True
 
 
-def residual(run: DryRun, own: set[str]) -> list[str]:
-    """Return the last layers of the residual branches."""
-    return _unique(layer.name for _, layer in branches(run) if layer and layer.name not in own)
+def residual(run: DryRun, own: Collection[str], within: str = "") -> Chosen:
+    """Return the modules in which the residual branches end."""
+    found = ((end, value) for _, end, value in branches(run) if end is not None)
+    return {end.name: value for end, value in found if _is_free(end, own, within)}
 
 
-def block(run: DryRun, own: set[str]) -> list[str]:
-    """Return the residual blocks."""
-    return _unique(call.name for call in _blocks(run, own))
+def block(run: DryRun, own: Collection[str], within: str = "") -> Chosen:
+    """Return the blocks."""
+    return {call.name: None for call in _blocks(run, own, within)}
 
 
-def stage(run: DryRun, own: set[str]) -> list[str]:
+def stage(run: DryRun, own: Collection[str], within: str = "") -> Chosen:
     """Return the last block of each stage."""
-    blocks = dict.fromkeys(_blocks(run, own))
+    blocks = dict.fromkeys(_blocks(run, own, within))
     outer = [call for call in blocks if sum(around in blocks for around in call.within()) == 1]
     runs = groupby(outer, key=lambda call: call.output and call.output.size)
-    return _unique([*run][-1].name for _, run in runs)
+    return {[*run][-1].name: None for _, run in runs}
 
 
 PRESETS = {"residual": residual, "block": block, "stage": stage}
 
 
-def _blocks(run: DryRun, own: set[str]) -> list[Call]:
-    """Return the runs of all classes that add a shortcut somewhere, except the model itself."""
-    adding = {type(call.module) for call, _ in branches(run) if call.name and call.name not in own}
-    return [
-        call
-        for call in run.calls
-        if type(call.module) in adding and call.name and call.name not in own
-    ]
+def _blocks(run: DryRun, own: Collection[str], within: str) -> list[Call]:
+    """Return the runs of all classes that add a shortcut somewhere, except the model itself.
 
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-def hook_target(run: DryRun, name: str) -> str:
-    """Return the name of the module that gets the hook and the child, usually the same.
-
-    A container would run an additional child as one of its own layers; it is therefore replaced by
-    the child that returns the container's output.
-
-    Raises:
-        ValueError: the module did not run, or is a container without such a child.
+    Where none does: the runs of the outermost classes that run repeatedly and contain layers; else
+    the last modules, of those that all paths lead through, before the resolution changes.
     """
-    calls = run.of(name)
-    if not calls:
-        raise ValueError("it did not run in the dry run")
-    if not isinstance(calls[0].module, CONTAINERS):
-        return name
-    for call in calls[0].output.returned_by if calls[0].output else ():
-        inside = calls[0] in call.within() and call is not calls[0]
-        alone = len(run.of(call.name)) == len(calls)
-        if inside and alone and not isinstance(call.module, CONTAINERS):
-            return call.name
-    raise ValueError("a container cannot have a further child; name a module inside or around it")
+    free = [call for call in run.calls if _is_free(call, own, within)]
+    adding = {type(call.module) for call, *_ in branches(run) if _is_free(call, own, within)}
+    if found := [call for call in free if type(call.module) in adding]:
+        return found
+    layers = [call for call in free if call.layer and call.output is not None]
+    inside: dict[type, set[str]] = {}
+    for layer in layers:
+        for around in layer.within():
+            if around is not layer and around in free and not _is_builtin(around.module):
+                inside.setdefault(type(around.module), set()).add(around.name)
+    repeated = {cls for cls, names in inside.items() if len(names) > 1}
+    found = [call for call in free if type(call.module) in repeated]
+    outer = [c for c in found if not any(o in found for o in c.within() if o is not c)]
+    if outer:
+        return outer
+    result = run.calls[0].output
+    old = {value for value in run.values if value.index < 0}
+    leaves = [
+        call
+        for call in free
+        if not call.module._modules
+        and (value := call.output)
+        and len(value.shape) > 2
+        and math.prod(_resolution(call)) > 1
+        and result
+        and _passes(result, value, old)
+    ]
+    groups = [[*group] for _, group in groupby(leaves, key=_resolution)]
+    ends = [group[-1] for group in groups if any(call in layers for call in group)]
+    return ends if len(groups) > 1 else []
+
+
+def _resolution(call: Call) -> tuple[int, ...]:
+    value = call.output
+    assert value is not None
+    named = zip(value.shape, value.axes, strict=True)
+    return tuple(size for size, axis in named if axis.name not in ("b", "c"))
+
+
+def _is_builtin(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn")
+
+
+def _is_free(call: Call, own: Collection[str], within: str) -> bool:
+    inside = call.name.startswith(f"{within}.") if within else bool(call.name)
+    return inside and call.name not in own
 
 
 def match(at: At, modules: Iterable[tuple[str, nn.Module]]) -> list[str]:

@@ -8,8 +8,9 @@ from copy import deepcopy
 from torch import nn
 
 from ..core.text import aligned, html_table
-from .planning import PlannedInsertion
-from .site import InsertedAttention, Insertion, attach
+from .planning import PlannedInsertion, Source
+from .site import InsertedAttention, Insertion, attach, exchanged, outermost
+from .wrapper import Sized, Sizes
 
 
 class Plan(Sequence[Insertion]):
@@ -70,10 +71,23 @@ class Plan(Sequence[Insertion]):
     def apply(self) -> nn.Module:
         """Return a copy of the model with all insertions; the model itself is not changed."""
         new = deepcopy(self.model)
+        noted: dict[Source, Sizes] = {}
         for one in self.planned:
-            module, like = new.get_submodule(one.insertion.path), one.like
+            sizes = None
+            if one.source is not None:
+                sizes = noted[one.source] = noted.get(one.source) or Sizes()
             attention = InsertedAttention(
-                one.build(), one.insertion.layout, gated=one.insertion.gated
+                one.build(),
+                one.insertion.layout,
+                gated=one.insertion.gated,
+                grid=one.grid,
+                sizes=sizes,
+                some_runs=one.some_runs,
             )
-            attach(module, attention.to(like.device, like.dtype).train(module.training))
+            new = attach(
+                new, one.insertion.path, attention.to(one.device, one.dtype), one.insertion.output
+            )
+        for (path, item, axes), sizes in noted.items():
+            old = outermost(new, path)
+            new = exchanged(new, old, Sized(old, axes, item, sizes))
         return new

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +17,24 @@ from ..core.names import listing
 from ..factory import create
 from ..factory import mechanism as find_class
 from .dry_run import Call, DryRun, Example, Value, dry_run
-from .layout import Layout
-from .places import CONTAINERS, PRESETS, At, hook_target, match
-from .site import InsertedAttention, Insertion, Replacement, free_name, inserted_modules
+from .following import Grid
+from .layout import Layout, grid_of, is_flat, names_of, valid
+from .outputs import Path
+from .places import PRESETS, At, match
+from .site import (
+    InsertedAttention,
+    Insertion,
+    Replacement,
+    inserted_modules,
+    outermost,
+    paths,
+)
+from .wrapper import free_names, innermost
 
 Options = dict[str, object]
+# Where a grid can be read in each pass: the path of a module, where its tensor is in what it
+# returns, and the axes of the grid.
+Source = tuple[str, Path, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -30,12 +44,20 @@ class PlannedInsertion:
     Attributes:
         insertion: Its description.
         build: Returns a new mechanism.
-        like: The tensor whose device and dtype the parameters get.
+        device: The device of its parameters.
+        dtype: The dtype of its parameters.
+        grid: Whether tokens are put into the order of their grid.
+        source: Where the grid of a pass can be read.
+        some_runs: Whether the module also runs with other channels.
     """
 
     insertion: Insertion
     build: Callable[[], Mechanism]
-    like: Value
+    device: torch.device
+    dtype: torch.dtype
+    grid: bool = False
+    source: Source | None = None
+    some_runs: bool = False
 
 
 def plan_insertions(
@@ -43,6 +65,8 @@ def plan_insertions(
     mechanism: str | type[Mechanism],
     at: At,
     start: str,
+    layout: str | None,
+    outputs: Collection[int | str] | None,
     example: Example,
     options: Options,
 ) -> list[PlannedInsertion]:
@@ -55,28 +79,133 @@ def plan_insertions(
         raise ValueError(f"{cls.__name__} is a {kind}, which cannot be inserted into a network")
     if start not in ("identity", "paper"):
         raise ValueError(f"start must be 'identity' or 'paper', got {start!r}")
+    if layout is not None and not valid(layout.split()):
+        raise ValueError(
+            "layout: expected the names of all axes, b and c among them, such as 'b n c', "
+            f"'b h w c' or 'n b c', got {layout!r}"
+        )
     run = _dry_run(model, example)
     own = _inserted_names(model)
 
-    def plan(name: str) -> PlannedInsertion:
-        path = hook_target(run, name)
-        values = [_output(call) for call in run.of(path)]
-        layouts = {Layout.of(value, run) for value in values}
-        if len(layouts) > 1:
-            raise ValueError(f"it runs {len(values)} times, with different channels or layouts")
-        layout = layouts.pop()
-        build = _maker(mechanism, cls, layout.channels, options)
-        with torch.device("meta"):
-            module = build()
-            gated = start == "identity" and not module.identity_at_init
-            attention = InsertedAttention(module, layout, gated=gated)
-        for value in values:
-            _try(attention, value, value)
-        child = free_name(model.get_submodule(path))
-        return PlannedInsertion(attention.describe(path, child), build, values[0])
+    def plan(name: str, only: Value | None) -> Iterator[PlannedInsertion]:
+        calls = run.of(name)
+        if not calls:
+            raise ValueError("it did not run in the dry run")
+        children = free_names(outermost(model, name))
+        for path, values in _values(run, calls, only, outputs).items():
+            found: dict[Layout, list[Value]] = {}
+            for value in values:
+                found.setdefault(_layout(run, value, layout), []).append(value)
+            channels = {one.channels for one in found}
+            if len(channels) < len(found):
+                raise ValueError(f"it runs {len(values)} times, with different layouts")
+            for one, same in found.items():
+                make = _maker(mechanism, cls, one, options)
+                with torch.device("meta"):
+                    built = make()
+                    gated = start == "identity" and not built.identity_at_init
+                    grid, source = _arrangement(run, same[0], built, one)
+                    attention = InsertedAttention(built, one, gated=gated, grid=grid)
+                for value in same:
+                    _try(attention, value, value)
+                insertion = attention.describe(name, next(children), path)
+                like = same[0].device, same[0].dtype
+                yield PlannedInsertion(insertion, make, *like, grid, source, len(found) > 1)
 
-    possible = [call.name for call in run.calls if _is_possible(call) and call.name not in own]
-    return _plan_each(_names(model, run, at, own, possible), plan, cls, possible)
+    possible = [c.name for c in run.calls if c.name and _is_possible(c) and c.name not in own]
+    names = _names(model, run, at, own, possible)
+    return _plan_each(names, plan, cls, possible, preset=isinstance(at, str) and at not in names)
+
+
+def _values(
+    run: DryRun, calls: list[Call], only: Value | None, outputs: Collection[int | str] | None
+) -> dict[Path, list[Value]]:
+    """Return the tensors of a place, by where they are in its output.
+
+    Raises:
+        ValueError: there are none, or nothing reads them.
+    """
+    found: dict[Path, list[Value]] = {}
+    for call in calls:
+        for path, value in call.outputs.items():
+            found.setdefault(path, []).append(value)
+    if not found:
+        raise ValueError("its output is not a tensor that depends on the input")
+    if only is not None:
+        return {path: values for path, values in found.items() if only in values}
+    if outputs is not None:
+        chosen = {path: v for path, v in found.items() if path and path[0] in outputs}
+        if missing := set(outputs) - {path[0] for path in chosen}:
+            there = ", ".join(sorted({repr(path[0]) for path in found if path}))
+            raise ValueError(f"it has no output {missing.pop()!r}; outputs: {there or 'only one'}")
+        return chosen
+    if len(found) > 1:
+        # Attention weights beside the output of a layer, masks and indices are no features.
+        features = {path: v for path, v in found.items() if _is_feature(v[0])}
+        found = features or found
+    read = {
+        path: values
+        for path, values in found.items()
+        if any(run.is_read(value, call) for value, call in zip(values, calls, strict=False))
+    }
+    if not read:
+        raise NoFeatures("nothing reads its output, so that attention there would have no effect")
+    return read
+
+
+def _is_feature(value: Value) -> bool:
+    known = all(axis.name for axis in value.axes)
+    without = known and not any(axis.name == "c" for axis in value.axes)
+    return value.dtype.is_floating_point and len(value.shape) > 2 and not without
+
+
+def _layout(run: DryRun, value: Value, given: str | None) -> Layout:
+    found = Layout.of(value, given)
+    batch = value.axes[found.axes.split().index("b")]
+    if given is None and batch.assumed and not run.separate:
+        raise ValueError(
+            "the model's output for one sample depends on the others, so that axis 0 of its input "
+            "is not the batch; pass layout, such as layout='n b c'"
+        )
+    return found
+
+
+def _arrangement(
+    run: DryRun, value: Value, mechanism: Mechanism, layout: Layout
+) -> tuple[bool, Source | None]:
+    """Return whether the mechanism gets tokens as a grid, and where that can be read in each pass.
+
+    Raises:
+        ValueError: the mechanism needs the grid, and it is unknown.
+    """
+    pattern = mechanism.axes.input
+    if "n" not in layout.axes or is_flat(pattern):
+        return False, None
+    card = getattr(mechanism, "card", None)
+    if not layout.tokens:
+        problem = f"its tokens are in groups ({layout})"
+    elif not (grid := grid_of(value)):
+        problem = f"its tokens ({layout}) have no known grid"
+    elif (source := _source(run, value, grid)) or any(axis.merged for axis in value.axes):
+        return True, source  # windows have the same grid in each pass
+    else:
+        problem = f"no module returns a tensor with the grid of its tokens ({layout})"
+    if card and "pixels" in card.equivariant:  # the order of the tokens makes no difference
+        return False, None
+    raise NoFeatures(f"{type(mechanism).__name__} needs ({pattern}), and {problem}")
+
+
+def _source(run: DryRun, value: Value, grid: Grid) -> Source | None:
+    for other in reversed(run.values[: value.index + 1]):
+        if not set(grid.axes) <= set(other.axes):
+            continue
+        axes = tuple(other.axes.index(axis) for axis in grid.axes)
+        if tuple(other.shape[i] for i in axes) == grid.sizes:
+            for call in other.returned_by:
+                if call.name and len(run.of(call.name)) == 1:
+                    path = next(path for path, v in call.outputs.items() if v is other)
+                    return call.name, path, axes
+    return None
 
 
 def plan_replacements(
@@ -89,30 +218,27 @@ def plan_replacements(
     run = _dry_run(model, example)
     own = _inserted_names(model)
 
-    def plan(path: str) -> PlannedInsertion:
-        convolution = model.get_submodule(path)
+    def plan(path: str, _: Value | None) -> Iterator[PlannedInsertion]:
+        convolution = innermost(outermost(model, path))
         if not isinstance(convolution, nn.Conv2d) or not path:
             raise ValueError(f"it is a {type(convolution).__name__}, no Conv2d of a model")
-        if any(isinstance(child, InsertedAttention) for child in convolution.children()):
-            raise ValueError("attention follows it, which would be lost; remove that first")
         calls = [call for call in run.of(path) if call.given]
         if not calls:
             raise ValueError("it did not run in the dry run")
-        build = _maker(
-            mechanism, cls, convolution.in_channels, _geometry(cls, convolution, options)
-        )
-        layout = Layout.of(calls[0].given[0], run)
+        layout = Layout.of(calls[0].given[0])
+        build = _maker(mechanism, cls, layout, _geometry(cls, convolution, options))
         with torch.device("meta"):
             replacement = Replacement(build(), convolution, layout)
         for call in calls:
             _try(replacement, call.given[0], _output(call))
-        return PlannedInsertion(replacement.describe(path, ""), build, calls[0].given[0])
+        given = calls[0].given[0]
+        yield PlannedInsertion(replacement.describe(path, ""), build, given.device, given.dtype)
 
-    modules = [(name, m) for name, m in model.named_modules() if name not in own]
+    modules = [(name, m) for name, m in paths(model) if name not in own]
     possible = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
     if not (names := match(at, modules)):
         raise ValueError(f"nothing matches at={at!r}; convolutions: {listing(possible, str(at))}")
-    return _plan_each(names, plan, cls, possible)
+    return _plan_each(dict.fromkeys(names), plan, cls, possible)
 
 
 def _kind(cls: type[Mechanism]) -> str | None:
@@ -131,13 +257,17 @@ def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechan
 
 
 def _maker(
-    mechanism: str | type[Mechanism], cls: type[Mechanism], channels: int, options: Options
+    mechanism: str | type[Mechanism], cls: type[Mechanism], layout: Layout, options: Options
 ) -> Callable[[], Mechanism]:
-    """Return a function that creates the mechanism, with the channels if it takes them."""
+    """Return a function that creates the mechanism, with channels and ``dims`` if it takes them."""
     make = partial(create, mechanism) if isinstance(mechanism, str) else cls
-    first = next(iter(inspect.signature(cls).parameters.values()), None)
+    known = inspect.signature(cls).parameters
+    first = next(iter(known.values()), None)
     sized = first is not None and first.kind is first.POSITIONAL_OR_KEYWORD
-    return partial(make, *([channels] if sized else []), **options)
+    if "dims" in known and "dims" not in options:
+        dims = len(layout.grid) or len(layout.axes.split()) - 2
+        options = {**options, "dims": dims}
+    return partial(make, *([layout.channels] if sized else []), **options)
 
 
 def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options:
@@ -179,7 +309,7 @@ def _dry_run(model: nn.Module, example: Example) -> DryRun:
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if hasattr(model, "_orig_mod"):
         raise ValueError(
-            "the model is compiled, and would not run a new hook: compile it afterwards"
+            "the model is compiled, and would run without the attention: compile it afterwards"
         )
     return dry_run(model, example)
 
@@ -195,20 +325,30 @@ def _inserted_names(model: nn.Module) -> set[str]:
         for part in inserted.modules()
         if child or part is not inserted
     }
-    return {name for name, module in model.named_modules() if module in parts}
+    return {name for name, module in paths(model) if module in parts}
 
 
-def _names(model: nn.Module, run: DryRun, at: At, own: set[str], possible: list[str]) -> list[str]:
-    """Return the names of the modules that ``at`` chooses."""
-    if isinstance(at, str) and at in PRESETS:
-        if found := PRESETS[at](run, own):
-            return found
-        raise ValueError(
-            f"{type(model).__name__}: no residual block found for at={at!r}; name the modules, as "
-            f"in at='layer*'; there are {listing(possible)}"
-        )
-    if found := match(at, [(n, m) for n, m in model.named_modules() if n not in own]):
-        return found
+def _names(
+    model: nn.Module, run: DryRun, at: At, own: set[str], possible: list[str]
+) -> dict[str, Value | None]:
+    """Return the names of the modules that ``at`` chooses, and of each the tensor that it means."""
+    modules = [(name, m) for name, m in paths(model) if name not in own]
+    there = {name for name, _ in modules}
+    if isinstance(at, str) and at not in there:
+        around, _, preset = at.rpartition(".")
+        if preset in PRESETS and (not around or around in there):
+            if found := PRESETS[preset](run, own, around):
+                return found
+            where = f" in {around!r}" if around else ""
+            more = {name for name in PRESETS if name != preset and PRESETS[name](run, own, around)}
+            others = f"try at={' or '.join(map(repr, sorted(more)))}, or " if more else ""
+            what = "residual block" if preset == "residual" else "block"
+            raise ValueError(
+                f"{type(model).__name__}: no {what} found{where} for at={at!r}; {others}"
+                f"name the modules, as in at='layer*'; there are {listing(possible)}"
+            )
+    if found := match(at, modules):
+        return dict.fromkeys(found)
     presets = ", ".join(PRESETS)
     wanted = at if isinstance(at, str) else ""
     raise ValueError(
@@ -217,30 +357,39 @@ def _names(model: nn.Module, run: DryRun, at: At, own: set[str], possible: list[
     )
 
 
+class NoFeatures(ValueError):
+    """A place where a mechanism would make no sense; a preset leaves it out."""
+
+
 def _plan_each(
-    names: Iterable[str],
-    plan: Callable[[str], PlannedInsertion],
+    names: Mapping[str, Value | None],
+    plan: Callable[[str, Value | None], Iterable[PlannedInsertion]],
     cls: type[Mechanism],
     possible: list[str],
+    *,
+    preset: bool = False,
 ) -> list[PlannedInsertion]:
     """Plan an insertion for each name, or raise with the reasons of all that failed."""
-    planned: dict[str, PlannedInsertion] = {}
-    problems: dict[str, str] = {}
-    for name in names:
+    planned: list[PlannedInsertion] = []
+    problems: dict[str, ValueError] = {}
+    for name, value in names.items():
         try:
-            found = plan(name)
-            planned.setdefault(found.insertion.path, found)
+            planned += plan(name, value)
         except ValueError as e:
-            problems[name] = str(e)
-    if problems:
-        left = [name for name in possible if name not in problems]
-        reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in problems.items()]
-        more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-        raise ValueError(
-            f"{cls.__name__} cannot be inserted at {'; '.join(reasons[:5])}{more}. "
-            f"There are {listing(left, next(iter(problems)))}"
-        )
-    return list(planned.values())
+            problems[name] = e
+    if not problems:
+        return planned
+    reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in problems.items()]
+    more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    said = f"{'; '.join(reasons[:5])}{more}"
+    if preset and planned and all(isinstance(e, NoFeatures) for e in problems.values()):
+        warnings.warn(f"{cls.__name__} is left out at {said}", stacklevel=4)
+        return planned
+    left = [name for name in possible if name not in problems]
+    raise ValueError(
+        f"{cls.__name__} cannot be inserted at {said}. "
+        + (f"There are {listing(left, next(iter(problems)))}" if left else "")
+    )
 
 
 def _output(call: Call) -> Value:
@@ -250,13 +399,8 @@ def _output(call: Call) -> Value:
 
 
 def _is_possible(call: Call) -> bool:
-    value = call.output
-    return (
-        value is not None
-        and value.dtype.is_floating_point
-        and 3 <= len(value.shape) <= 5
-        and value.axis is not None
-        and not isinstance(call.module, CONTAINERS)
+    return any(
+        value.dtype.is_floating_point and valid(names_of(value)) for value in call.outputs.values()
     )
 
 

@@ -1,19 +1,20 @@
-"""The modules that regard adds to a network, and their hooks."""
+"""The modules that regard adds to a network, and how they get in and out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..catalog import entries
 from ..core.attention import Mechanism
-from .dry_run import first_tensor
+from ..core.tracing import leaf
+from ..core.watching import path_of
 from .layout import Layout
+from .outputs import Path
+from .wrapper import Attended, Sized, Sizes, Wrapper, innermost
 
 
 class Inserted(nn.Module):
@@ -26,11 +27,12 @@ class Inserted(nn.Module):
         self.mechanism = mechanism
         self.layout = layout
 
-    def describe(self, path: str, child: str) -> Insertion:
-        """Return its description, given its names."""
+    def describe(self, path: str, child: str, output: Path = ()) -> Insertion:
+        """Return its description, given its names and where its tensor is."""
         parameters = sum(p.numel() for p in self.parameters())
         name = key(type(self.mechanism))
-        return Insertion(path, child, name, self.layout, parameters, self.gamma is not None)
+        gated = self.gamma is not None
+        return Insertion(path, child, name, self.layout, parameters, gated, output)
 
     def extra_repr(self) -> str:
         """Show the layout."""
@@ -46,25 +48,61 @@ class InsertedAttention(Inserted):
         mechanism: :math:`A`.
         layout: The layout of x.
         gated: Whether there is a :math:`\gamma`.
+        grid: Whether tokens are put into the order of their grid.
+        sizes: Where the grid of the pass that runs is noted; by default it is that of the layout.
+        some_runs: Whether the module also runs with other channels, which this one leaves alone.
     """
 
-    handle: torch.utils.hooks.RemovableHandle
-
-    def __init__(self, mechanism: Mechanism, layout: Layout, *, gated: bool) -> None:
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        layout: Layout,
+        *,
+        gated: bool,
+        grid: bool = False,
+        sizes: Sizes | None = None,
+        some_runs: bool = False,
+    ) -> None:
         super().__init__(mechanism, layout)
         self.gamma = nn.Parameter(torch.zeros(1)) if gated else None
+        self.grid = grid
+        self.sizes = sizes
+        self.some_runs = some_runs
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the mechanism to ``x``."""
+        if self.some_runs and x.shape[self.layout.axis] != self.layout.channels:
+            return x
         pattern = self.mechanism.axes.input
-        y = self.mechanism(self.layout.to_mechanism(x, pattern))
+        y = self.mechanism(self.layout.to_mechanism(x, pattern, self._grid()))
         if not isinstance(y, Tensor | torch.fx.Proxy):
             raise ValueError(f"{type(self.mechanism).__name__} returns a {type(y).__name__}")
         y = self.layout.from_mechanism(y, x, pattern)
         if self.gamma is not None:
             # Subtracting +0 keeps every bit of x; adding ±0, as in the formula, turns -0 into 0.
             y = x - (self.gamma * (x - y) + 0.0)
-        return y.to(x.dtype)  # that of y may differ because of autocast or γ
+        return _like(y, x)
+
+    def _grid(self) -> Sequence[int | Tensor] | None:
+        if not self.grid or self.sizes is None:
+            return self.layout.grid if self.grid else None
+        if self.sizes.grid is None:
+            raise ValueError("the grid of the tokens is unknown: run the whole network")
+        return self.sizes.grid
+
+
+@leaf
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    """Return ``y`` with the dtype of ``x``, which autocast or γ changes, and with its strides.
+
+    The strides matter even where an axis has size one: the layers that follow choose their kernels
+    by them, whose last bits differ.
+    """
+    y = y.to(x.dtype)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or y.stride() == x.stride():
+        return y
+    wide = [(a, b) for size, a, b in zip(x.shape, y.stride(), x.stride(), strict=True) if size > 1]
+    return y.as_strided(x.shape, x.stride()) if all(a == b for a, b in wide) else y
 
 
 class Replacement(Inserted):
@@ -97,6 +135,7 @@ class Insertion:
         layout: The layout of its input.
         parameters: Number of its parameters.
         gated: Whether it has a gate γ, which is 0 at first.
+        output: Where its tensor is in what the module returns; empty if it is all of it.
     """
 
     path: str
@@ -105,6 +144,7 @@ class Insertion:
     layout: Layout
     parameters: int
     gated: bool
+    output: Path = ()
 
     @property
     def channels(self) -> int:
@@ -113,6 +153,7 @@ class Insertion:
 
     def __str__(self) -> str:
         where = f"{'after' if self.child else 'in place of'} {self.path or 'the model'}"
+        where += "".join(f"[{key!r}]" for key in self.output)
         cost = f"{self.parameters:,} parameter{'s' if self.parameters != 1 else ''}"
         return f"{self.mechanism} {where}: {self.channels} channels of {self.layout}, {cost}"
 
@@ -123,53 +164,85 @@ def key(cls: type) -> str:
     return known.get(cls.__name__, cls.__name__)
 
 
-def free_name(module: nn.Module) -> str:
-    """Return the first of ``attention``, ``attention_2``, … that is no attribute of the module."""
-    name, number = "attention", 1
-    while hasattr(module, name):
-        number += 1
-        name = f"attention_{number}"
-    return name
+def attach(model: nn.Module, path: str, attention: InsertedAttention, item: Path) -> nn.Module:
+    """Insert attention after a module, for a tensor of its output, and return the model."""
+    module = outermost(model, path)
+    if (place := attended(module)) is None:
+        place = Attended(module)
+        model = exchanged(model, module, place)
+    place.attend(attention.train(module.training), item)
+    return model
 
 
-def attention_hook(module: nn.Module, args: Any, output: Any, *, child: str) -> Any:
-    """Return a module's output with its first tensor passed through the inserted attention."""
-    attention = getattr(module, child)
-    if not isinstance(output, (tuple, list)):
-        return attention(output)
-    x = first_tensor(output)
-    items = [attention(x) if item is x else item for item in output]
-    make = getattr(type(output), "_make", type(output))  # a named tuple takes separate fields
-    return make(items)
+def exchanged(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Put a module in the place of another one, under all its names, and return the model."""
+    if model is old:
+        return new
+    for parent in [m for m in model.modules() if m is not new]:
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new
+    return model
 
 
-def attach(module: nn.Module, attention: InsertedAttention) -> str:
-    """Insert attention after a module, and return its name."""
-    name = free_name(module)
-    module.add_module(name, attention)
-    # Stored, because a handle that is copied or unpickled refers to the copy's own hooks.
-    attention.handle = module.register_forward_hook(partial(attention_hook, child=name))
-    return name
+def outermost(model: nn.Module, path: str) -> nn.Module:
+    """Return the module at a path, with the wrappers around it."""
+    return next(module for name, module in model.named_modules() if path_of(name) == path)
+
+
+def paths(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return all modules with their paths, without the wrappers around them."""
+    found = {path_of(name): module for name, module in model.named_modules()}
+    return [(path, innermost(module)) for path, module in found.items()]
+
+
+def described(model: nn.Module) -> list[Insertion]:
+    """Return the descriptions of all insertions."""
+    found = []
+    for path, child, inserted in inserted_modules(model):
+        place = attended(outermost(model, path))
+        output = place._paths[child] if child and place else ()
+        found.append(inserted.describe(path, child, output))
+    return found
+
+
+def attended(module: nn.Module) -> Attended | None:
+    """Return the wrapper with attention among those around a module."""
+    while isinstance(module, Wrapper) and not isinstance(module, Attended):
+        module = module.host
+    return module if isinstance(module, Attended) else None
 
 
 def inserted_modules(model: nn.Module) -> Iterator[tuple[str, str, Inserted]]:
-    """Yield all insertions: name of the module, name of the child ("" if replaced), insertion."""
-    for path, module in model.named_modules():
+    """Yield all insertions: path of the module, name of the child ("" if replaced), insertion."""
+    for name, module in model.named_modules():
         if isinstance(module, Replacement):
-            yield path, "", module
-        for name, child in module.named_children():
-            if isinstance(child, InsertedAttention):
-                yield path, name, child
+            yield path_of(name), "", module
+        elif isinstance(module, Attended):
+            for child in module._modules:
+                if isinstance(attention := module._modules[child], InsertedAttention):
+                    yield path_of(name), child, attention
 
 
-def detach(model: nn.Module, path: str, child: str) -> None:
-    """Remove one insertion."""
-    module = model.get_submodule(path)
-    if child:
-        getattr(module, child).handle.remove()
-        delattr(module, child)
+def detach(model: nn.Module, path: str, child: str) -> nn.Module:
+    """Remove one insertion, and return the model."""
+    module = outermost(model, path)
+    if child and (place := attended(module)):
+        place.release(child)
+        if not place._paths:
+            model = exchanged(model, place, place.host)
     else:
-        parent, _, name = path.rpartition(".")
-        like = next(module.parameters())
-        original = module.replaced[0].to(like.device, like.dtype).train(module.training)
-        setattr(model.get_submodule(parent), name, original)
+        old = innermost(module)
+        like = next(old.parameters())
+        original = old.replaced[0].to(like.device, like.dtype).train(old.training)
+        model = exchanged(model, old, original)
+    return without_unread_sizes(model)
+
+
+def without_unread_sizes(model: nn.Module) -> nn.Module:
+    """Remove the wrappers that note sizes which no attention reads any more."""
+    read = {id(one.sizes) for *_, one in inserted_modules(model) if hasattr(one, "sizes")}
+    for module in [m for m in model.modules() if isinstance(m, Sized)]:
+        if id(module._sizes) not in read:
+            model = exchanged(model, module, module.host)
+    return model
