@@ -25,7 +25,7 @@ test: setup  ## what a change must pass
 
 check: setup  ## one mechanism in seconds: make check KEY=simam
 	$(BIN)/pytest -p no:cacheprovider -m "not slow" -k "$(KEY)" tests/test_laws.py tests/test_laws_arguments.py \
-		tests/test_laws_torch.py tests/test_golden.py tests/test_cards.py
+		tests/test_laws_precision.py tests/test_laws_torch.py tests/test_golden.py tests/test_cards.py
 
 test-all: setup  ## the slow tests too: all variants compiled and exported, trainings, every backend of Keras
 	$(BIN)/pytest -n 2

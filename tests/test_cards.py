@@ -13,8 +13,10 @@ import pytest
 
 import test_laws
 import test_laws_arguments
+import test_laws_precision
 import test_laws_torch
 from cases import EXAMPLE, Case, claims_of, mechanisms
+from claims import Rounding
 from regard.catalog import FOLDER, Entry, cite, entries, find, parsed, resolve
 from regard.core import card as cards
 from regard.core.card import Card
@@ -24,7 +26,7 @@ from regard.references import Source, records
 
 COMPUTES = {"pool", "fc", "conv", "matmul"}
 APPLIES = {"gate", "matmul", "select", "sample", "add"}
-BOOKS = (test_laws, test_laws_arguments, test_laws_torch)
+BOOKS = (test_laws, test_laws_arguments, test_laws_precision, test_laws_torch)
 SYMMETRIES = {"pixels", "channels", "frames"}
 RANGE = re.compile(r"unit|real|offset|softmax( \w+)?")
 AXES = re.compile(r"(\w+: )?([a-z]\w*|\d+|1?\*)( ([a-z]\w*|\d+|1?\*))*")
@@ -147,6 +149,8 @@ def test_exceptions_have_a_reason(entry: Entry) -> None:
         cases = [Case(mechanism(entry.key), claims, v) for v in (EXAMPLE, *claims.variants)]
         for name, reason in [item for c in cases for item in (c.skips | c.zero_grad).items()]:
             assert len(reason.split()) > 2, f"{name}: say why"
+        wide = claims.rounding != Rounding()
+        assert wide == bool(claims.rounding.reason), "say why half precision may be off"
         written = {f"test_{name}" for case in cases for name in case.skips}
         assert not written - {name for book in BOOKS for name in vars(book)}, "no such law"
     assert all(told.endswith(".") for told in entry.card.differs), "whole sentences"

@@ -7,6 +7,7 @@ import inspect
 import pickle
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -123,6 +124,35 @@ def test_onnx_gives_the_same_at_any_size(case: Case) -> None:
     names = [given.name for given in session.get_inputs()]
     got = session.run(None, {n: x.numpy() for n, x in zip(names, others, strict=True)})
     assert_same([torch.from_numpy(y) for y in got], flat(module(*others)), dtype=torch.float32)
+
+
+@law(costly=True)
+def test_tracer_gives_the_same_at_any_size(case: Case) -> None:
+    """`torch.jit.trace`, as the TorchScript exports of detection libraries call it."""
+    module = case.module()
+    inputs = draw(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and warns of every check of a size
+        traced = torch.jit.trace(module, inputs)
+    others = draw(module, **OTHER_SIZES)
+    assert_same(traced(*inputs), module(*inputs), "traced")
+    assert_same(traced(*others), module(*others), "traced, at another size")
+
+
+@law(lambda case: case.cls.card.plug, costly=True)
+def test_older_onnx_exporter_gives_the_same(case: Case) -> None:
+    """The exporter that goes by the tracer, as detection libraries still call it: one size."""
+    runtime = pytest.importorskip("onnxruntime")
+    module = case.module(torch.float32)
+    inputs = draw(module, dtype=torch.float32)
+    file = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        torch.onnx.export(module, inputs, file, dynamo=False)
+    session = runtime.InferenceSession(file.getvalue())
+    names = [given.name for given in session.get_inputs()]
+    got = session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
+    assert_same([torch.from_numpy(y) for y in got], flat(module(*inputs)), dtype=torch.float32)
 
 
 @law()

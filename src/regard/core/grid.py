@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d, threshold
 
-from .tracing import leaf
+from .tracing import leaf, recording
 
 
 @leaf
@@ -24,7 +24,7 @@ def amax(x: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     `torch.amax` is faster forward, but its backward pass takes several times as long, because it
     splits the gradient between equal values. Compiled code has one branch only.
     """
-    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if x.requires_grad and torch.is_grad_enabled() and not recording():
         return x.max(axis, keepdim).values
     return x.amax(axis, keepdim)
 
@@ -37,10 +37,10 @@ def adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Tensor:
     torch's adaptive pooling.
     """
     # Compiled code must work for every size: no branch on sizes.
-    if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
+    if not recording() and tuple(x.shape[2:]) == tuple(size):
         return x
     h, w = size
-    return _bins(x, 2, h) @ x @ _bins(x, 3, w).mT
+    return _bins(x, 2, h) @ x @ _bins(x, 3, w).transpose(-2, -1)
 
 
 def _bins(x: Tensor, axis: int, count: int) -> Tensor:
@@ -77,24 +77,17 @@ def avg_pool(x: Tensor, side: int) -> Tensor:
 def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     """Interpolate an image bilinearly to the height and width of another."""
     # Compiled code must work for every size: no branch on sizes.
-    if not torch.compiler.is_compiling() and x.shape[2:] == like.shape[2:]:
+    if not recording() and x.shape[2:] == like.shape[2:]:
         return x
     return interpolate(x, like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
-@leaf
-def check_norm_batch(z: Tensor, who: str, training: bool) -> Tensor:
-    """Raise if batch norm, in training, would get a single value per channel; return z unchanged.
+def relu(x: Tensor) -> Tensor:
+    """Return ReLU as an output that may be written to, as networks do with that of a layer.
 
-    Raises:
-        ValueError: the batch is a single image, pooled to one position.
+    The backward pass of `torch.relu` reads its result; this one reads ``x``.
     """
-    if training and z.numel() == z.shape[1]:
-        raise ValueError(
-            f"{who}: in training its norm after the pool sees one value for each channel and has "
-            "no variance to divide by: use a batch of two or more, or eval()"
-        )
-    return z
+    return threshold(x, 0.0, 0.0)
 
 
 @leaf

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from .tracing import leaf
+from .tracing import leaf, recording
 
 
 @leaf
@@ -35,7 +35,7 @@ def weighted_sum(a: Tensor, x: Tensor, side: int, stride: int = 1) -> Tensor:
     The result is ``b g d y x``.
     """
     # Under a compiler, autograd's own backward pass of the sum is as good.
-    total = _sum if torch.compiler.is_compiling() else _WeightedSum.apply
+    total = _sum if recording() else _WeightedSum.apply
     return total(a, x, side, stride)
 
 
@@ -85,7 +85,7 @@ def avg_pool(x: Tensor, stride: int) -> Tensor:
     if stride == 1:
         return x
     # Compiled code must work for every size: no branch on sizes.
-    if not torch.compiler.is_compiling() and all(n % stride == 0 for n in x.shape[2:]):
+    if not recording() and all(n % stride == 0 for n in x.shape[2:]):
         return avg_pool2d(x, stride)
     edge = (0, stride - 1) * 2
     inside = pad(x.new_ones(1, 1, *x.shape[2:]), edge)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from .precision import softmax
-from .tracing import leaf
+from .precision import matmul, softmax
+from .tracing import leaf, recording
 
 # Queries in a slice of the map: few enough for a CPU's cache, enough for a fast matrix product.
 ROWS = 256
@@ -49,7 +49,7 @@ def attention_weights(
         causal: Mask the keys after a query's position. If there are more keys than queries or
             fewer, the last query and the last key have the same position.
     """
-    scores = (q * scale) @ k.mT
+    scores = matmul(q * scale, k.transpose(-2, -1))
     if causal:
         mask = and_mask(mask, _causal(scores.shape[-2], scores.shape[-1], scores.device))
     if mask is None:
@@ -61,7 +61,7 @@ def attention_weights(
     else:
         open_rows = (mask > -torch.inf).any(-1, keepdim=True)
         scores = torch.where(open_rows, scores + mask, 0.0)
-    a = softmax(scores, -1)
+    a = softmax(scores, -1, q.dtype)
     return a if open_rows is None else a * open_rows
 
 
@@ -121,7 +121,7 @@ def _better_in_slices(q: Tensor, v: Tensor, dropout: float) -> bool:
     it would mostly multiply padding. Compiled code has one branch only. On the meta device, where
     costs are counted, the choice is that of the CPU.
     """
-    if torch.compiler.is_compiling() or q.device.type not in ("cpu", "meta"):
+    if recording() or q.device.type not in ("cpu", "meta"):
         return False
     return dropout > 0 or 2 * q.shape[-1] <= v.shape[-1]
 

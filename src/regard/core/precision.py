@@ -1,4 +1,7 @@
-"""Operations that must not run in half precision."""
+"""Operations that must not run in half precision.
+
+What is already in single or double precision is not converted: its results do not change.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,30 @@ from .tracing import leaf
 
 
 @leaf
-def softmax(scores: Tensor, axis: int) -> Tensor:
-    """Compute softmax in single precision at least, and return it in the scores' dtype."""
+def widen(x: Tensor) -> Tensor:
+    """Return a tensor in single precision at least, for sums of squares and the like.
+
+    In float16 the square of 256 is infinite; in bfloat16 a sum stops growing after 256 ones.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@leaf
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply matrices in single precision at least, under autocast too, and return it so.
+
+    For products over all positions, and for scores: either can exceed the range of float16, and
+    what is subtracted from them, or their exponential, needs more than its three digits.
+    """
+    device = a.device.type
+    if device != "meta" and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return widen(a) @ widen(b)
+    return widen(a) @ widen(b)
+
+
+@leaf
+def softmax(scores: Tensor, axis: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Compute softmax in single precision at least; return it in the scores' dtype, or another."""
     wide = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(axis, dtype=wide).to(scores.dtype)
+    return scores.softmax(axis, dtype=wide).to(scores.dtype if dtype is None else dtype)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..core.tracing import leaf
+from ..core.tracing import leaf, recording
 
 
 class Layer(nn.Module):
@@ -56,7 +55,7 @@ def stretch(x: Tensor, patch: Sequence[int], *, align_corners: bool = False) -> 
     """Upsample an image to the next height and width that are multiples of the patch."""
     size = tuple(n * side for n, side in zip(patches(x, patch), patch, strict=True))
     # A compiled model serves every size, so it must not branch on one.
-    if not torch.compiler.is_compiling() and size == tuple(x.shape[2:]):
+    if not recording() and size == tuple(x.shape[2:]):
         return x
     return interpolate(x, size, mode="bilinear", align_corners=align_corners)
 

@@ -11,7 +11,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, positive
-from ..core.tracing import leaf
+from ..core.tracing import at_least, leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b heads d h w each
 
@@ -29,6 +29,9 @@ class ACmix(Attention):
     convolution kernel, mix the three projections of all heads, channel by channel; each kernel
     :math:`K_t` is initialized to shift :math:`f_t` by the offset of its entry. Section 4 of the
     paper.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         in_channels: Channels of x.
@@ -130,7 +133,8 @@ class ACmix(Attention):
         q, k, _ = z
         k = k - self.position(_coordinates(k[:, 0]))
         q = q * self.position.out_channels**-0.5
-        return precision.softmax(_scores(q, k, self.window_size, self.stride), 2)
+        scores = _scores(precision.widen(q), precision.widen(k), self.window_size, self.stride)
+        return precision.softmax(scores, 2, q.dtype)
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         _, _, v = z
@@ -153,8 +157,7 @@ def _coordinates(x: Tensor) -> Tensor:
     h, w = x.shape[2:]
     dtype = torch.promote_types(x.dtype, torch.float32)
     columns, rows = (
-        torch.arange(n, device=x.device, dtype=dtype) * (2 / torch.sym_max(n - 1, 1)) - 1
-        for n in (w, h)
+        torch.arange(n, device=x.device, dtype=dtype) * 2 / at_least(n - 1, 1) - 1 for n in (w, h)
     )
     return torch.stack([columns.expand(h, w), rows[:, None].expand(h, w)])[None].to(x.dtype)
 
@@ -191,7 +194,7 @@ def _pad_by_reflection(x: Tensor, side: int) -> Tensor:
 
 def _reflected_indices(n: int, padding: int, x: Tensor) -> Tensor:
     # A tensor: ONNX has no remainder by a size.
-    last = torch.full((), torch.sym_max(n - 1, 1), device=x.device, dtype=torch.int64)
+    last = torch.full((), at_least(n - 1, 1), device=x.device, dtype=torch.int64)
     i = torch.arange(-padding, n + padding, device=x.device).abs() % (2 * last)
     return (last - (last - i).abs()).clamp(max=n - 1)
 

@@ -28,6 +28,9 @@ class AttentionAugmentedConv(Attention):
     with embeddings :math:`r` of the column and row offsets, shared by the heads; equations 1 to 6
     of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         in_channels: Channels of x.
         out_channels: Channels of y; those of x by default.
@@ -131,7 +134,7 @@ class AttentionAugmentedConv(Attention):
             nn.init.normal_(self.columns, std=self.scale)
 
     def prepare(self, x: Tensor) -> Prepared:
-        parts = self.qkv(x).flatten(2).mT.split(self.qkv_channels, -1)  # b n c
+        parts = self.qkv(x).flatten(2).transpose(1, 2).split(self.qkv_channels, -1)  # b n c
         q, k, v = (pairwise.split_heads(parts[i], self.num_heads) for i in range(3))
         if self.rows is not None and self.columns is not None:
             q, k = _append_positions(q, k, self.rows, self.columns)
@@ -151,7 +154,7 @@ class AttentionAugmentedConv(Attention):
 
     def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
         """Project the output y of the heads and append it to the convolution of x."""
-        y = self.out(pairwise.merge_heads(y).mT.unflatten(2, x.shape[2:]))
+        y = self.out(pairwise.merge_heads(y).transpose(-2, -1).unflatten(2, x.shape[2:]))
         return y if self.conv is None else torch.cat([self.conv(x), y], 1)
 
 

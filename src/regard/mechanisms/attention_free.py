@@ -28,6 +28,9 @@ class AttentionFree(Attention):
     ``window_size``, :math:`w_{ts} = 0` where :math:`|t - s|` is that or more, but position s is
     still averaged: AFT-local.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of a token.
         max_length: Largest number of tokens, for which w is learned; fewer read its upper left
@@ -131,14 +134,14 @@ class AttentionFree(Attention):
 
     def attention(self, z: Prepared) -> Tensor:
         _, k, _ = z
-        scores = k.mT.unsqueeze(2)  # b e 1 m
+        scores = k.transpose(-2, -1).unsqueeze(2)  # b e 1 m
         if self.max_length is not None:
             scores = scores + self.position_bias(k.shape[1])
         return precision.softmax(scores, 3)
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         gate, _, v = z
-        return self.out(gate * (a @ v.mT.unsqueeze(3)).squeeze(3).mT)
+        return self.out(gate * (a @ v.transpose(-2, -1).unsqueeze(3)).squeeze(3).transpose(-2, -1))
 
     def fused(self, z: Prepared) -> Tensor:
         gate, k, v = z

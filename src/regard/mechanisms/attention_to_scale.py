@@ -30,6 +30,9 @@ class AttentionToScale(Mechanism):
 
     To average the features themselves, pass them twice: ``fuse(*z, *z)``.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: Channels of the features of one scale.
         num_scales: :math:`S`.

@@ -30,6 +30,9 @@ class Axial(Attention):
     :math:`y = \mathrm{MHA}_w(\mathrm{MHA}_h(x))`. `PositionSensitiveAxial` is the layer of
     Axial-DeepLab, along one axis; `AxialTransformer` is a network for images.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         num_heads: Heads of each attention.
@@ -107,7 +110,7 @@ class Axial(Attention):
         )
 
     def prepare(self, x: Tensor) -> Tensor:
-        return x.movedim(1, -1)  # b * c
+        return x.movedim(1, x.dim() - 1)  # b * c; the older ONNX exporter misreads an axis of -1
 
     def attention(self, z: Tensor) -> tuple[Tensor, ...]:
         maps = []
@@ -128,7 +131,7 @@ class Axial(Attention):
         y = z
         for i, along in enumerate(self.along):
             y = along(y, a[i]) if self.chained or i == 0 else y + along(z, a[i])
-        return y.movedim(-1, 1)
+        return y.movedim(y.dim() - 1, 1)
 
 
 Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b p heads n d each
@@ -144,6 +147,9 @@ class PositionSensitiveAxial(Attention):
     with linear q, k and v, and learned embeddings r of the offset, shared by all heads; equations 3
     and 4 of Axial-DeepLab. As in the authors' code, batch norm follows the linear layer, each of
     the three products and each of the two sums.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         channels: Channels of the input.
@@ -237,13 +243,13 @@ class PositionSensitiveAxial(Attention):
         q, k, _ = z
         r_q, r_k, _ = self.embeddings()
         products = [
-            q @ k.mT,
+            q @ k.transpose(-2, -1),
             torch.einsum("bphid,dij->bphij", q, r_q),
             torch.einsum("bphjd,dji->bphij", k, r_k),
         ]
         scores = self.norm_scores(torch.cat(products, 2).flatten(0, 1))  # (b p) (3 heads) n n
         a = precision.softmax(scores.unflatten(1, (3, self.num_heads)).sum(1), -1)
-        return a.unflatten(0, (q.shape[0], -1))
+        return a.unflatten(0, q.shape[:2])
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         _, _, v = z
@@ -411,7 +417,8 @@ class _NormedAxial(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.norm(x.permute(0, 2, 3, 1) if self.axis == 3 else x.permute(0, 3, 2, 1))
-        y = self.axial(z.flatten(0, 1).mT).mT.unflatten(0, (x.shape[0], -1))  # b p n c
+        y = self.axial(z.flatten(0, 1).transpose(1, 2)).transpose(1, 2)
+        y = y.unflatten(0, z.shape[:2])  # b p n c
         return y.permute(0, 3, 1, 2) if self.axis == 3 else y.permute(0, 3, 2, 1)
 
 
@@ -429,8 +436,9 @@ class _ChannelNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
-        return (x - mean) / (variance.sqrt() + 1e-5) * self.weight + self.bias
+        x = x - x.mean(1, keepdim=True)
+        variance = x.square().mean(1, keepdim=True)  # not torch.var, which warns of an empty batch
+        return x / (variance.sqrt() + 1e-5) * self.weight + self.bias
 
 
 @leaf

@@ -30,6 +30,9 @@ class CrissCross(Attention):
     information from every position has reached every other, in memory that grows with n (h + w)
     instead of n². `CrissCrossHead` is the network's head.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
@@ -181,15 +184,13 @@ class CrissCrossHead(nn.Module):
 @leaf
 def _attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """Return the softmax of each position over its column and its row, ``b h w k``."""
-    if q.dtype == torch.float16:  # the scores can exceed its range
-        with torch.autocast(q.device.type, enabled=False):
-            return _attention_weights(q.float(), k.float()).half()
+    dtype = q.dtype
     q, k = q.permute(0, 2, 3, 1), k.permute(0, 2, 3, 1)  # b h w d
-    rows = q @ k.mT  # b h w j
-    columns = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)  # b w h i
+    rows = precision.matmul(q, k.transpose(-2, -1))  # b h w j
+    columns = precision.matmul(q.transpose(1, 2), k.permute(0, 2, 3, 1))  # b w h i
     i = torch.arange(q.shape[1], device=q.device)
     columns = columns.masked_fill(i[:, None] == i, -torch.inf)  # counted in the row
-    return precision.softmax(torch.cat([columns.transpose(1, 2), rows], -1), -1)
+    return precision.softmax(torch.cat([columns.transpose(1, 2), rows], -1), -1, dtype)
 
 
 @leaf

@@ -27,6 +27,9 @@ class DoubleAttention(Attention):
     where :math:`\phi` has m channels, :math:`\theta` and :math:`\rho` have one for each descriptor,
     and all three are linear; equations 2 to 6 and figure 2 of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; there are :math:`\lfloor C/r \rfloor` descriptors of as many channels.
@@ -130,14 +133,18 @@ class DoubleAttention(Attention):
     def attention(self, z: Prepared) -> tuple[Tensor, Tensor]:
         _, flat = z
         gather = precision.softmax(_linear(self.gather, flat), 2)
-        return gather, precision.softmax(_linear(self.distribute, flat), 1).mT  # b k n, b n k
+        distribute = precision.softmax(_linear(self.distribute, flat), 1)
+        return gather, distribute.transpose(1, 2)  # b k n, b n k
 
     def combine(self, a: tuple[Tensor, Tensor], z: Prepared) -> Tensor:
         x, flat = z
         gather, distribute = a
-        g = self.expand(self.value(gather @ flat.mT))  # b k c
+        g = self.expand(self.value(gather @ flat.transpose(-2, -1)))  # b k c
         # Adding x sets the memory layout; without x the product is left in channels last.
-        y = g.mT @ distribute.mT if self.residual else (distribute @ g).mT  # b c n
+        if self.residual:
+            y = g.transpose(1, 2) @ distribute.transpose(1, 2)  # b c n
+        else:
+            y = (distribute @ g).transpose(1, 2)
         if self.num_frames > 1:
             y = y.unflatten(2, (self.num_frames, -1)).transpose(1, 2).flatten(0, 1)
         y = y.unflatten(2, x.shape[2:])

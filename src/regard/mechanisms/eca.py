@@ -98,9 +98,12 @@ class ECA(Attention):
         self.mix = nn.Conv1d(1, 1, k, padding=k // 2, bias=bias, device=device, dtype=dtype)
 
     def attention(self, x: Tensor) -> Tensor:
+        z = grid.mean(x)
+        if torch.jit.is_tracing():  # the older ONNX exporter cannot make the windows below
+            return grid.broadcast_gate(self.mix(z.unsqueeze(1)).squeeze(1).sigmoid(), x)
         w, k = self.mix.weight.flatten(), self.mix.weight.shape[2]
         # A matrix product takes a third of the time of conv1d.
-        windows = pad(grid.mean(x), (k // 2, k // 2)).unfold(1, k, 1)  # b c k
+        windows = pad(z, (k // 2, k // 2)).unfold(1, k, 1)  # b c k
         scores = windows @ w if self.mix.bias is None else windows @ w + self.mix.bias
         return grid.broadcast_gate(scores.sigmoid(), x)
 

@@ -32,6 +32,9 @@ class EfficientMultiHead(Attention):
     upsampled values to the output of the heads (``upsample=True``):
     :math:`\operatorname{LN}(\operatorname{PixelShuffle}_s(\operatorname{DWConv}(V)))`.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         num_heads: :math:`H`.
@@ -130,10 +133,10 @@ class EfficientMultiHead(Attention):
 
     def prepare(self, x: Tensor) -> Prepared:
         if self.shrink is None or self.shrink_norm is None:
-            source = x.flatten(2).mT  # b m c
+            source = x.flatten(2).transpose(1, 2)  # b m c
         else:
-            source = self.shrink_norm(self.shrink(x).flatten(2).mT)
-        q, k, v = self.query(x).flatten(2).mT, self.key(source), self.value(source)
+            source = self.shrink_norm(self.shrink(x).flatten(2).transpose(1, 2))
+        q, k, v = self.query(x).flatten(2).transpose(1, 2), self.key(source), self.value(source)
         q, k, v = (pairwise.split_heads(t, self.num_heads) for t in (q, k, v))
         return x, q, k, v
 
@@ -141,7 +144,8 @@ class EfficientMultiHead(Attention):
         _, q, k, _ = z
         if self.mix is None:
             return pairwise.attention_weights(q, k, scale=self.scale)
-        return _instance_norm(precision.softmax(self.mix((q * self.scale) @ k.mT), -1))
+        scores = self.mix((q * self.scale) @ k.transpose(-2, -1))
+        return _instance_norm(precision.softmax(scores, -1))
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, _, _, v = z
@@ -160,8 +164,8 @@ class EfficientMultiHead(Attention):
         y = pairwise.merge_heads(y)  # b n (heads d)
         if self.grow is not None and self.grow_norm is not None:
             h, w = x.shape[2] // self.reduction, x.shape[3] // self.reduction
-            v = self.grow(v.mT.flatten(1, 2).unflatten(2, (h, w)))
-            y = y + self.grow_norm(pixel_shuffle(v, self.reduction).flatten(2).mT)
+            v = self.grow(v.transpose(-2, -1).flatten(1, 2).unflatten(2, (h, w)))
+            y = y + self.grow_norm(pixel_shuffle(v, self.reduction).flatten(2).transpose(1, 2))
         return _as_image(self.out(y), x)
 
 
@@ -174,5 +178,5 @@ def _instance_norm(a: Tensor) -> Tensor:
 @leaf
 def _as_image(y: Tensor, x: Tensor) -> Tensor:
     """Return tokens ``b n c`` as an image with the size and the memory layout of x."""
-    y = y.mT.unflatten(2, x.shape[2:])
+    y = y.transpose(-2, -1).unflatten(2, x.shape[2:])
     return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()

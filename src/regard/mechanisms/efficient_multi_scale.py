@@ -26,6 +26,9 @@ class EfficientMultiScale(Attention):
     norm is over the positions of each channel, and K is a :math:`3 \times 3` kernel; section 3 of
     the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         groups: Groups of channels, which share all parameters.

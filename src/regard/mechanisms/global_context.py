@@ -132,7 +132,7 @@ class GlobalContext(Attention):
         return precision.softmax(scores, -1)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return self.fuse((x.flatten(2) @ a.mT).squeeze(2), x)
+        return self.fuse((x.flatten(2) @ a.transpose(-2, -1)).squeeze(2), x)
 
     def fused(self, x: Tensor) -> Tensor | None:
         return self.fuse(grid.mean(x), x) if self.pooling == "mean" else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import pad, unfold
 
 from ..core import pairwise
 from ..core.attention import Attention
@@ -29,6 +29,9 @@ class Halo(Attention):
     for the :math:`(s + 2h)^2` positions :math:`uv` in the window of :math:`ij`, with linear q, k
     and v, and learned relative position embeddings r of rows and columns; section 2 and figure 1 of
     the paper. The image is padded with zeros.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         channels: :math:`C`.
@@ -144,9 +147,7 @@ class Halo(Attention):
         side = self.block_size // self.stride
         q = self.query(x).unflatten(3, (-1, side)).unflatten(2, (-1, side))
         q = self.split_heads(q.permute(0, 2, 4, 3, 5, 1))
-        window, halo = self.block_size + 2 * self.halo_size, [self.halo_size] * 4
-        kv = pad(self.key_value(x), halo)
-        kv = kv.unfold(2, window, self.block_size).unfold(3, window, self.block_size)
+        kv = _windows(self.key_value(x), self.block_size, self.halo_size)
         k, v = kv.permute(0, 2, 3, 4, 5, 1).split(self.key_value_dims, 5)  # b y x u v c
         return x, q, self.split_heads(k), self.split_heads(v)
 
@@ -154,7 +155,8 @@ class Halo(Attention):
         x, q, k, _ = z
         bias = self.position_scores(q, x)
         a = pairwise.attention_weights(q, k, scale=self.scale, mask=bias)
-        return a.unflatten(0, (x.shape[0], -1))
+        rows, columns = self.blocks(x)
+        return a.unflatten(0, (-1, rows * columns))
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, _, _, v = z
@@ -170,6 +172,10 @@ class Halo(Attention):
         """Split the channels of each window into heads: ``b y x i j c`` to ``(b g) heads n d``."""
         x = x.unflatten(5, (self.num_heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
         return x.flatten(4, 5).flatten(0, 2)
+
+    def blocks(self, x: Tensor) -> tuple[int, int]:
+        """Return the numbers of blocks down and across."""
+        return x.shape[2] // self.block_size, x.shape[3] // self.block_size
 
     def position_scores(self, q: Tensor, x: Tensor) -> Tensor:
         """Return the scores of the relative positions in the window, ``(b g) heads q k``."""
@@ -189,10 +195,20 @@ class Halo(Attention):
     def merge_blocks(self, y: Tensor, x: Tensor) -> Tensor:
         """Put the blocks ``(b g) heads q d`` together into an image, and project it."""
         side = self.block_size // self.stride
-        across = x.shape[3] // self.block_size
-        y = y.unflatten(2, (side, side)).unflatten(0, (x.shape[0], -1, across))
+        y = y.unflatten(2, (side, side)).unflatten(0, (-1, *self.blocks(x)))
         y = y.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)  # b h w c
         return self.out(y.permute(0, 3, 1, 2))
+
+
+@leaf
+def _windows(x: Tensor, block: int, halo: int) -> Tensor:
+    """Return each block with its halo, zeros outside the image: ``b c y x u v``."""
+    side = block + 2 * halo
+    if torch.jit.is_tracing():  # the older ONNX exporter cannot make the views below
+        y = unfold(x, side, padding=halo, stride=block)  # b (c u v) (y x)
+        y = y.unflatten(2, (-1, x.shape[3] // block)).unflatten(1, (-1, side, side))
+        return y.permute(0, 1, 4, 5, 2, 3)
+    return pad(x, [halo] * 4).unfold(2, side, block).unfold(3, side, block)
 
 
 @leaf
@@ -204,4 +220,4 @@ def _mask_padding(scores: Tensor, x: Tensor, window: Tensor, block: int) -> Tens
     rows, columns = (rows >= 0) & (rows < x.shape[2]), (columns >= 0) & (columns < x.shape[3])
     inside = rows[:, None, :, None] & columns[None, :, None, :]  # y x u v
     inside = inside.flatten(2).flatten(0, 1)[:, None, None]  # g 1 1 k
-    return scores.unflatten(0, (x.shape[0], -1)).masked_fill(~inside, -torch.inf).flatten(0, 1)
+    return scores.unflatten(0, (-1, inside.shape[0])).masked_fill(~inside, -torch.inf).flatten(0, 1)

@@ -27,6 +27,9 @@ class MultiHead(SequenceAttention):
 
     with :math:`Q_h = W_h^q x` etc., and M from the mask; section 3.2 of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of the queries and of the output.
         num_heads: :math:`H`.

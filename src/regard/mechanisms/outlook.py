@@ -26,6 +26,9 @@ class Outlook(Attention):
     windows; section 3.1 of the paper. With a stride s there is one window for :math:`s \times s`
     positions, whose map is computed from their average; y still has the size of x.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         num_heads: Number of heads.

@@ -27,6 +27,9 @@ class Polarized(Attention):
     Section 3 of the paper, where the softmax of :math:`a^s` is over the channels of
     :math:`\overline{Q_s x}`.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; :math:`V_c`, :math:`Q_s` and :math:`V_s` have
@@ -151,7 +154,7 @@ class Polarized(Attention):
         if self.channel_query.bias is not None:
             scores = scores + self.channel_query.bias
         # The weights sum to one, so the value layer can follow the sum.
-        pooled = (precision.softmax(scores, 2) @ flat.mT).squeeze(1)  # b c
+        pooled = (precision.softmax(scores, 2) @ flat.transpose(-2, -1)).squeeze(1)  # b c
         return grid.broadcast_gate(self.channel_out(self.channel_value(pooled)).sigmoid(), x)
 
     def spatial_gate(self, x: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ def _shift(x: Tensor, *steps: tuple[int, int]) -> Tensor:
 
 def _shift_by_one(x: Tensor, axis: int, sign: int) -> Tensor:
     # Twice as fast as replicate padding.
-    border = x.narrow(axis, 0 if sign > 0 else -1, 1)
-    rest = x.narrow(axis, 0 if sign > 0 else 1, x.shape[axis] - 1)
+    last = x.shape[axis] - 1
+    border = x.narrow(axis, 0 if sign > 0 else last, 1)
+    rest = x.narrow(axis, 0 if sign > 0 else 1, last)
     return torch.cat([border, rest] if sign > 0 else [rest, border], axis)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core import precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
+from ..core.tracing import at_least
 
 
 class SimAM(Attention):
@@ -81,12 +83,12 @@ class SimAM(Attention):
         self.unbiased = unbiased
 
     def attention(self, x: Tensor) -> Tensor:
-        flat = x.flatten(2)
+        flat = precision.widen(x).flatten(2)
         d = (flat - flat.mean(2, keepdim=True)).square()
         n = flat.shape[2]
-        v = d.sum(2, keepdim=True) / (torch.sym_max(n - 1, 1) if self.unbiased else n)
+        v = d.sum(2, keepdim=True) / (at_least(n - 1, 1) if self.unbiased else n)
         k = 0.25 / (v + self.eps)
-        return (d * k).add_(0.5).sigmoid_().reshape(x.shape)
+        return (d * k).add_(0.5).sigmoid_().to(x.dtype).reshape(x.shape)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a

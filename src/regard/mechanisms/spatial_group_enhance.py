@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..core import precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides
+from ..core.tracing import at_least
 
 
 class SpatialGroupEnhance(Attention):
@@ -94,15 +96,16 @@ class SpatialGroupEnhance(Attention):
         nn.init.ones_(self.bias)
 
     def attention(self, x: Tensor) -> Tensor:
-        grouped = x.flatten(2).unflatten(1, (self.groups, -1))  # b g d n
+        flat = precision.widen(x).flatten(2)
+        n = flat.shape[2]
+        grouped = flat.unflatten(1, (self.groups, -1))  # b g d n
         c = (grouped.mean(3, keepdim=True) * grouped).sum(2)  # b g n
         c = c - c.mean(2, keepdim=True)
-        n = c.shape[2]
         # Not std: it is NaN for one position, and its gradient is NaN for equal ones.
-        root = (torch.sym_max(n - 1, 1) if self.unbiased else n) ** 0.5
+        root = c.new_full((), at_least(n - 1, 1) if self.unbiased else n).sqrt()
         s = torch.linalg.vector_norm(c, dim=2, keepdim=True) / root
         a = (c * (self.weight / (s + self.eps)) + self.bias).sigmoid()
-        return a.unflatten(2, x.shape[2:])
+        return a.to(x.dtype).unflatten(2, x.shape[2:])
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         grouped = x.unflatten(1, (self.groups, -1))

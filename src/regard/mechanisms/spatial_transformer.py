@@ -13,7 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive
-from ..core.tracing import leaf
+from ..core.tracing import at_least, leaf
 
 
 class SpatialTransformer(Attention):
@@ -26,6 +26,8 @@ class SpatialTransformer(Attention):
 
     with coordinates from -1 to 1 and zeros outside the image; equations 1 and 5 of the paper. A new
     module is the identity, up to rounding.
+
+    In half precision, the sampled positions are rounded by a part of a pixel.
 
     Args:
         channels: Channels of x.
@@ -147,7 +149,7 @@ def _affine_grid(theta: Tensor, x: Tensor, align_corners: bool) -> Tensor:
 
     def coordinates(n: int) -> Tensor:
         ticks = 2 * torch.arange(n, device=x.device, dtype=dtype) - (n - 1)
-        return ticks / (torch.sym_max(n - 1, 1) if align_corners else n)
+        return ticks / (at_least(n - 1, 1) if align_corners else n)
 
     v, u = torch.meshgrid(coordinates(x.shape[2]), coordinates(x.shape[3]), indexing="ij")
     base = torch.stack([u, v, torch.ones_like(u)], 2).unsqueeze(2)  # h w 1 3

@@ -29,6 +29,9 @@ class Transformer(Mechanism):
     document the masks; ``memory_key_mask`` defaults to ``source_key_mask``. Token and position
     embeddings and the output layer are left to the caller.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of both sequences.
         num_heads: Heads of each attention.
@@ -172,6 +175,9 @@ class TransformerEncoder(TransformerStack):
     position may attend, or is added to the scores. ``source_key_mask``, ``b n``, is False at
     padding, to which no position attends (the opposite of torch's ``src_key_padding_mask``).
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of the sequence.
         num_heads: Heads of each attention.
@@ -264,6 +270,9 @@ class TransformerDecoder(TransformerStack):
 
     For generation, `remember` once and then `step` repeatedly return what ``forward`` returns for
     all positions at once, and compute each key and value only once.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         embed_dim: Channels of both sequences.

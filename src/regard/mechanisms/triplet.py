@@ -91,7 +91,7 @@ class Triplet(Attention):
 
     def attention(self, x: Tensor) -> tuple[Tensor, ...]:
         a_cw = self.cw(torch.stack([grid.amax(x, 2), x.mean(2)], 1)).transpose(1, 2)  # b c 1 w
-        z = torch.stack([grid.amax(x, 3), x.mean(3)], 1).mT  # b 2 h c
+        z = torch.stack([grid.amax(x, 3), x.mean(3)], 1).transpose(-2, -1)  # b 2 h c
         a_hc = self.hc(z).permute(0, 3, 2, 1)  # b c h 1
         if not self.spatial:
             return a_cw, a_hc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core import pairwise
+from ..core import pairwise, precision
 from ..core.attention import SequenceAttention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -109,28 +109,32 @@ class UFO(SequenceAttention):
         projected = self.query(query), self.key(key), self.value(value)
         q, k, v = (pairwise.split_heads(x, self.num_heads) for x in projected)
         # The scales of both norms, here where one factor per query applies them.
-        return q * (self.gamma**2 / _row_norms(q).unsqueeze(-1)), k, v
+        return (q * (self.gamma**2 / _row_norms(q).unsqueeze(-1))).to(q.dtype), k, v
 
     def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
         q, k, v = z
         w = _key_weights(mask, k)
         if w is None:
-            return (q / _row_norms(k.mT @ v).unsqueeze(-2)) @ k.mT
-        products = (k.unsqueeze(-1) * v.unsqueeze(-2)).flatten(3)  # b heads m (d e)
+            norms = _row_norms(precision.matmul(k.transpose(-2, -1), v)).unsqueeze(-2)
+            return precision.matmul(q / norms, k.transpose(-2, -1))
+        products = precision.widen(k).unsqueeze(-1) * v.unsqueeze(-2)
+        products = products.flatten(3)  # b heads m (d e)
         # One key-value product per query, over the keys that it may attend to.
-        sums = (w.expand(*w.shape[:-1], k.shape[2]) @ products).unflatten(3, (k.shape[3], -1))
-        return (q / _row_norms(sums)) @ k.mT * w
+        sums = precision.matmul(w.expand(*w.shape[:-1], k.shape[2]), products)
+        norms = _row_norms(sums.unflatten(3, (k.shape[3], -1)))
+        return precision.matmul(q / norms, k.transpose(-2, -1)) * w
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         _, _, v = z
-        return self.out(pairwise.merge_heads(a @ v))
+        return self.out(pairwise.merge_heads(precision.matmul(a, v).to(v.dtype)))
 
     def fused(self, z: Prepared, mask: Tensor | None) -> Tensor | None:
         if mask is not None:
             return None
         q, k, v = z
-        sums = k.mT @ v  # b heads d e
-        return self.out(pairwise.merge_heads(q @ (sums / _row_norms(sums).unsqueeze(-1))))
+        sums = precision.matmul(k.transpose(-2, -1), v)  # b heads d e
+        sums = sums / _row_norms(sums).unsqueeze(-1)
+        return self.out(pairwise.merge_heads(q @ sums.to(q.dtype)))
 
 
 @leaf
@@ -143,4 +147,4 @@ def _key_weights(mask: Tensor | None, k: Tensor) -> Tensor | None:
 
 def _row_norms(x: Tensor) -> Tensor:
     """Return the 2-norms of the rows, clamped to stay above zero."""
-    return torch.linalg.vector_norm(x, dim=-1).clamp_min(TINY)
+    return torch.linalg.vector_norm(precision.widen(x), dim=-1).clamp_min(TINY)

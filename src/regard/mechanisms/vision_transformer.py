@@ -13,7 +13,7 @@ from ..core.attention import Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive, probability
-from ..core.tracing import leaf
+from ..core.tracing import at_least, leaf, recording
 from .multi_head import MultiHead
 
 
@@ -327,7 +327,7 @@ def resample(position: Tensor, grid: tuple[int, int], x: Tensor) -> Tensor:
     """
     position = position.unflatten(0, grid)  # i j d
     # No shortcut when compiling: it would specialize the model to one size.
-    if not torch.compiler.is_compiling() and tuple(x.shape[1:3]) == grid:
+    if not recording() and tuple(x.shape[1:3]) == grid:
         return position
     source = position.to(torch.promote_types(position.dtype, torch.float32))
     rows = _cubic_weights(x.shape[1], grid[0], source)
@@ -341,7 +341,7 @@ def _cubic_weights(new: int, old: int, like: Tensor) -> Tensor:
     i = torch.arange(new, device=like.device)[:, None]
     j = torch.arange(old, device=like.device)
     steps = ((2 * j + 1) * new - (2 * i + 1) * old).abs().to(like.dtype)
-    d = (steps / (2 * torch.sym_max(new, old))).clamp(max=2)
+    d = (steps / (2 * at_least(new, old))).clamp(max=2)
     near = (1.5 * d - 2.5) * d * d + 1  # Keys' kernel with a = -1/2
     far = ((-0.5 * d + 2.5) * d - 4) * d + 2
     weights = torch.where(d < 1, near, far)

@@ -76,4 +76,4 @@ class Translator(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score each token at each position of the target."""
-        return self.forward_features(source, target) @ self.embedding.weight.mT
+        return self.forward_features(source, target) @ self.embedding.weight.transpose(0, 1)
