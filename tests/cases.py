@@ -64,6 +64,12 @@ class Case:
         return getattr(self.cls.card, fact) if own is None else own
 
     @property
+    def starts_as_convolution(self) -> bool:
+        """Whether it computes at first what the convolution did that it replaces."""
+        own = self.variant.starts_as_convolution
+        return self.claims.starts_as_convolution if own is None else own
+
+    @property
     def zero_grad(self) -> dict[str, str]:
         """The parameters whose gradient is zero by mathematics, with the reason."""
         return _chosen(self.claims.zero_grad, self.variant.zero_grad)

@@ -34,6 +34,8 @@ from symmetry import equivariances, independences, invariances
 
 # A gradient below this part of the largest is zero by mathematics, and noise by rounding.
 ZERO = 1e-12
+# Where the frames are folded into the batch, it is called s.
+BATCH_OF_NONE = {"b": 0, "s": 0}
 
 
 def gradients(
@@ -44,9 +46,12 @@ def gradients(
     y = forward(*leaves)
     random = torch.Generator().manual_seed(2)
     total = sum((t * torch.randn(t.shape, generator=random, dtype=t.dtype)).sum() for t in flat(y))
-    named = {f"input {i}": x for i, x in enumerate(leaves)} | dict(module.named_parameters())
+    parameters = dict(module.named_parameters())
+    named = {f"input {i}": x for i, x in enumerate(leaves)}
+    named |= {name: p for name, p in parameters.items() if p.requires_grad}
     found = torch.autograd.grad(total, list(named.values()), materialize_grads=True)
-    return y, dict(zip(named, found, strict=True))
+    frozen = {name: torch.zeros_like(p) for name, p in parameters.items() if not p.requires_grad}
+    return y, dict(zip(named, found, strict=True)) | frozen
 
 
 def assert_same_run(
@@ -193,6 +198,15 @@ def test_every_parameter_learns(case: Case) -> None:
     assert not claimed - still, f"{sorted(claimed - still)} claimed to learn nothing, but learns"
 
 
+@law(has_parameters)
+def test_every_parameter_that_asks_for_a_gradient_gets_one(case: Case) -> None:
+    """One that is left out, even of zeros, stops the training that is shared among processes."""
+    module = case.module().train()
+    torch.stack([y.sum() for y in flat(module(*draw(module)))]).sum().backward()
+    left = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert not left, f"no gradient comes to {left}"
+
+
 @law(lambda case: case.claims.zero_grad, once=True)
 def test_every_glob_of_the_claims_means_a_parameter(case: Case) -> None:
     names = {
@@ -204,6 +218,26 @@ def test_every_glob_of_the_claims_means_a_parameter(case: Case) -> None:
     for glob, reason in case.claims.zero_grad.items():
         assert any(fnmatch(name, glob) for name in names), f"no parameter is called {glob}"
         assert reason, f"{glob}: say why"
+
+
+@law()
+def test_output_may_be_written_to(case: Case) -> None:
+    """As by ``nn.ReLU(inplace=True)`` or ``+=`` after it; the gradients stay the same."""
+    module = case.module().train()
+    inputs = draw(module)
+    state = {name: t.clone() for name, t in module.state_dict().items()}
+
+    def followed(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        def forward(*x: Tensor) -> Any:
+            torch.manual_seed(3)
+            module.load_state_dict(state)  # which training changes
+            return [change(y) for y in flat(module(*x))]
+
+        return forward
+
+    for apart, inside in ((torch.relu, torch.relu_), (lambda y: y + 1, lambda y: y.add_(1))):
+        want = gradients(module, inputs, followed(apart))
+        assert_same_run(gradients(module, inputs, followed(inside)), want)
 
 
 @law()
@@ -282,6 +316,27 @@ def test_small_and_odd_sizes(case: Case) -> None:
             assert_same(y, by_parts(module, inputs)[1], f"output at {thin}")
 
 
+@law()
+def test_a_batch_of_none_gives_none(case: Case) -> None:
+    """As many as a detector may propose; the other axes are those of any batch."""
+    module = case.module()
+    some, none = flat(module(*draw(module))), flat(module(*draw(module, **BATCH_OF_NONE)))
+    assert [y.shape for y in none] == [(0, *y.shape[1:]) for y in some]
+
+
+@law(has_open_axes)
+def test_an_empty_axis_works_or_is_refused_by_name(case: Case) -> None:
+    module = case.module()
+    for axis in sorted(open_axes(module)):
+        inputs = draw(module, **{axis: 0})
+        try:
+            y = module(*inputs)
+        except ValueError as refusal:
+            assert re.match(rf"{case.cls.__name__}: .*expected .* axis {axis} ", str(refusal))
+        else:
+            assert all(t.isfinite().all() for t in flat(y)), f"not finite without {axis}"
+
+
 @law(has_open_axes)
 def test_a_single_position_gives_no_nan(case: Case) -> None:
     module = case.module()
@@ -290,16 +345,22 @@ def test_a_single_position_gives_no_nan(case: Case) -> None:
     assert all(t.isfinite().all() for t in (*flat(y), *found.values()))
 
 
-@law(lambda case: case.claimed("train_differs"))
-def test_one_image_in_training_works_or_is_refused_with_advice(case: Case) -> None:
+@law()
+def test_one_value_for_each_channel_works_or_is_refused_with_advice(case: Case) -> None:
     """Where a norm sees one value for each channel, somebody has to say what to change."""
-    module = case.module().train()
-    try:
-        y = module(*draw(module, b=1))
-    except ValueError as refusal:
-        assert re.match(rf"{case.cls.__name__}: .*use a batch of two or more", str(refusal))
-    else:
-        assert all(t.isfinite().all() for t in flat(y))
+    module = case.module()
+    few = [dict.fromkeys(open_axes(module), n) for n in (1, 2)]
+    for training in (False, True):
+        for sizes in ({}, *few):
+            inputs = draw(module, b=1, **sizes)
+            try:
+                y = module.train(training)(*inputs)
+            except ValueError as refusal:
+                said = str(refusal)
+                assert said.startswith(f"{case.cls.__name__}: "), said
+                assert "use a batch of two or more" in said or "a multiple of" in said, said
+            else:
+                assert all(t.isfinite().all() for t in flat(y)), f"not finite at {sizes}"
 
 
 def reads_keys(case: Case) -> bool:

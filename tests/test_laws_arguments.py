@@ -164,6 +164,18 @@ def test_wrong_rank_is_refused_with_both_shapes(case: Case) -> None:
                 module(*given)
 
 
+@law(lambda case: "dims" in parameters(case.cls), once=True)
+def test_another_rank_is_refused_by_the_option_that_takes_it(case: Case) -> None:
+    for dims, others in ((2, (1, 3)), (3, (1, 2))):
+        module = case.cls(**{**case.options, "dims": dims}).double()
+        for other in others:
+            taking = case.cls(**{**case.options, "dims": other}).double()
+            inputs = draw(taking)
+            taking(*inputs)
+            with pytest.raises(ValueError, match=rf"^{case.cls.__name__}: .*; dims={other} takes"):
+                module(*inputs)
+
+
 @law(lambda case: case.fresh().fixed_axes)
 def test_wrong_sizes_are_refused_with_wanted_and_got(case: Case) -> None:
     module = case.module()

@@ -18,6 +18,7 @@ from regard.surgery.layout import is_flat
 
 CONV = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 GEOMETRY = (("kernel_size", 3), ("dilation", 1))
+INFERRED = ("kernel_size", "stride", "padding", "dilation", "groups", "bias")
 
 
 def taps(module: nn.Module) -> set[str]:
@@ -113,23 +114,42 @@ def assert_given_back(new: nn.Module, net: nn.Module, x: Tensor) -> None:
     assert torch.equal(back(x), net(x))
 
 
+def convolution(case: Case, x: Tensor, y: Tensor, **options: Any) -> nn.Conv2d:
+    """A convolution that the case can be put in place of."""
+    kernel, dilation = (
+        per_axis(2, 1, size=case.options.get(name, usual)) for name, usual in GEOMETRY
+    )
+    padding: Any = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    stride = case.options.get("stride", 1)
+    if case.options.get("padding", "same") != "same":  # torch has no "same" with strides
+        padding = case.options["padding"]
+    elif any(k % 2 == 0 for k in kernel):
+        padding = "same"
+    return nn.Conv2d(x.shape[1], y.shape[1], kernel, stride, padding, dilation, **options)
+
+
 @law(replaces)
 def test_replace_takes_it_and_remove_gives_the_model_back(case: Case) -> None:
     module = case.fresh()
     x = torch.randn(shapes(module)[0])
-    y = module(x)
-    options = case.options
-    kernel, dilation = (per_axis(2, 1, size=options.get(name, usual)) for name, usual in GEOMETRY)
-    padding: Any = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
-    stride = options.get("stride", 1)
-    if options.get("padding", "same") != "same":  # torch has no "same" with strides
-        padding = options["padding"]
-    elif any(k % 2 == 0 for k in kernel):
-        padding = "same"
-    layer = nn.Conv2d(x.shape[1], y.shape[1], kernel, stride, padding, dilation)
-    net = nn.Sequential(layer).eval()
+    net = nn.Sequential(convolution(case, x, module(x))).eval()
     with warnings.catch_warnings():  # torch pads an even kernel in a slow way
         warnings.simplefilter("ignore", UserWarning)
         new = regard.replace(net, case.cls, at="0", example_input=x, **given(case))
         assert new(x).shape == net(x).shape
         assert_given_back(new, net, x)
+
+
+@law(replaces)
+def test_replace_starts_as_the_convolution_exactly_when_claimed(case: Case) -> None:
+    """From its weights, whatever the options are that do not change its geometry."""
+    module = case.fresh().double()
+    x = torch.randn(shapes(module)[0], dtype=torch.float64)
+    own = {name: case.options[name] for name in ("groups", "bias") if name in case.options}
+    net = nn.Sequential(convolution(case, x, module(x), **own)).double().eval()
+    others = {name: value for name, value in given(case).items() if name not in INFERRED}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        new = regard.replace(net, case.cls, at="0", example_input=x, **others)
+        starts = torch.allclose(new(x), net(x), rtol=1e-9, atol=1e-12)
+    assert starts == case.starts_as_convolution, f"it starts as the convolution: {starts}"

@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import test_golden
 import test_laws
 import test_laws_arguments
+import test_laws_precision
 import test_laws_torch
 import test_laws_verbs
 from cases import LAWS, Case, cases
@@ -25,7 +26,7 @@ from regard.mechanisms.cbam import CBAM
 from regard.mechanisms.squeeze_excitation import SqueezeExcitation
 
 RED = (Exception, pytest.fail.Exception)
-SOURCES = (test_laws, test_laws_arguments, test_laws_torch, test_laws_verbs)
+SOURCES = (test_laws, test_laws_arguments, test_laws_precision, test_laws_torch, test_laws_verbs)
 
 
 def case_of(cls: type[Mechanism]) -> Case:
@@ -55,13 +56,33 @@ def test_every_skip_is_needed() -> None:
                 LAWS[name].test(case)
 
 
+@pytest.mark.slow
+def test_every_wider_bound_for_half_precision_is_needed() -> None:
+    """Some case of the class is off by more than one percent, at one of the two sizes."""
+    for cls in {case.cls for case in cases() if case.claims.rounding.reason}:
+        tried = [case for case in cases() if case.cls is cls]
+        assert any(_is_off(case) for case in tried), f"{cls.__name__} is within one percent"
+
+
+def _is_off(case: Case) -> bool:
+    sizes = [test_laws_precision.SMALL, *([] if case.changed else [test_laws_precision.LARGE])]
+    return any(
+        found > 0.01
+        for size in sizes
+        for dtype in test_laws_precision.HALF.values()
+        for spread in reversed(test_laws_precision.SPREADS)
+        for found in test_laws_precision.errors(case, dtype, spread, size).values()
+    )
+
+
 # Laws that speak of every mechanism, and those that the two healthy ones meet besides.
 SPOKEN = sorted(
     name
     for name, law in LAWS.items()
     if not any(word in name for word in ("inductor", "onnx"))
     and not any(
-        word in name for word in ("glob", "parts", "mask", "any_number", "replace_takes", "largest")
+        word in name
+        for word in ("glob", "parts", "mask", "any_number", "replace_", "largest", "another_rank")
     )
 )
 
@@ -202,6 +223,30 @@ class HasALayerThatNobodyCalls(Gate):
         self.spare = nn.Linear(channels, channels, device=options.get("device"))
 
 
+class EndsInAReLU(Gate):
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return (a * x).relu()
+
+
+class GuessesASize(Gate):
+    def combine(self, a: Tensor, x: Tensor) -> Tensor:
+        return (a.reshape(len(x), -1, 1) * x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+class AllowsNoPositions(Gate):
+    may_be_empty = ("h", "w")
+
+    def attention(self, x: Tensor) -> Tensor:
+        return super().attention(x.reshape(*x.shape[:2], -1, x.shape[3]))
+
+
+class RefusesWithoutAdvice(Gate):
+    def attention(self, x: Tensor) -> Tensor:
+        if x.numel() == x.shape[1]:
+            raise ValueError(f"Gate: no variance of {tuple(x.shape)}")
+        return super().attention(x)
+
+
 class ReadsTheTrainingFlag(Gate):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a * x if self.training else a * x + 1
@@ -236,6 +281,12 @@ class AsksForNumbers(Gate):
 class FixesTheSize(Gate):
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return a * x if x.shape[2] == 11 else x
+
+
+class SquaresInHalfPrecision(Gate):
+    def attention(self, x: Tensor) -> Tensor:
+        squares = x.square()
+        return super().attention(x) * squares.mean((2, 3), True) / squares.amax((2, 3), True)
 
 
 class ForgetsTheType(Gate):
@@ -286,6 +337,17 @@ FAULTS: list[tuple[type[Mechanism], Callable[..., None]]] = [
     (PoolsOverTheBatch, test_laws.test_images_are_independent),
     (PoolsOneAxisOnly, test_laws.test_map_has_the_stated_axes),
     (HasALayerThatNobodyCalls, test_laws.test_every_parameter_learns),
+    (
+        HasALayerThatNobodyCalls,
+        test_laws.test_every_parameter_that_asks_for_a_gradient_gets_one,
+    ),
+    (EndsInAReLU, test_laws.test_output_may_be_written_to),
+    (GuessesASize, test_laws.test_a_batch_of_none_gives_none),
+    (AllowsNoPositions, test_laws.test_an_empty_axis_works_or_is_refused_by_name),
+    (
+        RefusesWithoutAdvice,
+        test_laws.test_one_value_for_each_channel_works_or_is_refused_with_advice,
+    ),
     (ReadsTheTrainingFlag, test_laws.test_training_mode_differs_exactly_when_the_card_says),
     (SwallowsArguments, test_laws_arguments.test_no_hidden_arguments),
     (IgnoresAnOption, test_laws_arguments.test_every_option_bites),
@@ -294,6 +356,10 @@ FAULTS: list[tuple[type[Mechanism], Callable[..., None]]] = [
     (AsksForNumbers, test_laws_torch.test_compiles_whole),
     (FixesTheSize, test_laws_torch.test_exports_for_any_size),
     (ForgetsTheType, test_laws_torch.test_dtype_reaches_every_parameter),
+    (
+        SquaresInHalfPrecision,
+        test_laws_precision.test_half_precision_holds_for_large_values,
+    ),
     (HidesAFunction, test_laws_torch.test_copies_and_pickles_give_the_same),
     (LaysOutAnew, test_laws_torch.test_channels_last_is_kept),
 ]

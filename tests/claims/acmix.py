@@ -1,6 +1,6 @@
 """What the laws try ACmix with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "ACmix": Claims(
@@ -11,5 +11,6 @@ CLAIMS = {
         zero_grad={
             "position.bias": "a constant added to all scores of a query cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.05, 0.2), float16=(0.01, 0.01, 0.1)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try AttentionAugmentedConv with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "AttentionAugmentedConv": Claims(
@@ -10,5 +10,6 @@ CLAIMS = {
             Variant(dict(kernel_size=1, bias=False, value_channels=None), equivariant=("pixels",)),
             Variant(dict(value_channels=16), equivariant=("pixels",)),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.05, 0.2)),
     )
 }

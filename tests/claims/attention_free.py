@@ -1,6 +1,6 @@
 """What the laws try AttentionFree with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "AttentionFree": Claims(
@@ -12,5 +12,6 @@ CLAIMS = {
             Variant(dict(max_length=19, rank=4), equivariant=()),
         ),
         zero_grad={"key.bias": "a constant added to all keys of a channel cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.05, 0.2), float16=(0.01, 0.01, 0.05)),
     )
 }

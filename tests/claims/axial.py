@@ -1,6 +1,6 @@
 """What the laws try the axial attentions with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "Axial": Claims(
@@ -10,6 +10,7 @@ CLAIMS = {
             Variant(dict(dims=1), equivariant=("pixels",)),
             Variant(dict(dims=3, compose="chain"), equivariant=("frames",)),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.05, 1, 1), float16=(0.01, 0.2, 1)),
     ),
     "PositionSensitiveAxial": Claims(
         dict(channels=12, num_heads=2, axis_size=11),
@@ -18,6 +19,7 @@ CLAIMS = {
             Variant(dict(num_heads=3, stride=2)),
         ),
         zero_grad={"norm_scores.bias": "a constant added to all scores of a query cancels"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.1, 0.5), float16=(0.01, 0.01, 0.1)),
     ),
     "AxialTransformer": Claims(
         dict(channels=8, depth=1, num_heads=2),

@@ -1,6 +1,6 @@
 """What the laws try DoubleAttention with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "DoubleAttention": Claims(
@@ -18,5 +18,6 @@ CLAIMS = {
         zero_grad={
             "gather.bias": "a constant added to a descriptor's scores cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.05, 0.5), float16=(0.01, 0.01, 0.05)),
     )
 }

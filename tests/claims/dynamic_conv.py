@@ -13,5 +13,6 @@ CLAIMS = {
             Variant(dict(dims=1, reduction=2, dilation=2)),
             Variant(dict(dims=3, hidden_dim=5, score_bias=False)),
         ),
+        starts_as_convolution=True,
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try EfficientMultiHead with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "EfficientMultiHead": Claims(
@@ -19,5 +19,6 @@ CLAIMS = {
             "value.bias": "the rows of a normalized map sum to zero, so a constant cancels",
             "shrink_norm.bias": "a constant in keys and values cancels in both",
         },
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.2, 0.5), float16=(0.01, 0.02, 0.02)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try ExternalAttention with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CANCELS = "a constant added to all scores of a slot cancels in the softmax over the tokens"
 CLAIMS = {
@@ -14,5 +14,6 @@ CLAIMS = {
             ),
             Variant(dict(eps=0.1)),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.1, 0.5), float16=(0.01, 0.01, 0.05)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try GlobalLocalTemporal with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "GlobalLocalTemporal": Claims(
@@ -13,5 +13,6 @@ CLAIMS = {
             Variant(dict(dilations=(2,), kernel_size=5, reduction=3)),
         ),
         zero_grad={"phi.bias": "a constant added to all scores of a frame cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.05, 0.5)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try GSoP with, and what they should find."""
 
-from . import Claims, Variant
+from . import STEEP, Claims, Rounding, Variant
 
 CLAIMS = {
     "GSoP": Claims(
@@ -10,5 +10,6 @@ CLAIMS = {
             Variant(dict(form="position")),
             Variant(dict(form="position", grid_size=(3, 5), divisor="channels")),
         ),
+        rounding=Rounding(STEEP, bfloat16=(0.01, 0.01, 0.05)),
     )
 }

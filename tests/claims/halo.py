@@ -1,6 +1,6 @@
 """What the laws try Halo with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "Halo": Claims(
@@ -12,5 +12,6 @@ CLAIMS = {
             ),
             Variant(dict(stride=2, value_head_dim=12)),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.5, 2), float16=(0.01, 0.1, 1)),
     )
 }

@@ -8,6 +8,8 @@ CLAIMS = {
         variants=(
             Variant(dict(kernel_size=None)),
             Variant(dict(gate_kernel_size=1, groups=4)),
+            Variant(dict(dims=1)),
+            Variant(dict(dims=3)),
             Variant(dict(activation="tanh", gate_bias=-3.0)),
             Variant(dict(activation="sigmoid", bias=False)),
         ),

@@ -1,6 +1,6 @@
 """What the laws try Involution with, and what they should find."""
 
-from . import Claims, Variant
+from . import CHAIN, Claims, Rounding, Variant
 
 CLAIMS = {
     "Involution": Claims(
@@ -10,5 +10,6 @@ CLAIMS = {
             Variant(dict(kernel_size=7, bias=True)),
             Variant(dict(kernel_size=1), equivariant=("pixels",), independent=("pixels",)),
         ),
+        rounding=Rounding(CHAIN, bfloat16=(0.02, 0.02, 0.02)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try MultiHead with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "MultiHead": Claims(
@@ -20,5 +20,6 @@ CLAIMS = {
             ),
         ),
         zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.5, 2), float16=(0.01, 0.1, 1)),
     )
 }

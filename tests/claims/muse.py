@@ -1,6 +1,6 @@
 """What the laws try MUSE, MUSELayer with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 EXTRA = "the law compares with a map of zeros, with which the convolutions read zeros only"
 CLAIMS = {
@@ -18,6 +18,7 @@ CLAIMS = {
             Variant(dict(dropout=0.5), train_differs=True),
         ),
         zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.5, 1), float16=(0.01, 0.1, 1)),
     ),
     "MUSELayer": Claims(
         dict(embed_dim=12, num_heads=3, hidden_dim=20),
@@ -32,5 +33,6 @@ CLAIMS = {
         zero_grad={
             "branches.key.bias": "a constant added to all scores of a query cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.2, 1), float16=(0.01, 0.05, 0.2)),
     ),
 }

@@ -1,6 +1,6 @@
 """What the laws try NonLocal with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "NonLocal": Claims(
@@ -15,5 +15,6 @@ CLAIMS = {
             Variant(dict(dims=3), equivariant=("frames",)),
         ),
         zero_grad={"phi.bias": "a constant added to all scores of a query cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.2, 0.5), float16=(0.01, 0.05, 0.2)),
     )
 }

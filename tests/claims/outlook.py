@@ -1,6 +1,6 @@
 """What the laws try Outlook with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "Outlook": Claims(
@@ -11,5 +11,6 @@ CLAIMS = {
             Variant(dict(dropout=0.5), train_differs=True),
             Variant(dict(out_dropout=0.5, stride=3), train_differs=True),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.02, 0.05)),
     )
 }

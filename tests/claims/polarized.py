@@ -1,6 +1,6 @@
 """What the laws try Polarized with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "Polarized": Claims(
@@ -14,5 +14,6 @@ CLAIMS = {
             ),
         ),
         zero_grad={"channel_query.bias": "a constant added to all scores cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.1, 0.5), float16=(0.01, 0.02, 0.02)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try SelfAttention with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "SelfAttention": Claims(
@@ -12,6 +12,9 @@ CLAIMS = {
                 zero_grad={"key.bias": "a constant added to all scores of a query cancels"},
             ),
             Variant(dict(value_reduction=8, residual=False), identity_at_init=False),
+            Variant(dict(dims=1)),
+            Variant(dict(dims=3), equivariant=("frames",)),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.1, 0.1), float16=(0.01, 0.02, 0.1)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try SplitAttention with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "SplitAttention": Claims(
@@ -11,5 +11,6 @@ CLAIMS = {
             Variant(dict(radix=4, dilation=2, reduction=1)),
             Variant(dict(norm=False, bias=True, hidden_dim=6, padding=2), train_differs=False),
         ),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.01, 0.05)),
     )
 }

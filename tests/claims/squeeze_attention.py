@@ -1,6 +1,6 @@
 """What the laws try SqueezeAttention with, and what they should find."""
 
-from . import Claims, Variant
+from . import STEEP, Claims, Rounding, Variant
 
 CLAIMS = {
     "SqueezeAttention": Claims(
@@ -10,5 +10,6 @@ CLAIMS = {
             Variant(dict(gate_activation="relu", interpolation="nearest", bias=True)),
             Variant(dict(gate_activation="relu-sigmoid", pool_size=3)),
         ),
+        rounding=Rounding(STEEP, bfloat16=(0.01, 0.02, 0.1)),
     )
 }

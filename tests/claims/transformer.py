@@ -1,6 +1,6 @@
 """What the laws try Transformer, its encoder and decoder with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 CLAIMS = {
     "Transformer": Claims(
@@ -16,6 +16,7 @@ CLAIMS = {
         zero_grad={
             "*.key.bias": "a constant added to all scores of a query cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.05, 0.1), float16=(0.01, 0.01, 0.1)),
     ),
     "TransformerEncoder": Claims(
         dict(embed_dim=16, num_heads=4, num_layers=1, hidden_dim=24),
@@ -28,6 +29,7 @@ CLAIMS = {
         zero_grad={
             "*.key.bias": "a constant added to all scores of a query cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.2, 0.5), float16=(0.01, 0.02, 0.1)),
     ),
     "TransformerDecoder": Claims(
         dict(embed_dim=16, num_heads=4, num_layers=1, hidden_dim=24),
@@ -40,5 +42,6 @@ CLAIMS = {
         zero_grad={
             "*.key.bias": "a constant added to all scores of a query cancels in the softmax"
         },
+        rounding=Rounding(SHARP, bfloat16=(0.02, 0.5, 1), float16=(0.01, 0.05, 0.5)),
     ),
 }

@@ -491,7 +491,7 @@ class Count(nn.Module):
         ("unused", "'unused': it did not run"),
         ("none", "'none': its output is not a tensor"),
         ("count", "'count': its output is torch.int64"),
-        ("lost", "'lost': nothing reads its output"),
+        ("lost", "'lost': nothing reads what attention would change there"),
         ("turned", r"'turned': the axes of its output \(2, 12, 12\) cannot be told"),
         ("pool", r"'pool': its output \(2, 12\) has no axes"),
         ("conv", r"'conv': reduction \(16\) must not be larger than channels \(8\)"),

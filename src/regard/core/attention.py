@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeVar, final
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import ClassVar, Generic, ParamSpec, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from .axes import Axes
 from .card import Card
-from .shapes import bind, single, split
+from .shapes import GRIDS, bind, single, split
 
 Z = TypeVar("Z")  # the prepared input: a tensor, or a tuple of them
 A = TypeVar("A")  # the map: a tensor, or a tuple of them
 M = TypeVar("M", bound="Mechanism")
+P = ParamSpec("P")
+T = TypeVar("T")
 Output = Tensor | tuple[Tensor, ...]
+
+NO_VARIANCE = (
+    "a norm gets one value for each channel and has no variance to divide by: use a batch of two "
+    "or more, larger images, or eval()"
+)
+
+
+def names_itself(forward: Callable[P, T]) -> Callable[P, T]:
+    """Let a forward method say whose norm it is that gets a single value for each channel.
+
+    Only the norm knows when that is an error: it is none for a frozen norm, nor for one that is
+    synchronized among processes. But torch's message names neither the mechanism nor a remedy.
+    """
+
+    @wraps(forward)
+    def run(*given: P.args, **others: P.kwargs) -> T:
+        try:
+            return forward(*given, **others)
+        except ValueError as e:
+            if not str(e).startswith("Expected more than 1 ") and not str(e).endswith(NO_VARIANCE):
+                raise
+            raise ValueError(f"{type(given[0]).__name__}: {NO_VARIANCE}") from e
+
+    return run
 
 
 class Tap(nn.Identity):
@@ -41,12 +70,14 @@ class Mechanism(nn.Module, ABC):
         fixed_axes: The sizes passed to the constructor.
         divisors: Numbers that must divide the sizes of axes of the input, by axis name.
         max_sizes: The largest size of an axis of the input, by the name of the axis.
+        may_be_empty: Axes of the input that may have no entries; the first, the batch, always may.
         identity_at_init: Whether a new instance returns its input; `regard.insert` then adds no
             gate that starts at zero.
     """
 
     card: ClassVar[Card]
     axes: Axes = Axes()
+    may_be_empty: tuple[str, ...] = ("n", "m")
     identity_at_init: bool = False
     _arguments: tuple[tuple[object, ...], dict[str, object]]
 
@@ -55,6 +86,8 @@ class Mechanism(nn.Module, ABC):
         super().__init_subclass__(**options)
         init = inspect.signature(cls.__init__)
         cls.__signature__ = init.replace(parameters=list(init.parameters.values())[1:])
+        if card := cls.__dict__.get("card"):
+            cls.card = replace(card, axes=cls.axes)
 
     def __new__(cls: type[M], *args: object, **kwargs: object) -> M:
         """Store the arguments of the constructor, for `arguments` and ``repr``."""
@@ -74,6 +107,12 @@ class Mechanism(nn.Module, ABC):
         """Initialize all parameters as in the paper, or as torch does where it is silent."""
         _reset_children(self)
 
+    def start_from(self, convolution: nn.Conv2d) -> None:
+        """Take over the weights of a convolution that this mechanism is put in place of.
+
+        By default there is no place for them, and the weights of the mechanism stay.
+        """
+
     def check(self, *inputs: Tensor) -> None:
         """Raise `ValueError` or `TypeError` if an input does not match the axes of the instance."""
         if len(inputs) == 1 and self._fits(inputs[0]):
@@ -89,9 +128,16 @@ class Mechanism(nn.Module, ABC):
             if not x.is_floating_point():
                 raise TypeError(f"{who}: expected a floating-point tensor, got {x.dtype}")
             try:
-                sizes |= bind(pattern, x.shape, **sizes)
+                found = bind(pattern, x.shape, **sizes)
             except ValueError as e:
-                raise ValueError(f"{who}: {e}") from None
+                raise ValueError(f"{who}: {e}{self._advice(x)}") from None
+            for axis, size in [*found.items()][1:]:
+                if size == 0 and axis not in self.may_be_empty:
+                    raise ValueError(
+                        f"{who}: expected at least one entry on axis {axis} of ({pattern}), "
+                        f"got {tuple(x.shape)}"
+                    )
+            sizes |= found
             for axis, largest in self.max_sizes.items():
                 if axis in pattern.split() and sizes[axis] > largest:
                     raise ValueError(
@@ -104,6 +150,14 @@ class Mechanism(nn.Module, ABC):
                         f"{who}: expected a multiple of {divisor} on axis {axis} of ({pattern}), "
                         f"got {sizes[axis]}: {tuple(x.shape)}"
                     )
+
+    def _advice(self, x: Tensor) -> str:
+        """Name the option of the class that takes an input of another rank, if it has one."""
+        option, dims = inspect.signature(type(self)).parameters.get("dims"), x.dim() - 2
+        if option is None or dims not in GRIDS:
+            return ""
+        own = self.arguments.get("dims", option.default)
+        return "" if dims == own else f"; dims={dims} takes them"
 
     def _fits(self, x: Tensor) -> bool:
         """Return whether a single input is valid, in a quarter of the time of the full check.
@@ -118,6 +172,7 @@ class Mechanism(nn.Module, ABC):
             bool(names)
             and not self.divisors
             and not self.max_sizes
+            and 0 not in x.shape
             and all(sizes.get(n, size) == size for n, size in zip(names, x.shape, strict=True))
         )
 
@@ -180,6 +235,7 @@ class Attention(Mechanism, Generic[Z, A]):
         return None
 
     @final
+    @names_itself
     def forward(self, x: Tensor) -> Output:
         """Check the input, then run the mechanism."""
         self.check(x)
@@ -245,6 +301,7 @@ class SequenceAttention(Mechanism, Generic[Z, A]):
                 )
 
     @final
+    @names_itself
     def forward(
         self,
         query: Tensor,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from .shapes import GRIDS
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,22 @@ class Axes:
     def __post_init__(self) -> None:
         if not self.output:
             object.__setattr__(self, "output", self.input)
+
+    def over(self, dims: int) -> Axes:
+        """Return the axes with ``*`` written out, as those of an instance of fixed rank.
+
+        >>> Axes("b c *", "b 1 *, b c 1*").over(2).map
+        'b 1 h w, b c 1 1'
+        """
+        grid = {"*": GRIDS[dims], "1*": " ".join(["1"] * dims)}
+
+        def written_out(pattern: str) -> str:
+            return re.sub(r"1?\*", lambda star: grid[star[0]], pattern)
+
+        return replace(
+            self,
+            input=written_out(self.input),
+            map=written_out(self.map),
+            output=written_out(self.output),
+            parts={name: written_out(pattern) for name, pattern in self.parts.items()},
+        )

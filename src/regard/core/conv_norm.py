@@ -5,12 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+# The layers for as many axes of space and time.
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
 
 def conv_norm(
     in_channels: int,
     out_channels: int,
     kernel_size: int = 1,
     *,
+    dims: int = 2,
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
@@ -30,7 +35,7 @@ def conv_norm(
     """
     padding = dilation * (kernel_size // 2)
     layers: list[nn.Module] = [
-        nn.Conv2d(
+        CONV[dims](
             in_channels,
             out_channels,
             kernel_size,
@@ -42,6 +47,6 @@ def conv_norm(
             device=device,
             dtype=dtype,
         ),
-        nn.BatchNorm2d(out_channels, device=device, dtype=dtype) if norm else nn.Identity(),
+        NORM[dims](out_channels, device=device, dtype=dtype) if norm else nn.Identity(),
     ]
     return nn.Sequential(*layers, *([activation] if activation is not None else []))

@@ -12,7 +12,7 @@ from torch.nn.functional import conv1d, conv2d, conv3d, pad
 
 from . import grid
 from .check import divides, one_of, per_axis, positive
-from .tracing import leaf
+from .tracing import at_least, leaf
 
 CONV = {1: conv1d, 2: conv2d, 3: conv3d}
 Padding = SupportsIndex | Sequence[int] | Literal["same", "valid"] | None
@@ -95,6 +95,21 @@ class MixedConv(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def copy_from(self, convolution: nn.Conv2d, scale: float = 1.0) -> bool:
+        """Make each kernel and bias that of a convolution, times ``scale``; but not a shared bias.
+
+        Return whether that is possible: not for a kernel of another size or in other groups.
+        """
+        kernel = convolution.weight.detach()
+        if kernel.shape[1:] != self.shape:
+            return False
+        with torch.no_grad():
+            self.weight.copy_(scale * kernel.flatten(1))
+            if self.bias is not None:
+                own = self.bias.new_zeros(()) if convolution.bias is None else convolution.bias
+                self.bias.copy_(scale * own if self.bias.dim() == 2 else own)
+        return True
+
     def forward(self, x: Tensor, a: Tensor) -> Tensor:
         """Convolve ``x`` with the kernels mixed by ``a``."""
         geometry = self.shape, self.stride, self.padding, self.dilation, self.groups
@@ -123,7 +138,8 @@ def convolve(
     if padding == "same":
         x = pad(x, _around(x, shape[1:], stride, dilation))
     geometry = stride, 0 if isinstance(padding, str) else padding, dilation
-    if torch.onnx.is_in_onnx_export():  # its groups cannot depend on the batch: mix the results
+    if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing() or x.shape[0] == 0:
+        # Recorded groups cannot depend on the batch, nor can there be none: mix the results.
         parts = [CONV[dims](x, w.unflatten(1, shape), None, *geometry, groups) for w in weight]
         y = torch.stack(parts, 1)  # b k o …
         y = (grid.broadcast_gate(a, y) * y).sum(1)
@@ -145,6 +161,6 @@ def _around(
     """Return the numbers of zeros before and after each axis, last axis first, as for `pad`."""
     edges = []
     for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True):
-        extra = d * (k - 1) if s == 1 else torch.sym_max(d * (k - 1) + 1 - s + (-n) % s, 0)
+        extra = d * (k - 1) if s == 1 else at_least(d * (k - 1) + 1 - s + (-n) % s, 0)
         edges = [extra // 2, extra - extra // 2, *edges]
     return edges

@@ -44,7 +44,8 @@ class BAM(Attention):
         early = self.norm_position == "hidden"
 
         def dilated_conv() -> list[Any]:
-            conv = parts.conv(hidden_dim, hidden_dim, 3, dilation=self.dilation, **factory)
+            options = {"dims": len(shape) - 2, "dilation": self.dilation, **factory}
+            conv = parts.conv(hidden_dim, hidden_dim, 3, **options)
             return [conv, *norm_relu()]
 
         def norm_relu() -> list[Any]:
@@ -66,8 +67,8 @@ class BAM(Attention):
         ]
 
     def attention(self, x: Tensor) -> Tensor:
-        c = parts.apply_layers(self.channel, ops.mean(x, spatial_axes(x), keepdims=True))  # b 1 1 c
-        s = parts.apply_layers(self.spatial, x)  # b h w 1
+        c = parts.apply_layers(self.channel, ops.mean(x, spatial_axes(x), keepdims=True))  # b 1* c
+        s = parts.apply_layers(self.spatial, x)  # b * 1
         return ops.sigmoid(c * s if self.fusion == "product" else c + s)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

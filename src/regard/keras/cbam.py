@@ -12,7 +12,7 @@ from keras import ops
 from ..core.axes import Axes
 from ..core.check import odd, one_of, positive, reduced
 from . import parts
-from .attention import Attention, Shape
+from .attention import Attention, Shape, spatial_axes
 from .parts import Tensor
 
 POOLS: dict[str, Callable[..., Tensor]] = {
@@ -74,18 +74,19 @@ class CBAM(Attention):
             self.squeeze = parts.dense(channels, hidden_dim, bias=self.bias, **factory)
             self.excite = parts.dense(hidden_dim, channels, bias=self.bias, **factory)
         if self.gates != "channel":
-            self.look = parts.conv(2, 1, self.kernel_size, bias=self.spatial_bias, **factory)
+            options = {"dims": len(shape) - 2, "bias": self.spatial_bias, **factory}
+            self.look = parts.conv(2, 1, self.kernel_size, **options)
             self.norm = self.norm and parts.batch_norm(1, momentum=0.01, **factory)
 
     def channel_gate(self, x: Tensor) -> Tensor:
-        z = [POOLS[name](x, axis=(1, 2), keepdims=True) for name in self.pools]
-        z = self.excite(ops.relu(self.squeeze(ops.concatenate(z, 1))))  # b p 1 c
+        z = [POOLS[name](x, axis=spatial_axes(x), keepdims=True) for name in self.pools]
+        z = self.excite(ops.relu(self.squeeze(ops.concatenate(z, 1))))  # b p … c
         return ops.sigmoid(ops.sum(z, 1, keepdims=True))
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         planes = [ops.max(x, -1, keepdims=True), ops.mean(x, -1, keepdims=True)]
         z = ops.concatenate(planes if self.planes == "max-mean" else planes[::-1], -1)
-        z = self.look(z)  # b h w 1
+        z = self.look(z)  # b * 1
         return ops.sigmoid(self.norm(z) if self.norm else z)
 
     def attention(self, x: Tensor) -> Tensor:

@@ -118,6 +118,11 @@ class DualAttentionHead(Attention):
     Its maps are those of the two parts.
     """
 
+    @property
+    def axes(self) -> Axes:
+        """The named axes of the head, which takes images only."""
+        return replace(super().axes, input="b c h w", output="b c h w")
+
     def __init__(
         self,
         num_classes: int,

@@ -12,7 +12,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive, reduced
-from ..core.conv_norm import conv_norm
+from ..core.conv_norm import CONV, NORM, conv_norm
 
 
 class BAM(Attention):
@@ -25,6 +25,9 @@ class BAM(Attention):
     :math:`M_s` two :math:`1 \times 1` convolutions with two dilated :math:`3 \times 3` ones between
     them; equations 1 to 4 of the paper, which add the two branches.
 
+    In half precision, rounding can change on which side of its step the sigmoid is where scores
+    are in the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; both branches have :math:`\lfloor C/r \rfloor` hidden channels.
@@ -33,15 +36,16 @@ class BAM(Attention):
             ``sum``, as in the paper.
         norm_position: Where the batch norms are: after the ``hidden`` layers, as in the authors'
             code, or ``last`` in each branch, as in the paper (and after the dilated convolutions).
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w``, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b c *``, y as x.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no hidden channel, or the fusion or
-            the position of the norms is unknown.
+        ValueError: a size is not positive, the reduction leaves no hidden channel, or the fusion,
+            the position of the norms or ``dims`` is unknown.
 
     >>> BAM(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -72,7 +76,7 @@ class BAM(Attention):
             "the input is square; here it always is the average.",
         ),
     )
-    axes = Axes("b c h w", "b c h w", range="unit")
+    axes = Axes("b c *", "b c *", range="unit")
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class BAM(Attention):
         dilation: int = 4,
         fusion: Literal["product", "sum"] = "product",
         norm_position: Literal["hidden", "last"] = "hidden",
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -90,16 +95,18 @@ class BAM(Attention):
         positive(dilation=dilation)
         one_of(("product", "sum"), fusion=fusion)
         one_of(("hidden", "last"), norm_position=norm_position)
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         self.fusion = fusion
         last = norm_position == "last"
         factory = {"device": device, "dtype": dtype}
 
         def dilated() -> nn.Sequential:
-            options = {"dilation": dilation, "bias": True, **factory}
+            options = {"dims": dims, "dilation": dilation, "bias": True, **factory}
             return conv_norm(hidden_dim, hidden_dim, 3, activation=nn.ReLU(), **options)
 
         def norm_relu() -> list[nn.Module]:
-            return [nn.BatchNorm2d(hidden_dim, **factory), nn.ReLU()]
+            return [NORM[dims](hidden_dim, **factory), nn.ReLU()]
 
         self.channel = nn.Sequential(
             nn.Linear(channels, hidden_dim, **factory),
@@ -109,17 +116,17 @@ class BAM(Attention):
             *([nn.BatchNorm1d(channels, **factory)] if last else []),
         )
         self.spatial = nn.Sequential(
-            nn.Conv2d(channels, hidden_dim, 1, **factory),
+            CONV[dims](channels, hidden_dim, 1, **factory),
             *([] if last else norm_relu()),
             *dilated(),
             *dilated(),
-            nn.Conv2d(hidden_dim, 1, 1, **factory),
-            *([nn.BatchNorm2d(1, **factory)] if last else []),
+            CONV[dims](hidden_dim, 1, 1, **factory),
+            *([NORM[dims](1, **factory)] if last else []),
         )
 
     def attention(self, x: Tensor) -> Tensor:
-        z = grid.check_norm_batch(grid.mean(x), type(self).__name__, self.training)  # b c
-        c, s = grid.broadcast_gate(self.channel(z), x), self.spatial(x)  # b c 1 1, b 1 h w
+        z = grid.mean(x)  # b c
+        c, s = grid.broadcast_gate(self.channel(z), x), self.spatial(x)  # b c 1*, b 1 *
         return (c * s if self.fusion == "product" else c + s).sigmoid_()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

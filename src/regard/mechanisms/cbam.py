@@ -14,6 +14,7 @@ from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
+from ..core.conv_norm import CONV, NORM
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(2),
@@ -35,6 +36,9 @@ class CBAM(Attention):
     where p runs over the average and the maximum of each channel, :math:`\delta` is ReLU and w a
     :math:`7 \times 7` kernel; equations 1 to 3 of the paper.
 
+    In half precision, rounding can change on which side of its step the sigmoid is where scores
+    are in the hundreds.
+
     Args:
         channels: :math:`C`; None for any number, with ``gates="spatial"`` only.
         reduction: :math:`r`; the shared layers have :math:`\lfloor C/r \rfloor` hidden channels.
@@ -48,16 +52,17 @@ class CBAM(Attention):
         planes: Order of the two input channels of the spatial kernel: ``max-mean`` or ``mean-max``.
         gates: Use ``both`` gates, or only the ``channel`` or the ``spatial`` gate.
         residual: Add x to the result, as some other libraries do.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w`` (``b c 1 1`` or ``b 1 h w`` for a single gate), y as x; the
-        parts ``tap_channel`` ``b c 1 1`` and ``tap_spatial`` ``b 1 h w``.
+        x ``b c *`` (``dims`` axes of space and time), map ``b c *`` (``b c 1*`` or ``b 1 *`` for
+        a single gate), y as x; the parts ``tap_channel`` ``b c 1*`` and ``tap_spatial`` ``b 1 *``.
 
     Raises:
         ValueError: a size is not positive, the kernel is even, the reduction leaves no hidden
-            channel, or a pool, an order or a gate is unknown.
+            channel, or a pool, an order, a gate or ``dims`` is unknown.
 
     >>> CBAM(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -85,9 +90,7 @@ class CBAM(Attention):
             "do none of this (norm=False, planes='mean-max', bias=False).",
         ),
     )
-    axes = Axes(
-        "b c h w", "b c h w", parts=dict(channel="b c 1 1", spatial="b 1 h w"), range="unit"
-    )
+    axes = Axes("b c *", "b c *", parts=dict(channel="b c 1*", spatial="b 1 *"), range="unit")
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class CBAM(Attention):
         planes: Literal["max-mean", "mean-max"] = "max-mean",
         gates: Literal["both", "channel", "spatial"] = "both",
         residual: bool = False,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -110,6 +114,7 @@ class CBAM(Attention):
         odd(kernel_size=kernel_size)
         one_of(("max-mean", "mean-max"), planes=planes)
         one_of(GATES, gates=gates)
+        one_of((1, 2, 3), dims=dims)
         if isinstance(pools, str) or not pools:
             raise ValueError(f"pools must be a sequence of names, got {pools!r}")
         for pool in pools:
@@ -126,9 +131,10 @@ class CBAM(Attention):
             self.tap_channel = Tap()
         if gates != "channel":
             options = {"padding": kernel_size // 2, "bias": spatial_bias}
-            self.look = nn.Conv2d(2, 1, kernel_size, **options, **factory)
-            self.norm = nn.BatchNorm2d(1, momentum=0.01, **factory) if norm else nn.Identity()
+            self.look = CONV[dims](2, 1, kernel_size, **options, **factory)
+            self.norm = NORM[dims](1, momentum=0.01, **factory) if norm else nn.Identity()
             self.tap_spatial = Tap()
+        self.axes = self.axes.over(dims)
         if gates != "both":
             alone = self.axes.parts[gates]
             self.axes = replace(self.axes, map=alone, parts={gates: alone})
@@ -153,11 +159,11 @@ class CBAM(Attention):
     def channel_gate(self, x: Tensor) -> Tensor:
         z = torch.stack([POOLS[name](x.flatten(2)) for name in self.pools])  # p b c
         a = self.excite(self.squeeze(z).relu()).sum(0).sigmoid()
-        return self.tap_channel(a[..., None, None])
+        return self.tap_channel(grid.broadcast_gate(a, x))
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         planes = [grid.amax(x, 1, keepdim=True), x.mean(1, keepdim=True)]
-        z = torch.cat(planes if self.planes == "max-mean" else planes[::-1], 1)  # b 2 h w
+        z = torch.cat(planes if self.planes == "max-mean" else planes[::-1], 1)  # b 2 *
         return self.tap_spatial(self.norm(self.look(z)).sigmoid())
 
     def apply_gate(self, z: Tensor, a: Tensor, x: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class ContextEncoding(Attention):
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor | tuple[Tensor, Tensor]:
         x, e = z
-        y = ((1 + a) * x).relu() if self.residual else a * x
+        y = grid.relu((1 + a) * x) if self.residual else a * x
         return y if self.num_classes is None else (y, self.classify(e))
 
 
@@ -191,7 +191,9 @@ class CodewordEncoding(Attention):
         return _soft_assignment(x.flatten(2), self.codewords, self.scale)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
-        return a.mT @ x.flatten(2).mT - a.sum(1).unsqueeze(2) * self.codewords  # b k c
+        # The difference of two sums over all positions.
+        sums = precision.matmul(a.transpose(1, 2), x.flatten(2).transpose(1, 2))  # b k c
+        return (sums - precision.widen(a).sum(1).unsqueeze(2) * self.codewords).to(x.dtype)
 
 
 class SemanticEncodingLoss(nn.Module):
@@ -229,5 +231,5 @@ def _soft_assignment(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     x_squared = x.to(dtype).square().sum(1, keepdim=True)  # b 1 n
     d_squared = codewords.to(dtype).square().sum(1, keepdim=True)  # k 1
-    distances = x_squared - 2 * (codewords @ x).to(dtype) + d_squared  # b k n
-    return precision.softmax(scale.unsqueeze(1) * distances, 1).to(x.dtype).mT
+    distances = x_squared - 2 * precision.matmul(codewords, x) + d_squared  # b k n
+    return precision.softmax(scale.unsqueeze(1) * distances, 1, x.dtype).transpose(-2, -1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from ..core import grid, neighbors, precision
+from ..core import neighbors, precision
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
@@ -137,7 +137,7 @@ class ContextualTransformer(Attention):
     def attention(self, z: Prepared) -> Tensor:
         dynamic, static = z
         s = (dynamic + static).mean((2, 3), keepdim=True)  # b c 1 1
-        s = grid.check_norm_batch(self.squeeze(s), type(self).__name__, self.training)
+        s = self.squeeze(s)
         scores = self.select(self.squeeze_norm(s).relu())
         # In the authors' weights, the two scores of a channel are adjacent.
         return precision.softmax(scores.unflatten(1, (-1, 2)).transpose(1, 2), 1)

@@ -18,7 +18,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, positive
 from ..core.mixed_conv import Padding
-from ..core.tracing import leaf
+from ..core.tracing import leaf, recording
 
 
 class DeformableConv(Attention):
@@ -38,6 +38,8 @@ class DeformableConv(Attention):
     add their entries to its own: ``offset.weight`` and ``offset.bias``, and for the logits
     ``mask.weight`` and ``mask.bias``, unless one layer computes both, the offsets first. Their
     ``offset_groups`` and ``modulator`` may be given with its arguments.
+
+    In half precision, the sampled positions are rounded by a part of a pixel.
 
     Args:
         in_channels: Channels of x.
@@ -153,6 +155,20 @@ class DeformableConv(Attention):
         nn.init.zeros_(self.place.weight)
         nn.init.zeros_(self.place.bias)
 
+    def start_from(self, convolution: nn.Conv2d) -> None:
+        """Take kernel and bias, unless the kernel has another size or other groups.
+
+        As in the authors' code: without modulators, or with doubled ones, y is what it was;
+        ``sigmoid`` modulators, all of them a half, halve all but the bias.
+        """
+        if self.conv.weight.shape != convolution.weight.shape:
+            return
+        with torch.no_grad():
+            self.conv.weight.copy_(convolution.weight)
+            if self.conv.bias is not None:
+                bias = convolution.bias
+                self.conv.bias.zero_() if bias is None else self.conv.bias.copy_(bias)
+
     def prepare(self, x: Tensor) -> Tensor:
         down, right = self.extra_padding
         return pad(x, (0, right, 0, down)) if down or right else x
@@ -202,7 +218,7 @@ def deform(
     tensors = (x, offset, modulator, weight, bias)
     options = stride, padding, dilation
     z, offset, modulator, weight, bias = (t if t is None else t.to(dtype) for t in tensors)
-    supported = x.device.type in ("cpu", "cuda") and not torch.compiler.is_compiling()
+    supported = x.device.type in ("cpu", "cuda") and not recording()
     if supported and (kernel := _kernel()) is not None:
         mask = modulator if modulator is None else modulator.flatten(1, 2)
         y = kernel(z, offset.flatten(1, 3), weight, bias, *options, mask)

@@ -13,7 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability, reduced
-from ..core.conv_norm import conv_norm
+from ..core.conv_norm import CONV, conv_norm
 
 
 class DualAttention(Attention):
@@ -27,20 +27,25 @@ class DualAttention(Attention):
     rows of :math:`X`; section 3 of the paper. `PositionAttention` and `ChannelAttention` are the
     two parts, `DualAttentionHead` is the network's head.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
         energy: Channels attend to ``unlike`` channels, as in the authors' code, or to ``like``
             ones, as in the paper.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, maps ``b n n`` and ``b c c`` for the n positions, y as x.
+        x ``b c *`` (``dims`` axes of space and time), maps ``b n n`` and ``b c c`` for the n
+        positions, y as x.
 
     Raises:
-        ValueError: a size is not positive, the reduction leaves no channel, or the energy is
-            unknown.
+        ValueError: a size is not positive, the reduction leaves no channel, or the energy or
+            ``dims`` is unknown.
 
     >>> DualAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -69,7 +74,7 @@ class DualAttention(Attention):
             "keeps them all (reduction=1).",
         ),
     )
-    axes = Axes("b c h w", "position: b n n, channel: b c c", range="softmax")
+    axes = Axes("b c *", "position: b n n, channel: b c c", range="softmax")
 
     def __init__(
         self,
@@ -77,12 +82,16 @@ class DualAttention(Attention):
         reduction: int = 8,
         *,
         energy: Literal["unlike", "like"] = "unlike",
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
-        self.position = PositionAttention(channels, reduction, device=device, dtype=dtype)
-        self.channel = ChannelAttention(channels, energy=energy, device=device, dtype=dtype)
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.position = PositionAttention(channels, reduction, dims=dims, **factory)
+        self.channel = ChannelAttention(channels, energy=energy, **factory)
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a_p, a_c = self.position.attention(x), self.channel.attention(x)
@@ -104,17 +113,21 @@ class PositionAttention(Attention):
 
     Equations 1 and 2 of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b n n`` for the n positions, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b n n`` for the n positions, y as x.
 
     Raises:
-        ValueError: a size is not positive, or the reduction leaves no channel.
+        ValueError: a size is not positive, the reduction leaves no channel, or ``dims`` is unknown.
 
     >>> PositionAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -123,22 +136,25 @@ class PositionAttention(Attention):
     card = replace(
         DualAttention.card, identity_at_init=True, cost=dict(time="n^2 c + n c^2", memory="n c")
     )
-    axes = Axes("b c h w", "b n n", range="softmax")
+    axes = Axes("b c *", "b n n", range="softmax")
 
     def __init__(
         self,
         channels: int,
         reduction: int = 8,
         *,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         hidden_dim = reduced(channels, reduction)
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, hidden_dim, 1, **factory)
-        self.key = nn.Conv2d(channels, hidden_dim, 1, **factory)
-        self.value = nn.Conv2d(channels, channels, 1, **factory)
+        self.query = CONV[dims](channels, hidden_dim, 1, **factory)
+        self.key = CONV[dims](channels, hidden_dim, 1, **factory)
+        self.value = CONV[dims](channels, channels, 1, **factory)
         self.gamma = nn.Parameter(torch.zeros(1, **factory))
 
     def reset_parameters(self) -> None:
@@ -160,7 +176,7 @@ class PositionAttention(Attention):
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         """Add the scaled tokens y to the image x."""
-        return x + self.gamma * y.mT.unflatten(2, x.shape[2:])
+        return x + self.gamma * y.transpose(-2, -1).unflatten(2, x.shape[2:])
 
 
 class ChannelAttention(Attention):
@@ -178,7 +194,7 @@ class ChannelAttention(Attention):
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c c``, y as x.
+        x ``b c *``, map ``b c c``, y as x.
 
     Raises:
         ValueError: the size is not positive, or the energy is unknown.
@@ -194,7 +210,7 @@ class ChannelAttention(Attention):
         identity_at_init=True,
         cost=dict(time="n c^2", memory="n c + c^2"),
     )
-    axes = Axes("b c h w", "b c c", range="softmax")
+    axes = Axes("b c *", "b c c", range="softmax")
 
     def __init__(
         self,
@@ -281,4 +297,4 @@ class DualAttentionHead(nn.Module):
 
 
 def _tokens(x: Tensor) -> Tensor:
-    return x.flatten(2).mT  # b n c
+    return x.flatten(2).transpose(1, 2)  # b n c

@@ -134,6 +134,13 @@ class DynamicConv(Attention):
             **factory,
         )
 
+    def start_from(self, convolution: nn.Conv2d) -> None:
+        """Copy it into every kernel: as their weights sum to one, y is what it was.
+
+        Not if the kernels have another size or other groups.
+        """
+        self.mixture.copy_from(convolution)
+
     def attention(self, x: Tensor) -> Tensor:
         scores = self.select(self.squeeze(grid.mean(x)).relu())  # b k
         return precision.softmax(scores / self.temperature, 1)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.linalg import vector_norm
 
-from ..core import precision
+from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import positive
+from ..core.check import one_of, positive
+from ..core.conv_norm import CONV, NORM
 from ..core.tracing import leaf
 
 EPS = 1e-6
@@ -37,6 +39,9 @@ class ExpectationMaximization(Attention):
     wrapping a model in `torch.nn.parallel.DistributedDataParallel`, call
     ``attention.before.requires_grad_(False)``.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         num_bases: :math:`K`.
@@ -44,15 +49,17 @@ class ExpectationMaximization(Attention):
         momentum: :math:`\alpha`, the weight of the old bases in the moving average; with 1 they
             never change.
         return_bases: Return the image's bases too.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b n k`` for the n positions, y as x; with ``return_bases`` y and the
-        bases ``b c k``.
+        x ``b c *`` (``dims`` axes of space and time), map ``b n k`` for the n positions, y as x;
+        with ``return_bases`` y and the bases ``b c k``.
 
     Raises:
-        ValueError: a size is not positive, or the momentum is not between 0 and 1.
+        ValueError: a size is not positive, the momentum is not between 0 and 1, or ``dims`` is
+            unknown.
 
     >>> ExpectationMaximization(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -82,7 +89,7 @@ class ExpectationMaximization(Attention):
             "convolution does not learn, and the input gets its gradient from the shortcut alone.",
         ),
     )
-    axes = Axes("b c h w", "b n k", range="softmax")
+    axes = Axes("b c *", "b n k", range="softmax")
 
     bases: Tensor
 
@@ -94,6 +101,7 @@ class ExpectationMaximization(Attention):
         num_steps: int = 3,
         momentum: float = 0.9,
         return_bases: bool = False,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -102,14 +110,18 @@ class ExpectationMaximization(Attention):
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be between 0 and 1, got {momentum!r}")
         self.num_steps, self.momentum, self.return_bases = num_steps, momentum, return_bases
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         if return_bases:
-            self.axes = replace(self.axes, output="b c h w, b c k")
+            self.axes = replace(self.axes, output=f"{self.axes.output}, b c k")
         factory = {"device": device, "dtype": dtype}
-        self.before = nn.Conv2d(channels, channels, 1, **factory)
+        # As no gradient passes the EM steps, none is asked for: training that is shared among
+        # processes stops at a parameter whose gradient never comes.
+        self.before = CONV[dims](channels, channels, 1, **factory).requires_grad_(False)
         self.register_buffer("bases", torch.empty(channels, num_bases, **factory))
         self.after = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False, **factory),
-            nn.BatchNorm2d(channels, momentum=3e-4, **factory),
+            CONV[dims](channels, channels, 1, bias=False, **factory),
+            NORM[dims](channels, momentum=3e-4, **factory),
         )
         self.reset_parameters()
 
@@ -137,14 +149,14 @@ class ExpectationMaximization(Attention):
         if self.training and self.momentum < 1:
             mean = _mean_over_images(bases.detach()).to(self.bases.dtype)
             self.bases.lerp_(mean, 1 - self.momentum)
-        y = (bases @ a.mT).relu().unflatten(2, x.shape[2:])
-        y = (x + self.after(y)).relu()
+        y = (bases @ a.transpose(-2, -1)).relu().unflatten(2, x.shape[2:])
+        y = grid.relu(x + self.after(y))
         return (y, bases) if self.return_bases else y
 
 
 def _assign(features: Tensor, bases: Tensor) -> Tensor:
     """E step: return the soft assignment of each position to the bases, ``b n k``."""
-    return precision.softmax(features.mT @ bases, -1)
+    return precision.softmax(features.transpose(-2, -1) @ bases, -1)
 
 
 def _fit(features: Tensor, a: Tensor) -> Tensor:

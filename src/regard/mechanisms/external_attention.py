@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core import pairwise, precision
+from ..core import grid, pairwise, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -28,6 +28,9 @@ class ExternalAttention(Attention):
     paper. The ``block`` form puts it between two convolutions, adds the input and ends with ReLU;
     the ``heads`` form expands the tokens four times and splits them into heads that share the
     memories.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         embed_dim: Channels of a token, or of the feature map in the ``block`` form.
@@ -121,20 +124,21 @@ class ExternalAttention(Attention):
 
     def prepare(self, x: Tensor) -> Prepared:
         if self.form == "block":
-            return x, self.before(x).flatten(2).mT
+            return x, self.before(x).flatten(2).transpose(1, 2)
         if self.form == "heads":
             return x, pairwise.split_heads(self.before(x), self.num_heads)
         return x, x
 
     def attention(self, z: Prepared) -> Tensor:
         _, tokens = z
-        return precision.softmax(self.keys(tokens), -2)
+        # Never in half precision: the small ones of a token are divided by their sum.
+        return precision.softmax(precision.widen(self.keys(tokens)), -2)
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, _ = z
-        y = self.values(a / (self.eps + a.sum(-1, keepdim=True)))
+        y = self.values((a / (self.eps + a.sum(-1, keepdim=True))).to(x.dtype))
         if self.form == "block":
-            return (x + self.after(y.mT.unflatten(2, x.shape[2:]))).relu()
+            return grid.relu(x + self.after(y.transpose(-2, -1).unflatten(2, x.shape[2:])))
         if self.form == "heads":
             return self.after(pairwise.merge_heads(y))
         return y

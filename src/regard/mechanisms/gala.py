@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, reduced
+from ..core.conv_norm import CONV
 
 
 class GALA(Attention):
@@ -29,6 +30,9 @@ class GALA(Attention):
     channel. The equations of the paper have no K, no outer :math:`\delta` in g, and
     :math:`\zeta = \tanh`.
 
+    In half precision, rounding can change on which side of its step the sigmoid is where scores
+    are in the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; both paths have :math:`\lfloor C/r \rfloor` hidden channels.
@@ -37,15 +41,16 @@ class GALA(Attention):
             their product by :math:`\beta`; ``additive`` is the sum, ``multiplicative`` the product.
         gate_activation: :math:`\zeta`: ``sigmoid`` or ``tanh``.
         activation: Activation at the end of the global path: ``relu``, or None.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w``, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b c *``, y as x.
 
     Raises:
         ValueError: a size is not positive, a kernel is even, the reduction leaves no hidden
-            channel, or an interaction or an activation is unknown.
+            channel, or an interaction, an activation or ``dims`` is unknown.
 
     >>> GALA(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -72,7 +77,7 @@ class GALA(Attention):
             "of these (gate_activation='tanh', activation=None, kernel_sizes=()).",
         ),
     )
-    axes = Axes("b c h w", "b c h w", range="unit")
+    axes = Axes("b c *", "b c *", range="unit")
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class GALA(Attention):
         interaction: Literal["both", "additive", "multiplicative"] = "both",
         gate_activation: Literal["sigmoid", "tanh"] = "sigmoid",
         activation: Literal["relu"] | None = "relu",
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -96,18 +102,21 @@ class GALA(Attention):
         self.kernel_sizes = tuple(kernel_sizes)
         self.interaction, self.activation = interaction, activation
         self.gate_activation = gate_activation
-        self.axes = replace(self.axes, range="unit" if gate_activation == "sigmoid" else "real")
+        one_of((1, 2, 3), dims=dims)
+        self.axes = replace(
+            self.axes.over(dims), range="unit" if gate_activation == "sigmoid" else "real"
+        )
         factory = {"device": device, "dtype": dtype}
         self.squeeze = nn.Linear(channels, hidden_dim, **factory)
         self.excite = nn.Linear(hidden_dim, channels, **factory)
-        self.look = nn.Sequential(nn.Conv2d(channels, hidden_dim, 1, **factory), nn.ReLU())
+        self.look = nn.Sequential(CONV[dims](channels, hidden_dim, 1, **factory), nn.ReLU())
         for kernel in kernel_sizes:
-            convolution = nn.Conv2d(hidden_dim, hidden_dim, kernel, padding=kernel // 2, **factory)
+            convolution = CONV[dims](hidden_dim, hidden_dim, kernel, padding=kernel // 2, **factory)
             self.look.extend([convolution, nn.ReLU()])
-        self.look.append(nn.Conv2d(hidden_dim, 1, 1, **factory))
+        self.look.append(CONV[dims](hidden_dim, 1, 1, **factory))
         if interaction == "both":
-            self.alpha = nn.Parameter(torch.ones(channels, 1, 1, **factory))
-            self.beta = nn.Parameter(torch.ones(channels, 1, 1, **factory))
+            self.alpha = nn.Parameter(torch.ones(channels, *[1] * dims, **factory))
+            self.beta = nn.Parameter(torch.ones(channels, *[1] * dims, **factory))
 
     def reset_parameters(self) -> None:
         """Draw new layers; the weights of the sum and of the product start at one."""
@@ -119,7 +128,7 @@ class GALA(Attention):
     def attention(self, x: Tensor) -> Tensor:
         g = self.excite(self.squeeze(grid.mean(x)).relu())  # b c
         g = grid.broadcast_gate(g.relu() if self.activation else g, x)
-        local = self.look(x)  # b 1 h w
+        local = self.look(x)  # b 1 *
         if self.interaction == "additive":
             s = g + local
         elif self.interaction == "multiplicative":

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, reduced
+from ..core.conv_norm import CONV, NORM
 
 
 class GAM(Attention):
@@ -26,6 +27,9 @@ class GAM(Attention):
     :math:`K_1` and :math:`K_2` are :math:`7 \times 7` kernels over all channels; equations 1 and 2
     and figures 2 and 3 of the paper.
 
+    In half precision, rounding can change on which side of its step the sigmoid is where scores
+    are in the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: :math:`r`; both gates have :math:`\lfloor C/r \rfloor` hidden channels.
@@ -33,16 +37,18 @@ class GAM(Attention):
         channel_activation: Activation of the first gate: ``sigmoid``, as in figure 2 of the paper,
             or None.
         groups: Groups of both convolutions; the channels are shuffled between them.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w``, the product of the parts ``tap_channel`` and
-        ``tap_spatial``, both ``b c h w``, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b c *``, the product of the parts
+        ``tap_channel`` and ``tap_spatial``, both ``b c *``, y as x.
 
     Raises:
         ValueError: a size is not positive, the kernel is even, the reduction leaves no hidden
-            channel, or the groups do not divide the channels or the hidden ones.
+            channel, the groups do not divide the channels or the hidden ones, or ``dims`` is
+            unknown.
 
     >>> GAM(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -70,7 +76,7 @@ class GAM(Attention):
             "but does not say where: here it is between the two.",
         ),
     )
-    axes = Axes("b c h w", "b c h w", parts=dict(channel="b c h w", spatial="b c h w"))
+    axes = Axes("b c *", "b c *", parts=dict(channel="b c *", spatial="b c *"))
 
     def __init__(
         self,
@@ -80,6 +86,7 @@ class GAM(Attention):
         kernel_size: int = 7,
         channel_activation: Literal["sigmoid"] | None = None,
         groups: int = 1,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -89,16 +96,17 @@ class GAM(Attention):
         divides(channels=channels, groups=groups)
         divides(hidden_dim=hidden_dim, groups=groups)
         one_of(("sigmoid", None), channel_activation=channel_activation)
+        one_of((1, 2, 3), dims=dims)
         self.channel_activation, self.groups = channel_activation, groups
-        self.axes = replace(self.axes, range="unit" if channel_activation else "real")
+        self.axes = replace(self.axes.over(dims), range="unit" if channel_activation else "real")
         factory = {"device": device, "dtype": dtype}
         options = {"padding": kernel_size // 2, "groups": groups, **factory}
-        self.squeeze = nn.Conv2d(channels, hidden_dim, 1, **factory)
-        self.excite = nn.Conv2d(hidden_dim, channels, 1, **factory)
-        self.narrow = nn.Conv2d(channels, hidden_dim, kernel_size, **options)
-        self.narrow_norm = nn.BatchNorm2d(hidden_dim, **factory)
-        self.widen = nn.Conv2d(hidden_dim, channels, kernel_size, **options)
-        self.widen_norm = nn.BatchNorm2d(channels, **factory)
+        self.squeeze = CONV[dims](channels, hidden_dim, 1, **factory)
+        self.excite = CONV[dims](hidden_dim, channels, 1, **factory)
+        self.narrow = CONV[dims](channels, hidden_dim, kernel_size, **options)
+        self.narrow_norm = NORM[dims](hidden_dim, **factory)
+        self.widen = CONV[dims](hidden_dim, channels, kernel_size, **options)
+        self.widen_norm = NORM[dims](channels, **factory)
         self.tap_channel = Tap()
         self.tap_spatial = Tap()
 

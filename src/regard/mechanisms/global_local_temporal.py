@@ -29,6 +29,9 @@ class GlobalLocalTemporal(Attention):
     ``dilations=(1, 2, 4), include_frames=False, activation='relu', norm=False``. A new module
     only averages f.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: Channels of each frame.
         reduction: :math:`r`; :math:`\theta`, :math:`\phi` and :math:`g` have :math:`1/r` of the
@@ -80,6 +83,7 @@ class GlobalLocalTemporal(Attention):
         ),
     )
     axes = Axes("b n d", "b n m", output="b k", range="softmax")
+    may_be_empty = ()  # a convolution takes no empty sequence
 
     def __init__(
         self,
@@ -139,10 +143,11 @@ class GlobalLocalTemporal(Attention):
         nn.init.zeros_(last.bias)
 
     def prepare(self, x: Tensor) -> Prepared:
-        x = x.mT
+        x = x.transpose(-2, -1)
         frames = [x] if self.include_frames else []
         f = torch.cat([*frames, *(convolve(x) for convolve in self.near)], 1)
-        return f, self.theta(f).mT, self.phi(f).mT, self.g(f).mT
+        q, k, v = self.theta(f), self.phi(f), self.g(f)
+        return f, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def attention(self, z: Prepared) -> Tensor:
         _, q, k, _ = z
@@ -158,4 +163,4 @@ class GlobalLocalTemporal(Attention):
 
     def pool(self, y: Tensor, f: Tensor) -> Tensor:
         """Add the attention's output y to f, and average over the frames."""
-        return (f + self.norm(self.out(y.mT))).mean(2)
+        return (f + self.norm(self.out(y.transpose(-2, -1)))).mean(2)

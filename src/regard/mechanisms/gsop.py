@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core import grid
+from ..core import grid, precision
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
@@ -31,6 +31,9 @@ class GSoP(Attention):
     covariance :math:`S` to 4 values. The ``position`` form pools :math:`\mathrm{BN}(W \delta(x))`
     to a grid of m positions, takes their covariance, applies :math:`\delta` after R, resizes the
     gates to x and ends with ReLU; figure 2 of the paper.
+
+    In half precision, rounding can change on which side of its step the sigmoid is where scores
+    are in the hundreds.
 
     Args:
         channels: :math:`C`.
@@ -125,19 +128,22 @@ class GSoP(Attention):
         if self.form == "channel":
             u = u.relu().flatten(2)  # b d n
             u = u - u.mean(2, keepdim=True)
-            z = self.describe(u @ u.mT / u.shape[2])
+            covariance = precision.matmul(u, u.transpose(-2, -1)) / u.shape[2]
+            z = self.describe(covariance.to(u.dtype))
             return self.expand(z).sigmoid()[..., None, None]
         u = grid.adaptive_avg_pool2d(u, self.grid_size).flatten(2)  # b d m
         d = u.shape[1] if self.divisor == "channels" else u.shape[2]
-        mean = u.sum(1, keepdim=True) / d  # b 1 m
-        z = self.describe(u.mT @ u / d - mean.mT @ mean)
+        mean = precision.widen(u).sum(1, keepdim=True) / d  # b 1 m
+        covariance = precision.matmul(u.transpose(-2, -1), u) / d
+        covariance = covariance - precision.matmul(mean.transpose(-2, -1), mean)
+        z = self.describe(covariance.to(u.dtype))
         return self.expand(z.relu()).sigmoid()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         if self.form == "channel":
             return x * a
         a = grid.adaptive_avg_pool2d(a.unflatten(1, (1, *self.grid_size)), x.shape[2:])
-        return (self.tap_spatial(a) * x).relu()
+        return grid.relu(self.tap_spatial(a) * x)
 
     def describe(self, covariance: Tensor) -> Tensor:
         """Return four values for each row of the covariance, in one axis."""

@@ -13,6 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of
+from ..core.conv_norm import CONV
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -38,16 +39,18 @@ class Highway(Attention):
         activation: :math:`\delta`: ``relu``, ``tanh`` or ``sigmoid``.
         bias: Add a bias to both layers.
         gate_bias: Initial value of :math:`b_T`; if negative, a new module mostly returns its input.
+        dims: Axes of space and time that the kernels span: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, or ``b c`` where the layers are fully connected; map and y as x.
+        x ``b c *`` (``dims`` axes of space and time), or ``b … c`` where the layers are fully
+        connected; map and y as x.
 
     Raises:
         ValueError: a size is not positive, a kernel is even, the groups do not divide the channels,
             ``groups`` or ``gate_kernel_size`` is given for fully connected layers, or the
-            activation is unknown.
+            activation or ``dims`` is unknown.
 
     >>> Highway(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -74,7 +77,7 @@ class Highway(Attention):
             "The gate's bias starts at -1 (gate_bias); the paper names -1 and -3.",
         ),
     )
-    axes = Axes("b c h w", "b c h w", range="unit")
+    axes = Axes("b c *", "b c *", range="unit")
 
     def __init__(
         self,
@@ -86,12 +89,14 @@ class Highway(Attention):
         activation: Literal["relu", "tanh", "sigmoid"] = "relu",
         bias: bool = True,
         gate_bias: float = -1.0,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         divides(channels=channels, groups=groups)
         one_of(tuple(ACTIVATIONS), activation=activation)
+        one_of((1, 2, 3), dims=dims)
         self.activation = activation
         self.gate_bias = gate_bias
         factory = {"device": device, "dtype": dtype}
@@ -108,9 +113,11 @@ class Highway(Attention):
             gate_kernel_size = kernel_size if gate_kernel_size is None else gate_kernel_size
             odd(kernel_size=kernel_size, gate_kernel_size=gate_kernel_size)
 
-            def convolve(kernel: int) -> nn.Conv2d:
-                padding = kernel // 2
-                return nn.Conv2d(channels, channels, kernel, 1, padding, 1, groups, bias, **factory)
+            self.axes = self.axes.over(dims)
+
+            def convolve(kernel: int) -> nn.Module:
+                options = {"padding": kernel // 2, "groups": groups, "bias": bias, **factory}
+                return CONV[dims](channels, channels, kernel, **options)
 
             self.layer, self.gate = convolve(kernel_size), convolve(gate_kernel_size)
         self.reset_parameters()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, neighbors
+from ..core import neighbors
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -24,6 +24,8 @@ class Involution(Attention):
     where k runs over a :math:`K \times K` window, :math:`g(c)` is the group of the channel and
     :math:`\delta` is ReLU; section 3 of the paper. With a stride s, the kernel is computed from the
     average of :math:`s \times s` positions.
+
+    In bfloat16, the roundings of its layers add up to a little more than one percent.
 
     Args:
         channels: :math:`C`.
@@ -100,7 +102,6 @@ class Involution(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         z = neighbors.avg_pool(x, self.stride)
-        z = grid.check_norm_batch(z, type(self).__name__, self.training)
         a = self.span(self.norm(self.squeeze(z)).relu())
         return a.unflatten(1, (self.groups, self.kernel_size**2))  # b g k y x
 

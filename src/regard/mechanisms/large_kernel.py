@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from ..core.attention import Attention, Mechanism
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import positive
+from ..core.check import one_of, positive
+from ..core.conv_norm import CONV
 
 
 class LargeKernel(Attention):
@@ -26,14 +29,16 @@ class LargeKernel(Attention):
         channels: :math:`C`.
         kernel_size: :math:`K`.
         dilation: :math:`d`; :math:`\lceil K/d \rceil` must be odd.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b c h w``, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b c *``, y as x.
 
     Raises:
-        ValueError: a size is not positive, or :math:`\lceil K/d \rceil` is even.
+        ValueError: a size is not positive, :math:`\lceil K/d \rceil` is even, or ``dims`` is
+            unknown.
 
     >>> LargeKernel(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -55,7 +60,7 @@ class LargeKernel(Attention):
         cost=dict(time="n c^2", memory="n c"),
         aliases=("lka", "van", "visual_attention_network"),
     )
-    axes = Axes("b c h w", "b c h w")
+    axes = Axes("b c *", "b c *")
 
     def __init__(
         self,
@@ -63,11 +68,14 @@ class LargeKernel(Attention):
         kernel_size: int = 21,
         *,
         dilation: int = 3,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         positive(channels=channels, kernel_size=kernel_size, dilation=dilation)
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         near, far = 2 * dilation - 1, -(-kernel_size // dilation)
         if far % 2 == 0:
             raise ValueError(
@@ -77,11 +85,11 @@ class LargeKernel(Attention):
         self.kernel_size, self.dilation = kernel_size, dilation
         factory = {"device": device, "dtype": dtype}
         depthwise = {"groups": channels, **factory}
-        self.near = nn.Conv2d(channels, channels, near, padding=near // 2, **depthwise)
+        self.near = CONV[dims](channels, channels, near, padding=near // 2, **depthwise)
         padding = dilation * (far // 2)
         depthwise |= {"padding": padding, "dilation": dilation}
-        self.far = nn.Conv2d(channels, channels, far, **depthwise)
-        self.mix = nn.Conv2d(channels, channels, 1, **factory)
+        self.far = CONV[dims](channels, channels, far, **depthwise)
+        self.mix = CONV[dims](channels, channels, 1, **factory)
 
     def attention(self, x: Tensor) -> Tensor:
         return self.mix(self.far(self.near(x)))
@@ -103,21 +111,23 @@ class LargeKernelBlock(Mechanism):
         channels: :math:`C`.
         kernel_size: :math:`K` of `LargeKernel`.
         dilation: :math:`d` of `LargeKernel`.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, y as x; the map is that of ``gate``.
+        x ``b c *`` (``dims`` axes of space and time), y as x; the map is that of ``gate``.
 
     Raises:
-        ValueError: a size is not positive, or :math:`\lceil K/d \rceil` is even.
+        ValueError: a size is not positive, :math:`\lceil K/d \rceil` is even, or ``dims`` is
+            unknown.
 
     >>> LargeKernelBlock(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
     """
 
     card = LargeKernel.card
-    axes = Axes("b c h w", "b c h w")
+    axes = Axes("b c *", "b c *")
 
     def __init__(
         self,
@@ -125,15 +135,18 @@ class LargeKernelBlock(Mechanism):
         kernel_size: int = 21,
         *,
         dilation: int = 3,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(c=channels)
         positive(channels=channels)
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         factory = {"device": device, "dtype": dtype}
-        self.before = nn.Sequential(nn.Conv2d(channels, channels, 1, **factory), nn.GELU())
-        self.gate = LargeKernel(channels, kernel_size, dilation=dilation, **factory)
-        self.after = nn.Conv2d(channels, channels, 1, **factory)
+        self.before = nn.Sequential(CONV[dims](channels, channels, 1, **factory), nn.GELU())
+        self.gate = LargeKernel(channels, kernel_size, dilation=dilation, dims=dims, **factory)
+        self.after = CONV[dims](channels, channels, 1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import grid
-from ..core.attention import Mechanism
+from ..core.attention import Mechanism, names_itself
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
@@ -159,10 +159,11 @@ class MobileViT(Mechanism):
         self.project = convolution(embed_dim, channels, 1)
         self.fusion = convolution(2 * channels, channels, kernel_size) if fuse else nn.Identity()
 
+    @names_itself
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
-        y = self.widen(self.local(grid.check_norm_batch(x, type(self).__name__, self.training)))
+        y = self.widen(self.local(x))
         image = _patches.stretch(y, self.patch_size)
         z = self.norm(self.layers(_patches.unfold(image, self.patch_size)))
         z = _patches.fold(z, image, self.patch_size)

@@ -34,6 +34,9 @@ class MUSE(SequenceAttention):
     :math:`y = W_o\, a V + \sum_k g_k P_k (F_k * V)` with :math:`F_k` depthwise and :math:`P_k`
     pointwise. `MUSELayer` is the whole layer, with its feed-forward branch.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of queries, keys, values and output.
         num_heads: Number of heads; the channels of a head share a dynamic filter.
@@ -95,6 +98,7 @@ class MUSE(SequenceAttention):
         parts=dict(filters="b n heads k"),
         range="softmax",
     )
+    may_be_empty = ()  # a convolution takes no empty sequence
 
     def __init__(
         self,
@@ -168,7 +172,8 @@ class MUSE(SequenceAttention):
 
     def attention(self, z: Prepared, mask: Tensor | None) -> Tensor:
         q, k, _ = z
-        return pairwise.attention_weights(q, k, scale=self.scale, mask=mask)
+        a = pairwise.attention_weights(q, k, scale=self.scale, mask=mask)
+        return _above_zero(a, mask) if self.mask_values else a
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         _, _, v = z
@@ -195,7 +200,9 @@ class MUSE(SequenceAttention):
         y, v = self.out(y), v.flatten(2)
         for i, (depth, point) in enumerate(zip(self.depth, self.point, strict=True)):
             padding = self.before[i], self.after[i]
-            z = depth(pad(v.mT, padding)).mT if self.kernel_sizes[i] > 1 else v
+            z = v
+            if self.kernel_sizes[i] > 1:
+                z = depth(pad(v.transpose(1, 2), padding)).transpose(1, 2)
             y = y + point(z) * g[i]
         return y
 
@@ -230,6 +237,9 @@ class MUSELayer(SequenceAttention):
     or, with ``norm_first``, :math:`y = x + \operatorname{MUSE}(z) + W_2\,\delta(W_1 z)` and
     :math:`z = \operatorname{LN}(x)`, where :math:`\delta` = ReLU; equation 2 of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         embed_dim: Channels of queries, keys, values and output.
         num_heads: Number of heads.
@@ -257,6 +267,7 @@ class MUSELayer(SequenceAttention):
     axes = Axes(
         "query: b n d, key: b n d, value: b n d", "b heads n n", output="b n d", range="softmax"
     )
+    may_be_empty = ()  # a convolution takes no empty sequence
 
     def __init__(
         self,
@@ -317,6 +328,16 @@ class MUSELayer(SequenceAttention):
         """Add the branches' output y and the feed-forward network of q to the query."""
         y = query + self.drop(y + self.contract(self.expand(q).relu()))
         return y if self.norm_first else self.norm(y)
+
+
+@leaf
+def _above_zero(a: Tensor, mask: Tensor | None) -> Tensor:
+    """Raise the weights of open keys that were rounded to zero: zero means that a key is masked."""
+    rounded = a == 0
+    if mask is not None:
+        rounded = rounded & (mask if mask.dtype == torch.bool else mask > -torch.inf)
+    # Almost the smallest number of float16, whose smallest normal one would add up to something.
+    return a.masked_fill(rounded, min(torch.finfo(a.dtype).tiny, 6e-8))
 
 
 @leaf

@@ -13,10 +13,8 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
-from ..core.shapes import expand
+from ..core.conv_norm import CONV, NORM
 
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 FORMS = ("embedded", "gaussian", "dot", "concat")
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x; q b n d, k and v b m d
@@ -33,6 +31,9 @@ class NonLocal(Attention):
     ``gaussian`` one. ``dot`` is :math:`a_{ij} = \theta(x_i)^\top \phi(x_j) / m`, and ``concat``
     :math:`a_{ij} = \delta(w^\top [\theta(x_i); \phi(x_j)]) / m` for m keys and :math:`\delta` =
     ReLU. Equations 1 to 6 of the paper and its concatenation form.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         channels: :math:`C`.
@@ -108,9 +109,7 @@ class NonLocal(Attention):
         self.form, self.dims, self.subsample = form, dims, subsample
         self.scale = hidden_dim**-0.5 if scaled and form == "embedded" else 1.0
         self.axes = replace(
-            self.axes,
-            input=expand(self.axes.input, 2 + dims),
-            output=expand(self.axes.output, 2 + dims),
+            self.axes.over(dims),
             range="softmax" if form in ("embedded", "gaussian") else "real",
         )
         factory = {"device": device, "dtype": dtype}
@@ -138,15 +137,16 @@ class NonLocal(Attention):
         v = self.g(source)
         if self.subsample == "projections":
             k, v = grid.max_pool(k), grid.max_pool(v)
-        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT
+        q, k, v = q.flatten(2), k.flatten(2), v.flatten(2)
+        return x, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def attention(self, z: Prepared) -> Tensor:
         _, q, k, _ = z
         if self.form == "dot":
-            return q @ k.mT / k.shape[1]
+            return q @ k.transpose(-2, -1) / k.shape[1]
         if self.form == "concat":
-            w_q, w_k = self.compare.weight.mT.chunk(2)  # w [q; k] = w_q q + w_k k
-            return (q @ w_q + (k @ w_k).mT).relu() / k.shape[1]
+            w_q, w_k = self.compare.weight.transpose(-2, -1).chunk(2)  # w [q; k] = w_q q + w_k k
+            return (q @ w_q + (k @ w_k).transpose(-2, -1)).relu() / k.shape[1]
         return pairwise.attention_weights(q, k, scale=self.scale)
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
@@ -158,9 +158,9 @@ class NonLocal(Attention):
         if self.form == "concat":
             return None
         if self.form == "dot":  # (q k) v = q (k v): linear in the number of positions
-            return self.add(q @ (k.mT @ v / k.shape[1]), x)
+            return self.add(q @ (k.transpose(-2, -1) @ v / k.shape[1]), x)
         return self.add(pairwise.scaled_dot_product(q, k, v, scale=self.scale), x)
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         """Project the attention's output y, and add it to x."""
-        return x + self.norm(self.out(y.mT.unflatten(2, x.shape[2:])))
+        return x + self.norm(self.out(y.transpose(-2, -1).unflatten(2, x.shape[2:])))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import grid, pairwise
-from ..core.attention import Attention, Mechanism
+from ..core.attention import Attention, Mechanism, names_itself
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import positive, probability
@@ -34,6 +34,9 @@ class ObjectContext(Attention):
     :math:`\beta` that computes both keys and queries. At a scale s above one, x is max-pooled by s
     before and c is upsampled after. Section 3 of the paper, base form; `PyramidObjectContext` and
     `AtrousObjectContext` are the other two.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         channels: :math:`C`.
@@ -126,14 +129,12 @@ class ObjectContext(Attention):
         pairs = []
         for s, relation in zip(self.scales, self.relations, strict=True):
             pooled = grid.max_pool(x, s)
-            pairs.append(
-                relation(grid.check_norm_batch(pooled, type(self).__name__, self.training))
-            )
+            pairs.append(relation(pooled))
         return x, pairs
 
     def attention(self, z: Prepared) -> Maps:
         _, pairs = z
-        keys = (k.flatten(2).mT for k, _ in pairs)  # b n d
+        keys = (k.flatten(2).transpose(1, 2) for k, _ in pairs)  # b n d
         maps = [pairwise.attention_weights(k, k, scale=self.scale) for k in keys]
         return tuple(maps) if len(maps) > 1 else maps[0]
 
@@ -166,6 +167,9 @@ class PyramidObjectContext(Attention):
 
     where :math:`B_s(i)` is the block of position i in a grid of :math:`s \times s`, and a the map
     of `ObjectContext` within it; section 3 of the paper, pyramid form.
+
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
 
     Args:
         channels: :math:`C`; the keys have half as many.
@@ -219,7 +223,6 @@ class PyramidObjectContext(Attention):
         _zero_outputs(self.relations)
 
     def prepare(self, x: Tensor) -> Prepared:
-        x = grid.check_norm_batch(x, type(self).__name__, self.training)
         return self.widen(x), [relation(x) for relation in self.relations]
 
     def attention(self, z: Prepared) -> Maps:
@@ -227,7 +230,7 @@ class PyramidObjectContext(Attention):
         maps = []
         for s, (k, _) in zip(self.scales, pairs, strict=True):
             mask = None if s == 1 else _same_block(k, s)
-            k = k.flatten(2).mT  # b n d
+            k = k.flatten(2).transpose(1, 2)  # b n d
             maps.append(pairwise.attention_weights(k, k, scale=self.scale, mask=mask))
         return tuple(maps) if len(maps) > 1 else maps[0]
 
@@ -308,10 +311,10 @@ class AtrousObjectContext(Mechanism):
         self.merge = _conv_norm(branches * hidden_dim, 2 * hidden_dim, bias=False, **factory)
         self.drop = nn.Dropout2d(dropout)
 
+    @names_itself
     def forward(self, x: Tensor) -> Tensor:
         """Run the mechanism."""
         self.check(x)
-        x = grid.check_norm_batch(x, type(self).__name__, self.training)
         y = [self.context(self.before(x)), *(branch(x) for branch in self.branches)]
         return self.drop(self.merge(torch.cat(y, 1)))
 
@@ -373,7 +376,7 @@ def _weighted_sums(a: Maps, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tens
     """Apply the map of each scale to its values."""
     maps = a if len(pairs) > 1 else (a,)
     return [
-        (a @ v.flatten(2).mT).mT.unflatten(2, v.shape[2:])
+        (a @ v.flatten(2).transpose(1, 2)).transpose(-2, -1).unflatten(2, v.shape[2:])
         for a, (_, v) in zip(maps, pairs, strict=True)
     ]
 
@@ -381,8 +384,8 @@ def _weighted_sums(a: Maps, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tens
 def _attend(k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Compute self-attention over all positions without the map."""
     size = v.shape[2:]
-    k, v = k.flatten(2).mT, v.flatten(2).mT  # b n d
-    return pairwise.scaled_dot_product(k, k, v, scale=scale).mT.unflatten(2, size)
+    k, v = k.flatten(2).transpose(1, 2), v.flatten(2).transpose(1, 2)  # b n d
+    return pairwise.scaled_dot_product(k, k, v, scale=scale).transpose(-2, -1).unflatten(2, size)
 
 
 def _edges(n: int, s: int) -> list[int]:

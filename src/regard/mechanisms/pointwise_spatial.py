@@ -16,7 +16,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, one_of, per_axis, positive, reduced
 from ..core.conv_norm import conv_norm
-from ..core.tracing import leaf
+from ..core.tracing import at_least, leaf, recording
 
 DIRECTIONS = ("collect", "distribute")
 
@@ -200,40 +200,36 @@ class _Branch(nn.Module):
     def attention(self, v: Tensor) -> Tensor:
         if self.absolute:
             q, k = self.queries_and_keys(v)
-            a = pairwise.attention_weights(q, k) if self.normalize else q @ k.mT
+            a = pairwise.attention_weights(q, k) if self.normalize else q @ k.transpose(-2, -1)
         else:
-            a = _relative_scores(self.features(v), self.score.weight.unflatten(0, self.mask))
+            a = _relative_scores(self.look(v), self.score.weight.unflatten(0, self.mask))
             if self.normalize:
                 a = precision.softmax(a, 2 if self.collect else 1)
-            a = a if self.collect else a.mT
+            a = a if self.collect else a.transpose(-2, -1)
         return a.unflatten(1, v.shape[2:])  # b y x m
 
     def fused(self, v: Tensor) -> Tensor:
         if not self.absolute:
             return _weighted_sum(self.attention(v), v)
         q, k = self.queries_and_keys(v)
-        values = v.flatten(2).mT  # b n d
+        values = v.flatten(2).transpose(1, 2)  # b n d
         if self.normalize:
             b = values.shape[0]
             y = pairwise.scaled_dot_product(q.expand(b, -1, -1), k.expand(b, -1, -1), values)
         else:
-            y = q @ (k.mT @ values)  # linear in the number of positions
-        return y.mT.unflatten(2, v.shape[2:])
+            y = q @ (k.transpose(-2, -1) @ values)  # linear in the number of positions
+        return y.transpose(-2, -1).unflatten(2, v.shape[2:])
 
     def queries_and_keys(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys of the absolute form; one of them are the position vectors."""
-        z = self.features(v).flatten(2).mT  # b n d
+        z = self.look(v).flatten(2).transpose(1, 2)  # b n d
         positions = _position_vectors(self.score.weight, self.mask, v)
         return (z, positions) if self.collect else (positions, z)
-
-    def features(self, v: Tensor) -> Tensor:
-        """Return what the scores are computed from."""
-        return self.look(grid.check_norm_batch(v, PointwiseSpatial.__name__, self.training))
 
 
 def _weighted_sum(a: Tensor, v: Tensor) -> Tensor:
     """Sum the values of all positions, weighted by a map ``b y x m``."""
-    return (v.flatten(2) @ a.flatten(1, 2).mT).unflatten(2, v.shape[2:])
+    return (v.flatten(2) @ a.flatten(1, 2).transpose(-2, -1)).unflatten(2, v.shape[2:])
 
 
 @leaf
@@ -250,10 +246,10 @@ def _position_vectors(weight: Tensor, mask: tuple[int, ...], like: Tensor) -> Te
     """Interpolate the vectors ``m d`` of a mask to the positions of an image, ``1 n d``."""
     size = like.shape[2:]
     # A compiled model serves every size, so it must not branch on one.
-    if torch.compiler.is_compiling() or tuple(size) != mask:
-        plane = weight.mT.reshape(1, -1, *mask)
+    if recording() or tuple(size) != mask:
+        plane = weight.transpose(-2, -1).reshape(1, -1, *mask)
         plane = interpolate(plane, size, mode="bilinear", align_corners=True)
-        return plane.flatten(2).mT
+        return plane.flatten(2).transpose(1, 2)
     return weight[None]
 
 
@@ -269,15 +265,21 @@ def _relative_scores(z: Tensor, weight: Tensor) -> Tensor:
     top, left = h - 1 - (height - 1) // 2, w - 1 - (width - 1) // 2
     bottom, right = 2 * h - 1 - height - top, 2 * w - 1 - width - left
     edges = [left, right, top, bottom]
-    cut = [torch.sym_max(-n, 0) for n in edges]
+    cut = [at_least(-n, 0) for n in edges]
     weight = weight[cut[2] : height - cut[3], cut[0] : width - cut[1]]
-    scores = z.flatten(2).mT @ weight.flatten(0, 1).mT  # b n offsets
-    if torch.compiler.is_compiling() or max(edges) > 0:
-        added = [torch.sym_max(n, 0) for n in edges]
+    scores = z.flatten(2).transpose(1, 2) @ weight.flatten(0, 1).transpose(-2, -1)  # b n offsets
+    if recording() or max(edges) > 0:
+        added = [at_least(n, 0) for n in edges]
         scores = pad(scores.unflatten(2, weight.shape[:2]), added)
     # The score of j at i is at offset j - i: moving i by one moves the offsets by minus one. With
     # strides that do so, the result is a view, and nothing is copied.
     line = 2 * w - 1
+    if torch.jit.is_tracing():  # a trace would keep the strides of one size: look the offsets up
+        rows, columns = (torch.arange(n, device=z.device) for n in (h, w))
+        place = ((h - 1 + rows) * line + w - 1)[:, None] + columns  # h w, of offset 0 from there
+        moved = (rows * line)[:, None] + columns
+        place = place.flatten() - moved.reshape(-1, 1)
+        return scores.flatten(2).gather(2, place.expand(b, -1, -1))
     area = (2 * h - 1) * line
     strides = (h * w * area, w * area - line, area - 1, line, 1)
     first = (h - 1) * line + w - 1

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, precision
+from ..core import precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -134,7 +134,6 @@ class SelectiveKernel(Attention):
     def attention(self, z: list[Tensor]) -> Tensor:
         hidden = self.squeeze(sum(u.mean((2, 3), keepdim=True) for u in z))  # b d 1 1
         if self.norm is not None:
-            hidden = grid.check_norm_batch(hidden, type(self).__name__, self.training)
             hidden = self.norm(hidden).relu()
         return precision.softmax(self.select(hidden).unflatten(1, (len(z), -1)), 1)
 

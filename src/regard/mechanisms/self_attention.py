@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,8 @@ from ..core import grid, pairwise
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
-from ..core.check import positive, reduced
+from ..core.check import one_of, positive, reduced
+from ..core.conv_norm import CONV
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, b n d, b m d, b m e
 
@@ -23,23 +26,28 @@ class SelfAttention(Attention):
 
     with linear queries g, keys f and values h; equations 1 to 3 of the paper.
 
+    In half precision, rounding can change which entry the softmax selects where scores are in
+    the hundreds.
+
     Args:
         channels: :math:`C`.
         reduction: Queries and keys have :math:`\lfloor C/r \rfloor` channels.
         value_reduction: The values have :math:`\lfloor C/r_v \rfloor` channels, and :math:`W_v`
             projects their sum back to :math:`C`; if None they have :math:`C` channels, and there is
             no :math:`W_v`.
-        subsample: Halve height and width of keys and values by max pooling.
+        subsample: Halve height and width of keys and values, but not time, by max pooling.
         bias: Give the projections biases.
         residual: Add the sum, times :math:`\gamma`, to the input; otherwise return the sum itself.
+        dims: Axes of space and time: 1, 2 or 3.
         device: Where to put the parameters.
         dtype: Their type.
 
     Shape:
-        x ``b c h w``, map ``b n m`` for n positions and m keys, y as x.
+        x ``b c *`` (``dims`` axes of space and time), map ``b n m`` for n positions and m keys, y
+        as x.
 
     Raises:
-        ValueError: a size is not positive, or a reduction leaves no channel.
+        ValueError: a size is not positive, a reduction leaves no channel, or ``dims`` is unknown.
 
     >>> SelfAttention(64)(torch.randn(2, 64, 9, 7)).shape
     torch.Size([2, 64, 9, 7])
@@ -74,7 +82,7 @@ class SelfAttention(Attention):
             "an axis of length one is not pooled; the authors' code needs even sizes.",
         ),
     )
-    axes = Axes("b c h w", "b n m", range="softmax")
+    axes = Axes("b c *", "b n m", range="softmax")
 
     def __init__(
         self,
@@ -85,6 +93,7 @@ class SelfAttention(Attention):
         subsample: bool = True,
         bias: bool = False,
         residual: bool = True,
+        dims: Literal[1, 2, 3] = 2,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -99,15 +108,17 @@ class SelfAttention(Attention):
                     f"({channels}): nothing would be left"
                 )
             value_dim = channels // value_reduction
+        one_of((1, 2, 3), dims=dims)
+        self.axes = self.axes.over(dims)
         self.subsample = subsample
         self.residual = residual
         self.identity_at_init = residual
         factory = {"device": device, "dtype": dtype}
-        self.query = nn.Conv2d(channels, key_dim, 1, bias=bias, **factory)
-        self.key = nn.Conv2d(channels, key_dim, 1, bias=bias, **factory)
-        self.value = nn.Conv2d(channels, value_dim, 1, bias=bias, **factory)
+        self.query = CONV[dims](channels, key_dim, 1, bias=bias, **factory)
+        self.key = CONV[dims](channels, key_dim, 1, bias=bias, **factory)
+        self.value = CONV[dims](channels, value_dim, 1, bias=bias, **factory)
         if value_reduction is not None:
-            self.out = nn.Conv2d(value_dim, channels, 1, bias=bias, **factory)
+            self.out = CONV[dims](value_dim, channels, 1, bias=bias, **factory)
         else:
             self.out = nn.Identity()
         if residual:
@@ -123,7 +134,8 @@ class SelfAttention(Attention):
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.subsample:
             k, v = grid.max_pool(k), grid.max_pool(v)
-        return x, q.flatten(2).mT, k.flatten(2).mT, v.flatten(2).mT
+        q, k, v = q.flatten(2), k.flatten(2), v.flatten(2)
+        return x, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def attention(self, z: Prepared) -> Tensor:
         _, q, k, _ = z
@@ -139,5 +151,5 @@ class SelfAttention(Attention):
 
     def add(self, y: Tensor, x: Tensor) -> Tensor:
         """Project the sum over the values and add it to the input."""
-        y = self.out(y.mT.unflatten(2, x.shape[2:]))
+        y = self.out(y.transpose(-2, -1).unflatten(2, x.shape[2:]))
         return x + self.gamma * y if self.residual else y

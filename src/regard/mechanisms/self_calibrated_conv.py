@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..core import grid
-from ..core.attention import Attention, Mechanism
+from ..core.attention import Attention, Mechanism, names_itself
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive
@@ -145,9 +145,7 @@ class SelfCalibratedConv(Attention):
 
     def attention(self, z: Prepared) -> Tensor:
         x, _ = z
-        pooled = grid.check_norm_batch(
-            grid.avg_pool(x, self.pool_size), type(self).__name__, self.training
-        )
+        pooled = grid.avg_pool(x, self.pool_size)
         return (x + interpolate(self.wide(pooled), x.shape[2:], mode=self.interpolation)).sigmoid()
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
@@ -237,8 +235,9 @@ class SelfCalibratedBottleneck(Mechanism):
         else:
             self.shortcut = conv_norm(in_channels, out_channels, stride=stride, **factory)
 
+    @names_itself
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
         plain = self.plain(self.narrow_plain(x))
         y = torch.cat([plain, self.calibrated(self.narrow(x))], 1).relu()
-        return (self.widen(self.average(y)) + self.shortcut(x)).relu()
+        return grid.relu(self.widen(self.average(y)) + self.shortcut(x))

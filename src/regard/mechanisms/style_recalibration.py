@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core import grid
+from ..core import grid, precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive
+from ..core.tracing import at_least
 
 
 class StyleRecalibration(Attention):
@@ -91,15 +92,15 @@ class StyleRecalibration(Attention):
         nn.init.zeros_(self.weight)
 
     def attention(self, x: Tensor) -> Tensor:
-        flat = x.flatten(2)
+        flat = precision.widen(x).flatten(2)
         mean = flat.mean(2)  # b c
         # torch.var takes 57 ms where this takes 3 ms, for 8 x 256 x 56 x 56 on one core.
         length = torch.linalg.vector_norm(flat - mean.unsqueeze(2), dim=2)
         n = flat.shape[2]
-        variance = length * (length / (torch.sym_max(n - 1, 1) if self.unbiased else n))
+        variance = length * (length / (at_least(n - 1, 1) if self.unbiased else n))
         std = (variance + self.eps).sqrt()
         z = self.weight[:, 0] * mean + self.weight[:, 1] * std
-        z = self.norm(grid.check_norm_batch(z, type(self).__name__, self.training))
+        z = self.norm(z.to(self.weight.dtype))
         return grid.broadcast_gate(z.sigmoid(), x)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, precision
+from ..core import precision
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -126,8 +126,7 @@ class TemporalAdaptive(Attention):
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = x.mean((-2, -1))  # b c t, or (b t) c
         if self.folded:
-            z = z.unflatten(0, (-1, self.num_frames)).mT
-        z = grid.check_norm_batch(z, type(self).__name__, self.training)
+            z = z.unflatten(0, (-1, self.num_frames)).transpose(-2, -1)
         scores = self.kernel(z.flatten(0, 1)).unflatten(0, (-1, z.shape[1]))  # b c k
         return self.gate(z).sigmoid(), precision.softmax(scores, 2)
 
