@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -251,7 +251,7 @@ def parsed(key: str) -> Entry | None:
             doc = ast.get_docstring(body) or ""
             axes = _made(Axes, body) or Axes()
             told = (_options(body, doc), public, _references(REFERENCES / f"{key}.py"), keras)
-            return Entry(key, body.name, card, axes, doc, *told)
+            return Entry(key, body.name, replace(card, axes=axes), axes, doc, *told)
     return None
 
 
@@ -264,9 +264,10 @@ def _restored(row: dict[str, Any]) -> Entry:
     def made(kind: type[T], facts: dict[str, Any]) -> T:
         return kind(**{name: tuples(value) for name, value in facts.items()})
 
+    axes = made(Axes, row["axes"])
     nested = {
-        "card": made(Card, row["card"]),
-        "axes": made(Axes, row["axes"]),
+        "card": made(Card, {**row["card"], "axes": axes}),
+        "axes": axes,
         "options": tuple(made(Option, one) for one in row["options"]),
         "references": tuple(made(Known, one) for one in row["references"]),
     }

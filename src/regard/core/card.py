@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from .axes import Axes
 
 Domain = Literal[
     "channel",
@@ -44,6 +46,8 @@ class Card:
         aliases: Other names, including the prefix of its golden test cases.
         differs: Where the default deviates from the paper or the authors' code, and why.
         plug: Whether it can be inserted into a network; whole models cannot.
+        axes: The axes of the class, with its default options; not written on the card, but stated
+            by the class.
     """
 
     title: str
@@ -67,3 +71,19 @@ class Card:
     aliases: tuple[str, ...]
     differs: tuple[str, ...] = ()
     plug: bool = True
+    axes: Axes = field(default=Axes(), repr=False, compare=False)
+
+    @property
+    def input(self) -> str:
+        """The axes of the input."""
+        return self.axes.input
+
+    @property
+    def map(self) -> str:
+        """The axes of the map."""
+        return self.axes.map
+
+    @property
+    def output(self) -> str:
+        """The axes of the output."""
+        return self.axes.output
