@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -24,17 +24,21 @@ from .site import (
     inserted_modules,
     outermost,
 )
+from .training import attention_parameters, freeze, parameter_groups, unfreeze
 from .wrapper import innermost
 
 __all__ = [
     "Insertion",
     "Plan",
     "attention_parameters",
+    "freeze",
     "insert",
     "insertions",
+    "parameter_groups",
     "plan",
     "remove",
     "replace",
+    "unfreeze",
 ]
 
 logger = logging.getLogger(__name__)
@@ -260,17 +264,6 @@ def remove(model: nn.Module, at: At | None = None) -> nn.Module:
 def insertions(model: nn.Module) -> list[Insertion]:
     """List the mechanisms that `insert` and `replace` added to a model."""
     return described(model)
-
-
-def attention_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters that were added to a model, to train them before the others.
-
-    >>> net = insert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "se", at="0", reduction=2)
-    >>> sum(p.numel() for p in attention_parameters(net.requires_grad_(False)))
-    65
-    """
-    for _, _, module in inserted_modules(model):
-        yield from module.parameters()
 
 
 def _log(planned: Sequence[PlannedInsertion]) -> None:

@@ -19,7 +19,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core.watching import HOST, path_of, uncompiled, undisturbed
-from .following import FIRST_NORMS, LAST_NORMS, WEIGHTED, Axis, axes_of, unknown
+from .following import (
+    FIRST_NORMS,
+    LAST_NORMS,
+    MIXING,
+    WEIGHTED,
+    Axis,
+    axes_of,
+    takes_class_tokens,
+    unknown,
+)
 from .outputs import Path, tensors
 from .wrapper import innermost
 
@@ -27,6 +36,7 @@ from .wrapper import innermost
 Example = Tensor | tuple[object, ...] | Mapping[str, object] | None
 
 LAYERS = WEIGHTED | FIRST_NORMS | LAST_NORMS
+LINEAR = frozenset(("linear",))  # it mixes channels, not tokens
 SIZES = (224, 32, 28, 64, 128, 256, 384, 512)
 
 
@@ -43,6 +53,7 @@ class Value:
         op: The function that returned it.
         inputs: The arguments of that function that depend on the model's input.
         call: The run of a module in which it was computed.
+        class_only: Whether only class tokens were taken from its input.
         returned_by: The runs of modules that returned it, innermost first.
     """
 
@@ -54,6 +65,7 @@ class Value:
     op: str = ""
     inputs: tuple[Value, ...] = ()
     call: Call | None = None
+    class_only: bool = False
     returned_by: list[Call] = field(default_factory=list)
 
     @classmethod
@@ -144,12 +156,38 @@ class DryRun(TorchFunctionMode):
         return [call for call in self.calls if call.name == name]
 
     def is_read(self, value: Value, after: Call) -> bool:
-        """Return whether anything reads a tensor after the end of a run that returned it."""
-        if value in self.calls[0].outputs.values():
-            return True
-        later = (v.inputs for v in self.values if v.index >= after.stop)
+        """Return whether anything reads a tensor after the end of a run that returned it.
+
+        Reading its class tokens alone does not count, because attention does not change them.
+        """
+        outputs = set(self.calls[0].outputs.values())
         given = (call.given for call in self.calls if call.start >= after.stop)
-        return any(value in some for some in (*later, *given))
+        todo = [v for v in self._readers.get(value, ()) if v.index >= after.stop]
+        if value in outputs or (not todo and any(value in some for some in given)):
+            return True
+        tokens = next((axis for axis in value.axes if axis.class_tokens), None)
+        if tokens is None:
+            return bool(todo)
+        seen: set[Value] = set()
+        while todo:
+            v = todo.pop()
+            if v in seen or v.class_only:
+                continue
+            seen.add(v)
+            # Once other tokens are mixed into the class tokens, all are read.
+            if v in outputs or v.op in MIXING - LINEAR or tokens not in v.axes:
+                return True
+            todo += self._readers.get(v, ())
+        return False
+
+    @cached_property
+    def _readers(self) -> dict[Value, list[Value]]:
+        """By tensor: those that were computed from it."""
+        found: dict[Value, list[Value]] = {}
+        for value in self.values:
+            for given in value.inputs:
+                found.setdefault(given, []).append(value)
+        return found
 
     @cached_property
     def separate(self) -> bool:
@@ -182,16 +220,22 @@ class DryRun(TorchFunctionMode):
             found = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
             if found:
                 axes = axes_of(func, op, args, kwargs, self._known, found)
+                only = takes_class_tokens(func, op, args, kwargs, self._known)
                 for x, one in zip(found, axes, strict=True):
-                    self._compute(op, x, inputs, one)
+                    self._compute(op, x, inputs, one, only)
             if self._current is not None and op in LAYERS:
                 self._current.layer = True
         return result
 
     def _compute(
-        self, op: str, x: Tensor, inputs: tuple[Value, ...], axes: tuple[Axis, ...]
+        self,
+        op: str,
+        x: Tensor,
+        inputs: tuple[Value, ...],
+        axes: tuple[Axis, ...],
+        class_only: bool = False,
     ) -> None:
-        facts = {"op": op, "inputs": inputs, "call": self._current}
+        facts = {"op": op, "inputs": inputs, "call": self._current, "class_only": class_only}
         self._learn(x, Value.like(x, len(self.values), axes, **facts))
 
     def _learn(self, x: Tensor, value: Value) -> None:

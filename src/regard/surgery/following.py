@@ -357,16 +357,36 @@ def _put_together(pieces: list[Axis]) -> Axis | None:
     return whole if whole is not None and end == whole.size else None
 
 
+def takes_class_tokens(
+    func: Callable[..., Any], op: str, args: Any, kwargs: Any, known: Known
+) -> bool:
+    """Return whether a function returns class tokens alone, of tokens that are an image too."""
+    x = args[0] if args and isinstance(args[0], Tensor) else None
+    value = known.get(x) if x is not None and op in MOVES else None
+    for i, axis in enumerate(value.axes if value else ()):
+        if axis.class_tokens and x is not None:
+            end = x.shape[i] - axis.class_tokens.after
+            moved = _on_indices(func, args, kwargs, x)
+            places = [torch.unravel_index(index, x.shape)[i] for index in moved]
+            inside = [((p >= axis.class_tokens.before) & (p < end)).any() for p in places]
+            return bool(moved) and not any(inside)
+    return False
+
+
+def _on_indices(func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor) -> list[Tensor]:
+    """Run a function on the indices of all elements, which shows where each element goes."""
+    index = torch.arange(x.numel(), device=x.device).view(x.shape)
+    call = tree_map(lambda y: index if y is x else y, (args, kwargs))
+    try:
+        return [y for y in tree_leaves(func(*call[0], **call[1])) if isinstance(y, Tensor)]
+    except (RuntimeError, TypeError, IndexError, ValueError):
+        return []
+
+
 def _moved(
     func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor, value: Value, results: list[Tensor]
 ) -> list[tuple[Axis, ...]]:
-    """Run the function on the indices of all elements, which shows where each element went."""
-    try:
-        index = torch.arange(x.numel(), device=x.device).view(x.shape)
-        call = tree_map(lambda y: index if y is x else y, (args, kwargs or {}))
-        moved = [y for y in tree_leaves(func(*call[0], **call[1])) if isinstance(y, Tensor)]
-    except (RuntimeError, TypeError, IndexError, ValueError):
-        moved = []
+    moved = _on_indices(func, args, kwargs, x)
     if [y.shape for y in moved] != [y.shape for y in results]:
         return [unknown(y.shape) for y in results]
     return [_rearranged(y, value) if y.numel() else unknown(y.shape) for y in moved]

@@ -76,6 +76,11 @@ class Layout:
         """Whether space is one axis of tokens."""
         return "n" in self.axes and "m" not in self.axes
 
+    def converts(self, pattern: str) -> bool:
+        """Return whether a mechanism of these axes takes another tensor than one of this layout."""
+        plain = not self.tokens and self._order() == [*range(len(self.axes.split()))]
+        return not plain or is_flat(pattern)
+
     def to_mechanism(
         self, x: Tensor, pattern: str, grid: Sequence[int | Tensor] | None = None
     ) -> Tensor:

@@ -104,7 +104,7 @@ def plan_insertions(
                 with torch.device("meta"):
                     built = make()
                     gated = start == "identity" and not built.identity_at_init
-                    grid, source = _arrangement(run, same[0], built, one)
+                    grid, source = _arrangement(run, same[0], built, one, own)
                     attention = InsertedAttention(built, one, gated=gated, grid=grid)
                 for value in same:
                     _try(attention, value, value)
@@ -132,14 +132,14 @@ def _values(
     if not found:
         raise ValueError("its output is not a tensor that depends on the input")
     if only is not None:
-        return {path: values for path, values in found.items() if only in values}
-    if outputs is not None:
+        found = {path: values for path, values in found.items() if only in values}
+    elif outputs is not None:
         chosen = {path: v for path, v in found.items() if path and path[0] in outputs}
         if missing := set(outputs) - {path[0] for path in chosen}:
             there = ", ".join(sorted({repr(path[0]) for path in found if path}))
             raise ValueError(f"it has no output {missing.pop()!r}; outputs: {there or 'only one'}")
-        return chosen
-    if len(found) > 1:
+        found = chosen
+    elif len(found) > 1:
         # Attention weights beside the output of a layer, masks and indices are no features.
         features = {path: v for path, v in found.items() if _is_feature(v[0])}
         found = features or found
@@ -149,7 +149,7 @@ def _values(
         if any(run.is_read(value, call) for value, call in zip(values, calls, strict=False))
     }
     if not read:
-        raise NoFeatures("nothing reads its output, so that attention there would have no effect")
+        raise NoFeatures("nothing reads what attention would change there")
     return read
 
 
@@ -171,7 +171,7 @@ def _layout(run: DryRun, value: Value, given: str | None) -> Layout:
 
 
 def _arrangement(
-    run: DryRun, value: Value, mechanism: Mechanism, layout: Layout
+    run: DryRun, value: Value, mechanism: Mechanism, layout: Layout, own: Collection[str]
 ) -> tuple[bool, Source | None]:
     """Return whether the mechanism gets tokens as a grid, and where that can be read in each pass.
 
@@ -186,7 +186,7 @@ def _arrangement(
         problem = f"its tokens are in groups ({layout})"
     elif not (grid := grid_of(value)):
         problem = f"its tokens ({layout}) have no known grid"
-    elif (source := _source(run, value, grid)) or any(axis.merged for axis in value.axes):
+    elif (source := _source(run, value, grid, own)) or any(axis.merged for axis in value.axes):
         return True, source  # windows have the same grid in each pass
     else:
         problem = f"no module returns a tensor with the grid of its tokens ({layout})"
@@ -195,14 +195,14 @@ def _arrangement(
     raise NoFeatures(f"{type(mechanism).__name__} needs ({pattern}), and {problem}")
 
 
-def _source(run: DryRun, value: Value, grid: Grid) -> Source | None:
+def _source(run: DryRun, value: Value, grid: Grid, own: Collection[str]) -> Source | None:
     for other in reversed(run.values[: value.index + 1]):
         if not set(grid.axes) <= set(other.axes):
             continue
         axes = tuple(other.axes.index(axis) for axis in grid.axes)
         if tuple(other.shape[i] for i in axes) == grid.sizes:
             for call in other.returned_by:
-                if call.name and len(run.of(call.name)) == 1:
+                if call.name and call.name not in own and len(run.of(call.name)) == 1:
                     path = next(path for path, v in call.outputs.items() if v is other)
                     return call.name, path, axes
     return None

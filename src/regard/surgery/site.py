@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..catalog import entries
 from ..core.attention import Mechanism
-from ..core.tracing import leaf
+from ..core.tracing import leaf, recording
 from ..core.watching import path_of
 from .layout import Layout
 from .outputs import Path
@@ -68,16 +68,19 @@ class InsertedAttention(Inserted):
         self.grid = grid
         self.sizes = sizes
         self.some_runs = some_runs
+        self.converts = layout.converts(mechanism.axes.input)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the mechanism to ``x``."""
         if self.some_runs and x.shape[self.layout.axis] != self.layout.channels:
             return x
         pattern = self.mechanism.axes.input
-        y = self.mechanism(self.layout.to_mechanism(x, pattern, self._grid()))
-        if not isinstance(y, Tensor | torch.fx.Proxy):
-            raise ValueError(f"{type(self.mechanism).__name__} returns a {type(y).__name__}")
-        y = self.layout.from_mechanism(y, x, pattern)
+        z = self.layout.to_mechanism(x, pattern, self._grid()) if self.converts else x
+        y = self.mechanism(z)
+        if isinstance(y, tuple):
+            raise ValueError(f"{type(self.mechanism).__name__} returns several tensors")
+        if self.converts:
+            y = self.layout.from_mechanism(y, x, pattern)
         if self.gamma is not None:
             # Subtracting +0 keeps every bit of x; adding ±0, as in the formula, turns -0 into 0.
             y = x - (self.gamma * (x - y) + 0.0)
@@ -98,11 +101,13 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
     The strides matter even where an axis has size one: the layers that follow choose their kernels
     by them, whose last bits differ.
     """
-    y = y.to(x.dtype)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or y.stride() == x.stride():
+    if y.dtype != x.dtype:
+        y = y.to(x.dtype)
+    strides, wanted = y.stride(), x.stride()
+    if strides == wanted or recording():
         return y
-    wide = [(a, b) for size, a, b in zip(x.shape, y.stride(), x.stride(), strict=True) if size > 1]
-    return y.as_strided(x.shape, x.stride()) if all(a == b for a, b in wide) else y
+    moved = (s != w for size, s, w in zip(x.shape, strides, wanted, strict=True) if size > 1)
+    return y if any(moved) else y.as_strided(x.shape, wanted)
 
 
 class Replacement(Inserted):
