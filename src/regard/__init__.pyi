@@ -122,9 +122,12 @@ from .mechanisms.weighted_permute import WeightedPermute as WeightedPermute
 from .networks import find_networks as find_networks
 from .networks import network as network
 from .surgery import attention_parameters as attention_parameters
+from .surgery import freeze as freeze
 from .surgery import insertions as insertions
+from .surgery import parameter_groups as parameter_groups
 from .surgery import plan as plan
 from .surgery import remove as remove
+from .surgery import unfreeze as unfreeze
 
 @overload
 def create(name: Literal["recurrent_attention", "recurrentattention", "ram", "recurrent_visual_attention"], /, channels: int, num_classes: int, *, num_glimpses: int = ..., patch_size: int = ..., num_patches: int = ..., patch_scale: float = ..., glimpse_dim: int = ..., location_dim: int = ..., location_std: float = ..., policy: Literal['perceptron', 'linear'] = ..., device: torch.device | str | None = ..., dtype: torch.dtype | None = ...) -> RecurrentAttention: ...

@@ -543,9 +543,13 @@ def test_what_cannot_be_meant_is_refused(net, arguments, error, message):
         regard.insert(net, **arguments)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_models_that_cannot_be_watched_are_refused(net):
-    with pytest.raises(ValueError, match="is compiled"):
+    scripted = torch.jit.trace(net, torch.rand(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="is compiled: insert attention first"):
         plan(torch.compile(net), "se")
+    with pytest.raises(ValueError, match="is a TorchScript program: insert attention first"):
+        plan(scripted, "se")
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
         plan(lambda x: x, "se")
     with pytest.raises(ValueError, match="Linear: its input cannot be inferred"):

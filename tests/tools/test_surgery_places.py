@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import OrderedDict
 
@@ -124,6 +125,39 @@ def test_each_number_of_channels_of_a_shared_layer_gets_a_mechanism():
         mechanism.register_forward_hook(lambda m, args, y: ran.append(args[0].shape[1]))
     new(images(8, 8))
     assert ran == [4, 4, 16]
+
+
+def test_some_runs_of_a_shared_layer():
+    """The activation after the second convolution of each block, which has one for all."""
+    net = torchvision.models.resnet50().eval()
+    options = {"start": "paper", "reduction": 4, "example_input": images(32, 32)}
+    new = regard.insert(net, "se", "layer3.*.relu", runs=[1], **options).eval()
+    assert [(w.path, w.channels, w.runs) for w in insertions(new)] == [
+        (f"layer3.{i}.relu", 256, (1,)) for i in range(6)
+    ]
+    assert str(insertions(new)[0]).startswith("squeeze_excitation after layer3.0.relu, run 1: 256")
+    assert insertions(new) == plan(net, "se", "layer3.*.relu", runs=[1], **options)
+    block, x = new.layer3[1], torch.rand(2, 1024, 2, 2)
+    old, attention = net.layer3[1], new.layer3[1].relu.attention
+    y = old.bn2(old.conv2(old.bn1(old.conv1(x)).relu())).relu()
+    wanted = (old.bn3(old.conv3(attention(y))) + x).relu()
+    for _ in range(2):
+        torch.testing.assert_close(block(x), wanted)
+    block.relu(x)  # a run outside of a pass does not shift the next ones
+    torch.testing.assert_close(copy.deepcopy(block)(x), wanted)
+    assert new.state_dict().keys() > net.state_dict().keys()
+    torch._dynamo.reset()
+    torch.testing.assert_close(
+        torch.compile(new, backend="eager", fullgraph=True)(images(32, 32)), new(images(32, 32))
+    )
+    back = regard.remove(new)
+    assert [*map(str, back.modules())] == [*map(str, net.modules())]
+    with pytest.raises(ValueError, match="runs: expected some of 0 to 2, got "):
+        plan(net, "se", "layer3.0.relu", runs=[3], **options)
+    shared = nn.Sequential(OrderedDict(a=nn.Sequential(), act=nn.ReLU()))
+    shared.a.append(nn.Sequential(nn.Conv2d(3, 4, 1), shared.act))
+    with pytest.raises(ValueError, match=r"runs: its runs are not in one pass through 'a\.0'"):
+        plan(shared, "simam", "a.0.1", runs=[0], example_input=images(8, 8))
 
 
 # axes

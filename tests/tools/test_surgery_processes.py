@@ -77,6 +77,8 @@ def loss(net: nn.Module, x: Tensor) -> Tensor:
 
 def under_ddp(mechanism: str, rank: int, folder: str) -> dict[str, Any]:
     net = DistributedDataParallel(attended(mechanism))
+    with pytest.raises(ValueError, match="is distributed over processes: insert attention first"):
+        regard.insert(net, "simam", "module.body.0")
     for _ in range(2):  # the second step would stop at a gradient that did not come
         net.zero_grad()
         loss(net, images(rank)).backward()
@@ -91,6 +93,8 @@ def under_fsdp(mechanism: str, rank: int, folder: str) -> dict[str, Any]:
         fully_shard(module)
     fully_shard(net)
     assert len(insertions(net)) == 3
+    with pytest.raises(ValueError, match="is sharded over processes: insert attention first"):
+        regard.insert(net, "simam", "body.0")
     for _ in range(2):
         net.zero_grad()
         loss(net, images(rank)).backward()

@@ -52,6 +52,7 @@ def insert(
     start: Literal["identity", "paper"] = "identity",
     layout: str | None = None,
     outputs: Collection[int | str] | None = None,
+    runs: Collection[int] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> nn.Module:
@@ -97,6 +98,8 @@ def insert(
             established: ``b``, ``c``, and ``h w``, ``t h w``, ``l`` (a sequence) or ``n`` (tokens).
         outputs: Indices or keys of the outputs to attend, of a module that returns several tensors;
             all by default, each with a mechanism of its own.
+        runs: Numbers of the runs to follow, of a module that runs several times in each pass
+            through the module that it belongs to: 0 is the first; all by default.
         example_input: Input of the model: a tensor, a tuple of arguments or a dictionary of
             keyword arguments. Without it, images are tried, of the size that is found in the
             model's attributes or of usual sizes.
@@ -129,6 +132,7 @@ def insert(
         start=start,
         layout=layout,
         outputs=outputs,
+        runs=runs,
         example_input=example_input,
         **options,
     )
@@ -145,6 +149,7 @@ def plan(
     start: Literal["identity", "paper"] = "identity",
     layout: str | None = None,
     outputs: Collection[int | str] | None = None,
+    runs: Collection[int] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> Plan:
@@ -157,6 +162,7 @@ def plan(
         start: ``identity`` or ``paper``.
         layout: The axes of the tensors.
         outputs: The outputs to attend.
+        runs: The runs to follow.
         example_input: Input of the model.
         options: Options of the mechanism.
 
@@ -171,7 +177,9 @@ def plan(
     >>> plan(net, "se", at="0", reduction=2)[0].parameters
     65
     """
-    planned = plan_insertions(model, mechanism, at, start, layout, outputs, example_input, options)
+    planned = plan_insertions(
+        model, mechanism, at, start, layout, outputs, runs, example_input, options
+    )
     return Plan(model, planned)
 
 

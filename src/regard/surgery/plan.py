@@ -84,9 +84,7 @@ class Plan(Sequence[Insertion]):
                 sizes=sizes,
                 some_runs=one.some_runs,
             )
-            new = attach(
-                new, one.insertion.path, attention.to(one.device, one.dtype), one.insertion.output
-            )
+            new = attach(new, one.insertion, attention.to(one.device, one.dtype))
         for (path, item, axes), sizes in noted.items():
             old = outermost(new, path)
             new = exchanged(new, old, Sized(old, axes, item, sizes))

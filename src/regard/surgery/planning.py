@@ -67,6 +67,7 @@ def plan_insertions(
     start: str,
     layout: str | None,
     outputs: Collection[int | str] | None,
+    runs: Collection[int] | None,
     example: Example,
     options: Options,
 ) -> list[PlannedInsertion]:
@@ -91,6 +92,11 @@ def plan_insertions(
         calls = run.of(name)
         if not calls:
             raise ValueError("it did not run in the dry run")
+        if runs is not None:
+            if not runs or not all(0 <= i < len(calls) for i in runs):
+                raise ValueError(f"runs: expected some of 0 to {len(calls) - 1}, got {runs!r}")
+            _check_countable(calls)
+            calls = [calls[i] for i in sorted(runs)]
         children = free_names(outermost(model, name))
         for path, values in _values(run, calls, only, outputs).items():
             found: dict[Layout, list[Value]] = {}
@@ -108,13 +114,21 @@ def plan_insertions(
                     attention = InsertedAttention(built, one, gated=gated, grid=grid)
                 for value in same:
                     _try(attention, value, value)
-                insertion = attention.describe(name, next(children), path)
+                insertion = attention.describe(name, next(children), path, runs)
                 like = same[0].device, same[0].dtype
                 yield PlannedInsertion(insertion, make, *like, grid, source, len(found) > 1)
 
     possible = [c.name for c in run.calls if c.name and _is_possible(c) and c.name not in own]
     names = _names(model, run, at, own, possible)
     return _plan_each(names, plan, cls, possible, preset=isinstance(at, str) and at not in names)
+
+
+def _check_countable(calls: list[Call]) -> None:
+    """Raise unless all runs of a module are in one pass through the module that it belongs to."""
+    owner = calls[0].name.rpartition(".")[0]
+    passes = {next((c for c in call.within() if c.name == owner), None) for call in calls}
+    if len(passes) > 1 or None in passes:
+        raise ValueError(f"runs: its runs are not in one pass through {owner or 'the model'!r}")
 
 
 def _values(
@@ -126,9 +140,11 @@ def _values(
         ValueError: there are none, or nothing reads them.
     """
     found: dict[Path, list[Value]] = {}
+    is_read: dict[Path, bool] = {}
     for call in calls:
         for path, value in call.outputs.items():
             found.setdefault(path, []).append(value)
+            is_read[path] = is_read.get(path, False) or run.is_read(value, call)
     if not found:
         raise ValueError("its output is not a tensor that depends on the input")
     if only is not None:
@@ -143,11 +159,7 @@ def _values(
         # Attention weights beside the output of a layer, masks and indices are no features.
         features = {path: v for path, v in found.items() if _is_feature(v[0])}
         found = features or found
-    read = {
-        path: values
-        for path, values in found.items()
-        if any(run.is_read(value, call) for value, call in zip(values, calls, strict=False))
-    }
+    read = {path: values for path, values in found.items() if is_read[path]}
     if not read:
         raise NoFeatures("nothing reads what attention would change there")
     return read
@@ -307,11 +319,22 @@ def _single(value: Any) -> Any:
 def _dry_run(model: nn.Module, example: Example) -> DryRun:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if hasattr(model, "_orig_mod"):
-        raise ValueError(
-            "the model is compiled, and would run without the attention: compile it afterwards"
-        )
+    if wrapped := _prepared(model):
+        raise ValueError(f"the model is {wrapped}: insert attention first, then do that")
     return dry_run(model, example)
+
+
+def _prepared(model: nn.Module) -> str:
+    """Say what was done to a model after which it can be copied or changed no more."""
+    if hasattr(model, "_orig_mod"):
+        return "compiled"
+    if isinstance(model, torch.jit.ScriptModule):
+        return "a TorchScript program"
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return "distributed over processes"
+    if any(type(p).__name__ in ("DTensor", "FlatParameter") for p in model.parameters()):
+        return "sharded over processes"
+    return ""
 
 
 def _inserted_names(model: nn.Module) -> set[str]:

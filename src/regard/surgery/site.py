@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from ..core.tracing import leaf, recording
 from ..core.watching import path_of
 from .layout import Layout
 from .outputs import Path
-from .wrapper import Attended, Sized, Sizes, Wrapper, innermost
+from .wrapper import Attended, Counted, Sized, Sizes, Wrapper, innermost
 
 
 class Inserted(nn.Module):
@@ -27,12 +27,15 @@ class Inserted(nn.Module):
         self.mechanism = mechanism
         self.layout = layout
 
-    def describe(self, path: str, child: str, output: Path = ()) -> Insertion:
+    def describe(
+        self, path: str, child: str, output: Path = (), runs: Collection[int] | None = None
+    ) -> Insertion:
         """Return its description, given its names and where its tensor is."""
         parameters = sum(p.numel() for p in self.parameters())
         name = key(type(self.mechanism))
         gated = self.gamma is not None
-        return Insertion(path, child, name, self.layout, parameters, gated, output)
+        which = tuple(sorted(runs or ()))
+        return Insertion(path, child, name, self.layout, parameters, gated, output, which)
 
     def extra_repr(self) -> str:
         """Show the layout."""
@@ -141,6 +144,7 @@ class Insertion:
         parameters: Number of its parameters.
         gated: Whether it has a gate γ, which is 0 at first.
         output: Where its tensor is in what the module returns; empty if it is all of it.
+        runs: The runs of the module that it follows; empty if it follows all.
     """
 
     path: str
@@ -150,6 +154,7 @@ class Insertion:
     parameters: int
     gated: bool
     output: Path = ()
+    runs: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -159,6 +164,7 @@ class Insertion:
     def __str__(self) -> str:
         where = f"{'after' if self.child else 'in place of'} {self.path or 'the model'}"
         where += "".join(f"[{key!r}]" for key in self.output)
+        where += f", run {' and '.join(map(str, self.runs))}" if self.runs else ""
         cost = f"{self.parameters:,} parameter{'s' if self.parameters != 1 else ''}"
         return f"{self.mechanism} {where}: {self.channels} channels of {self.layout}, {cost}"
 
@@ -169,14 +175,26 @@ def key(cls: type) -> str:
     return known.get(cls.__name__, cls.__name__)
 
 
-def attach(model: nn.Module, path: str, attention: InsertedAttention, item: Path) -> nn.Module:
-    """Insert attention after a module, for a tensor of its output, and return the model."""
-    module = outermost(model, path)
+def attach(model: nn.Module, one: Insertion, attention: InsertedAttention) -> nn.Module:
+    """Insert attention after a module, as it is described, and return the model."""
+    module = outermost(model, one.path)
     if (place := attended(module)) is None:
         place = Attended(module)
         model = exchanged(model, module, place)
-    place.attend(attention.train(module.training), item)
+    place.attend(attention.train(module.training), one.output, one.runs or None)
+    if one.runs:
+        parent, _, name = one.path.rpartition(".")
+        around = outermost(model, parent)
+        if not any(w._counts == name for w in wrappers(around) if isinstance(w, Counted)):
+            model = exchanged(model, around, Counted(around, name))
     return model
+
+
+def wrappers(module: nn.Module) -> Iterator[Wrapper]:
+    """Yield the wrappers around a module, outermost first."""
+    while isinstance(module, Wrapper):
+        yield module
+        module = module.host
 
 
 def exchanged(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
@@ -207,15 +225,14 @@ def described(model: nn.Module) -> list[Insertion]:
     for path, child, inserted in inserted_modules(model):
         place = attended(outermost(model, path))
         output = place._paths[child] if child and place else ()
-        found.append(inserted.describe(path, child, output))
+        runs = place._runs.get(child) if child and place else None
+        found.append(inserted.describe(path, child, output, runs))
     return found
 
 
 def attended(module: nn.Module) -> Attended | None:
     """Return the wrapper with attention among those around a module."""
-    while isinstance(module, Wrapper) and not isinstance(module, Attended):
-        module = module.host
-    return module if isinstance(module, Attended) else None
+    return next((w for w in wrappers(module) if isinstance(w, Attended)), None)
 
 
 def inserted_modules(model: nn.Module) -> Iterator[tuple[str, str, Inserted]]:
@@ -241,13 +258,18 @@ def detach(model: nn.Module, path: str, child: str) -> nn.Module:
         like = next(old.parameters())
         original = old.replaced[0].to(like.device, like.dtype).train(old.training)
         model = exchanged(model, old, original)
-    return without_unread_sizes(model)
+    return without_idle_wrappers(model)
 
 
-def without_unread_sizes(model: nn.Module) -> nn.Module:
-    """Remove the wrappers that note sizes which no attention reads any more."""
+def without_idle_wrappers(model: nn.Module) -> nn.Module:
+    """Remove the wrappers that note sizes, or start counts, for no attention any more."""
     read = {id(one.sizes) for *_, one in inserted_modules(model) if hasattr(one, "sizes")}
-    for module in [m for m in model.modules() if isinstance(m, Sized)]:
-        if id(module._sizes) not in read:
+    for module in [m for m in model.modules() if isinstance(m, Sized | Counted)]:
+        if isinstance(module, Sized):
+            idle = id(module._sizes) not in read
+        else:
+            place = attended(module.host.get_submodule(module._counts))
+            idle = place is None or not place._runs
+        if idle:
             model = exchanged(model, module, module.host)
     return model

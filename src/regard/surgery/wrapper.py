@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -89,26 +89,63 @@ class Attended(Wrapper):
     """
 
     _paths: Mapping[str, Path] = MappingProxyType({})  # by the name of the attention
+    _runs: Mapping[str, frozenset[int]] = MappingProxyType({})  # of those that follow some runs
+    _run: int = 0  # in the pass through the module around it
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the host's output, with its tensors passed through the attention."""
         y = self.host(*args, **kwargs)
+        run = self._run
+        if self._runs:
+            self._run = run + 1
         for name, path in self._paths.items():
+            if self._runs and run not in self._runs.get(name, (run,)):
+                continue
             attention = self._modules[name]
             y = with_tensor(y, path, attention(tensor_at(y, path))) if path else attention(y)
         return y
 
-    def attend(self, attention: nn.Module, path: Path) -> str:
-        """Add attention for the tensor at a path of the output, and return its name."""
+    def attend(self, attention: nn.Module, path: Path, runs: Collection[int] | None = None) -> str:
+        """Add attention for the tensor at a path of the output, and return its name.
+
+        With ``runs`` it follows only those; a `Counted` around it then has to start the count.
+        """
         name = next(free_names(self))
         self.add_module(name, attention)
         self._paths = {**self._paths, name: path}
+        if runs is not None:
+            self._runs = {**self._runs, name: frozenset(runs)}
         return name
 
     def release(self, name: str) -> None:
         """Remove attention."""
         del self._modules[name]
         self._paths = {other: path for other, path in self._paths.items() if other != name}
+        self._runs = {other: runs for other, runs in self._runs.items() if other != name}
+
+
+class Counted(Wrapper):
+    """A module in which another one runs several times; at each pass their count starts anew.
+
+    Args:
+        host: The module.
+        name: The name in it of the one that runs several times.
+    """
+
+    _counts: str = ""
+
+    def __init__(self, host: nn.Module, name: str) -> None:
+        super().__init__(host)
+        self._counts = name
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the host's output."""
+        module = self.host.get_submodule(self._counts)
+        while isinstance(module, Wrapper):
+            if isinstance(module, Attended):
+                module._run = 0
+            module = module.host
+        return self.host(*args, **kwargs)
 
 
 class Sizes:
