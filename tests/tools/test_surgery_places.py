@@ -251,6 +251,36 @@ def test_windows_are_followed_there_and_back():
         plan(Windows(False), "coordinate", "last", example_input=x)
 
 
+@pytest.mark.parametrize(
+    ("arrange", "layout"),
+    [
+        (lambda x: x.gather(1, x.argsort(1)), "b n c"),
+        (lambda x: x[:, torch.arange(14, -1, -1)], "b n c"),
+        (lambda x: x.flip(1), "b n c"),
+        (lambda x: x.sort(1).values, "b n c"),
+        (lambda x: x[:, ::2], "b n c"),
+        (lambda x: x.softmax(1), "b n c (n = 3 x 5)"),
+        (lambda x: x @ torch.ones(8, 8), "b n c (n = 3 x 5)"),
+        (lambda x: torch.einsum("bnc,cd->bnd", x, torch.ones(8, 8)), "b n c (n = 3 x 5)"),
+        (lambda x: (x @ x.transpose(1, 2)).softmax(-1) @ x, "b n c (n = 3 x 5)"),
+        (lambda x: torch.cat((x[:, :4], x[:, 4:]), 1), "b n c (n = 3 x 5)"),
+        (lambda x: x.transpose(1, 2).unflatten(2, (3, 5)).flip(3), "b c h w"),
+        (lambda x: x.view(-1, 3, 5, 8).transpose(1, 2).reshape(-1, 15, 8), "b n c"),
+        (lambda x: x.unsqueeze(1).expand(-1, 2, -1, -1).flatten(0, 1), "b n c (n = 3 x 5)"),
+    ],
+)
+def test_the_order_of_tokens_is_followed(arrange, layout):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.place = nn.Conv2d(3, 8, 1), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.place(arrange(self.stem(x).flatten(2).transpose(1, 2))) + 0
+
+    assert str(plan(Net(), "simam", "place", example_input=images(3, 5))[0].layout) == layout
+
+
 def test_the_strides_of_a_place_are_kept():
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -379,3 +409,8 @@ def test_planning_leaves_observers_and_tensors_alone():
     assert observed.min_val.shape == before["1.min_val"].shape
     weight = net[0].weight  # fails where a weak reference to the tensor is left
     torch.utils.swap_tensors(weight, nn.Parameter(torch.zeros_like(weight)))
+
+
+def test_an_image_is_found_whose_channels_the_first_convolution_does_not_read():
+    net = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 1))
+    assert [what.channels for what in plan(net, "simam", "1")] == [8]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import torch
@@ -330,9 +331,11 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
     if convolution is None or weight is None:
         raise ValueError(f"{who}: its input cannot be inferred; pass example_input")
     problem = None
-    for height, width in dict.fromkeys([*_named_sizes(model), *((n, n) for n in SIZES)]):
+    sizes = dict.fromkeys([*_named_sizes(model), *((n, n) for n in SIZES)])
+    # The first convolution may read another tensor than the image, as after space to depth.
+    for channels, (height, width) in product(dict.fromkeys((convolution.in_channels, 3)), sizes):
         generator = torch.Generator().manual_seed(0)
-        x = torch.rand(2, convolution.in_channels, height, width, generator=generator)
+        x = torch.rand(2, channels, height, width, generator=generator)
         try:
             return DryRun(model, (x.to(weight.device, weight.dtype),))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as e:

@@ -44,7 +44,7 @@ MOVES = frozenset(
         *("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "__get__"),
         *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "reshape_as"),
         *("view_as", "__getitem__", "chunk", "split", "split_with_sizes", "unbind", "narrow"),
-        *("select", "tensor_split", "expand", "expand_as", "unfold", "repeat", "tile"),
+        *("select", "tensor_split", "expand", "expand_as", "unfold", "repeat", "tile", "flip"),
         *("index_select", "broadcast_to", "hsplit", "vsplit"),
     )
 )
@@ -59,6 +59,8 @@ JOINS = {"cat": 0, "concat": 0, "concatenate": 0, "hstack": 1, "vstack": 0}
 REDUCTIONS = frozenset(
     ("mean", "sum", "amax", "amin", "max", "min", "std", "var", "norm", "prod", "logsumexp")
 )
+# They take positions along an axis in an order that depends on values.
+SELECTIONS = frozenset(("gather", "take_along_dim", "sort", "topk", "msort"))
 SPACE = frozenset("thwl")
 TOKENS = SPACE | {"n"}
 
@@ -168,19 +170,19 @@ def axes_of(
     given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     inputs = [(x, known[x]) for x in given if x in known]
     x, first = inputs[0]
-    if op in ("unfold", "fold") and x.dim() + results[0].dim() == 7:  # patches of an image
-        new = Axis(), Axis("n")
-        return [(first.axes[0], *(new if op == "unfold" else map(Axis, "chw")))]
+    if (op, x.dim(), results[0].dim()) == ("unfold", 4, 3):  # an image into its patches
+        return [(first.axes[0], Axis(), Axis("n"))]
+    if (op, x.dim(), results[0].dim()) == ("fold", 3, 4):
+        return [(first.axes[0], *map(Axis, "chw"))]
     if op in MOVES and x is given[0]:
         return _moved(func, args, kwargs, x, first, results)
-    out = results[0] if results else None
     if op in JOINS and args and isinstance(args[0], (tuple, list)):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else JOINS[op])
         return [_joined(args[0], dim if op != "hstack" else 1, known)]
     if op == "stack":
         dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % results[0].dim()
         return [(*first.axes[:dim], Axis(), *first.axes[dim:])]
-    if op in CONVOLUTIONS | POOLS | FIRST_NORMS and out is not None and out.dim() == x.dim() > 2:
+    if op in CONVOLUTIONS | POOLS | FIRST_NORMS and results[0].dim() == x.dim() > 2:
         return [_channels_first(op, first, result) for result in results]
     if op == "linear":
         return [_linear(first, out) for out in results]
@@ -197,6 +199,8 @@ def axes_of(
         return _multi_head(known.get(given[0]), first, results)
     if op == "embedding":
         return [(*known[x].axes, Axis("c")) for _ in results]
+    if op in SELECTIONS and (found := _selected(args, kwargs, first, results)):
+        return found
     if op in REDUCTIONS and (found := _reduced(args, kwargs, first, results)):
         return found
     return [_elementwise(op, [value for _, value in inputs], out) for out in results]
@@ -209,7 +213,8 @@ def unknown(shape: Sequence[int]) -> tuple[Axis, ...]:
 
 def _channels_first(op: str, value: Value, out: Tensor) -> tuple[Axis, ...]:
     old = value.axes
-    for axis, name in zip(old, ("b", "c", *GRIDS[len(old) - 2].split()), strict=True):
+    space = GRIDS.get(len(old) - 2, "").split()
+    for axis, name in zip(old, ("b", "c", *space), strict=False):
         axis.read_as(name)
     axes = [
         axis if size == new else axis.successor()
@@ -241,6 +246,8 @@ def _product(given: list[Tensor], known: Known, out: Tensor) -> tuple[Axis, ...]
             j = i - len(old.shape) + out.dim()
             if j >= 0 and old.shape[i] == out.shape[j] and not axes[j].name:
                 axes[j] = old.axes[i]
+    if given[0] in known and given[-1] not in known and known[given[0]].axes[-1].name == "c":
+        axes[-1] = Axis("c")  # a product with a weight
     return tuple(axes)
 
 
@@ -256,7 +263,9 @@ def _einsum(args: Any, known: Known, results: list[Tensor]) -> list[tuple[Axis, 
         if x in known:
             for letter, axis in zip(term, known[x].axes, strict=True):
                 letters.setdefault(letter, axis)
-    return [tuple(letters.get(letter) or Axis() for letter in right) for _ in results]
+    summed = {axis.name for letter, axis in letters.items() if letter not in right}
+    new = "c" if "c" in summed else ""  # an axis of a weight, which takes the place of channels
+    return [tuple(letters.get(letter) or Axis(new) for letter in right) for _ in results]
 
 
 def _attended(given: list[Tensor], known: Known, out: Tensor) -> tuple[Axis, ...]:
@@ -280,6 +289,22 @@ def _multi_head(query: Value | None, first: Value, results: list[Tensor]) -> lis
         batch = (*axes[1:-1], *unknown(weights.shape))[: weights.dim() - 2]
         found.append((*batch, axes[0].successor(), Axis("n")))
     return found
+
+
+def _selected(
+    args: Any, kwargs: Any, value: Value, results: list[Tensor]
+) -> list[tuple[Axis, ...]] | None:
+    dim = kwargs.get("dim", next((arg for arg in args[1:] if type(arg) is int), -1))
+    if any(out.dim() != len(value.shape) for out in results):
+        return None
+    dim = dim % len(value.shape)
+    return [
+        tuple(
+            Axis(axis.name) if i == dim else axis if axis.size == out.shape[i] else Axis()
+            for i, axis in enumerate(value.axes)
+        )
+        for out in results
+    ]
 
 
 def _reduced(
