@@ -180,6 +180,7 @@ def test_attentions_with_very_few_parameters_have_no_control():
     assert make_control(models) is None
 
 
+@pytest.mark.filterwarnings("ignore:SqueezeExcitation is left out")  # its last block
 def test_the_control_learns_from_tokens_too():
     recipe = replace(RECIPE, backbone="test_vit", size=64, at="block")
     models = {variant: build(variant, recipe, seed=0)[0] for variant in parse("se")}

@@ -79,7 +79,7 @@ class Factor(NamedTuple):
     stride: int = 1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Axis:
     """One axis, in all tensors in which it means the same.
 
@@ -102,6 +102,9 @@ class Axis:
     class_tokens: Grid | None = None
     class_only: bool = False
     piece_of: tuple[Axis, int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Axis {self.name or '?'} = {self.size}>"
 
     @property
     def name(self) -> str:
@@ -400,7 +403,7 @@ def takes_class_tokens(
 
 def _on_indices(func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor) -> list[Tensor]:
     """Run a function on the indices of all elements, which shows where each element goes."""
-    index = torch.arange(x.numel(), device=x.device).view(x.shape)
+    index = torch.arange(x.numel(), device="cpu" if x.is_meta else x.device).view(x.shape)
     call = tree_map(lambda y: index if y is x else y, (args, kwargs))
     try:
         return [y for y in tree_leaves(func(*call[0], **call[1])) if isinstance(y, Tensor)]
