@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -25,12 +24,12 @@ from .following import (
     LAST_NORMS,
     MIXING,
     WEIGHTED,
-    Axis,
     axes_of,
     takes_class_tokens,
     unknown,
 )
-from .outputs import Path, tensors
+from .outputs import tensors
+from .record import Axis, Call, Value
 from .wrapper import innermost
 
 # What a model takes: a tensor, a tuple of arguments or a dictionary of keyword arguments.
@@ -39,91 +38,6 @@ Example = Tensor | tuple[object, ...] | Mapping[str, object] | None
 LAYERS = WEIGHTED | FIRST_NORMS | LAST_NORMS
 LINEAR = frozenset(("linear",))  # it mixes channels, not tokens
 SIZES = (224, 32, 28, 64, 128, 256, 384, 512)
-
-
-@dataclass(eq=False, repr=False)
-class Value:
-    """One tensor of the dry run.
-
-    Attributes:
-        index: Its number, in order of computation.
-        shape: Its sizes.
-        dtype: Its type.
-        device: Its device.
-        axes: Its axes.
-        op: The function that returned it.
-        inputs: The arguments of that function that depend on the model's input.
-        call: The run of a module in which it was computed.
-        class_only: Whether only class tokens were taken from its input.
-        returned_by: The runs of modules that returned it, innermost first.
-    """
-
-    index: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    axes: tuple[Axis, ...]
-    op: str = ""
-    inputs: tuple[Value, ...] = ()
-    call: Call | None = None
-    class_only: bool = False
-    returned_by: list[Call] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        names = " ".join(axis.name or "?" for axis in self.axes)
-        return f"<Value {self.index} of {self.op}: {self.shape}, {names}>"
-
-    @classmethod
-    def like(cls, x: Tensor, index: int, axes: tuple[Axis, ...], **facts: Any) -> Value:
-        """Record the properties of a tensor."""
-        for axis, size in zip(axes, x.shape, strict=True):
-            axis.size = size
-        return cls(index, tuple(x.shape), x.dtype, x.device, axes, **facts)
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The sizes of all axes except the batch's."""
-        return tuple(n for n, a in zip(self.shape, self.axes, strict=True) if a.name != "b")
-
-
-@dataclass(eq=False, repr=False)
-class Call:
-    """One run of one module.
-
-    Attributes:
-        name: The module's name.
-        module: The module; not what wraps it.
-        parent: The run that called it.
-        start: Number of values that were computed before it.
-        stop: Number of values that were computed when it ended.
-        given: The tensors among its arguments.
-        outputs: The tensors that it returned, each with its path in the output.
-        layer: Whether its own forward normalizes, convolves or multiplies by a weight.
-    """
-
-    name: str
-    module: nn.Module
-    parent: Call | None
-    start: int
-    stop: int = 0
-    given: tuple[Value, ...] = ()
-    outputs: dict[Path, Value] = field(default_factory=dict)
-    layer: bool = False
-
-    def __repr__(self) -> str:
-        return f"<Call of {self.name!r}>"
-
-    @property
-    def output(self) -> Value | None:
-        """The first tensor that it returned."""
-        return next(iter(self.outputs.values()), None)
-
-    def within(self) -> Iterator[Call]:
-        """Yield the run itself, then the runs around it."""
-        call: Call | None = self
-        while call is not None:
-            yield call
-            call = call.parent
 
 
 class DryRun(TorchFunctionMode):

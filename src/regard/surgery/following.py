@@ -1,28 +1,24 @@
 """Which axis of a tensor is which: followed through every operation of a dry run.
 
-Each axis is an object that several tensors share while it means the same in all of them. It gets
-its name from the layers that read it, before or after: a convolution reads channels on axis 1, a
-linear layer on the last one. What cannot be followed stays without a name; nothing is guessed from
-sizes.
+An axis gets its name from the layers that read it, before or after: a convolution reads channels on
+axis 1, a linear layer on the last one. What cannot be followed stays without a name; nothing is
+guessed from sizes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..core.shapes import GRIDS
+from .record import Axis, Factor, Grid, Value
 
-if TYPE_CHECKING:
-    from .dry_run import Value
-
-Known = Mapping[Tensor, "Value"]
+Known = Mapping[Tensor, Value]
 
 CONVOLUTIONS = frozenset(f"conv{way}{d}d" for way in ("", "_transpose") for d in (1, 2, 3))
 POOLS = frozenset(
@@ -61,100 +57,6 @@ REDUCTIONS = frozenset(
 )
 # They take positions along an axis in an order that depends on values.
 SELECTIONS = frozenset(("gather", "take_along_dim", "sort", "topk", "msort"))
-SPACE = frozenset("thwl")
-TOKENS = SPACE | {"n"}
-
-
-class Factor(NamedTuple):
-    """A digit of the positions along an axis: ``position // stride % size``.
-
-    Attributes:
-        axis: The axis.
-        size: The number of values of the digit.
-        stride: The distance of positions whose digits differ by one.
-    """
-
-    axis: Axis
-    size: int
-    stride: int = 1
-
-
-@dataclass(eq=False, repr=False)
-class Axis:
-    """One axis, in all tensors in which it means the same.
-
-    Attributes:
-        named: ``b``, ``c``, ``n`` or one of space (``t h w``, ``l``); empty if it is unknown.
-        assumed: Whether the name is an assumption, which a layer that reads it may correct.
-        given: Whether it is an axis of the model's input.
-        size: Its size.
-        factors: For an axis that others were reshaped into: what it consists of, outermost first.
-        class_tokens: For tokens in the order of a grid with class tokens: that grid.
-        class_only: Whether it has class tokens alone.
-        piece_of: For a contiguous part: the axis, its first position and the one after its last.
-    """
-
-    named: str = ""
-    assumed: bool = False
-    given: bool = False
-    size: int = 0
-    factors: tuple[Factor, ...] = ()
-    class_tokens: Grid | None = None
-    class_only: bool = False
-    piece_of: tuple[Axis, int, int] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Axis {self.name or '?'} = {self.size}>"
-
-    @property
-    def name(self) -> str:
-        """Its name, which depends on what it consists of."""
-        if self.named or not self.factors:
-            return self.named
-        names = {factor.axis.name for factor in self.factors}
-        if "b" in names:
-            return "b"
-        return "n" if names <= TOKENS else ""
-
-    @property
-    def merged(self) -> bool:
-        """Whether it is more than one axis, as the windows of all images are."""
-        return len(self.factors) > 1
-
-    @property
-    def grid(self) -> Grid | None:
-        """For tokens in the order of a grid: that grid."""
-        names = "".join(factor.axis.name for factor in self.factors)
-        if names in ("hw", "thw"):
-            axes, sizes, _ = zip(*self.factors, strict=True)
-            return Grid(axes, sizes)
-        return self.class_tokens
-
-    def read_as(self, name: str) -> None:
-        """Take the name that a layer reads it as, unless it has one already."""
-        if not self.name or self.assumed:
-            self.named, self.assumed = name, False
-
-    def successor(self) -> Axis:
-        """Return a new axis of the same name, whose positions are others."""
-        return Axis(self.name, given=self.given)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The grid whose rows, one after the other, are the tokens of an axis.
-
-    Attributes:
-        axes: The axes of the grid.
-        sizes: Their sizes; of a window, they are less than those of the axes.
-        before: Number of class tokens that precede the others.
-        after: Number of class tokens that follow them.
-    """
-
-    axes: tuple[Axis, ...]
-    sizes: tuple[int, ...]
-    before: int = 0
-    after: int = 0
 
 
 def axes_of(

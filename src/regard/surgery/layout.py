@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..core.shapes import GRIDS, split
 from ..core.tracing import leaf
-from .dry_run import Value
-from .following import SPACE, Grid
+from .record import SPACE, Grid, Value
 
 ORDER = "thwlnm"  # of the axes of space, in a mechanism's input
 

@@ -10,8 +10,9 @@ from itertools import groupby
 from torch import nn
 
 from ..core.names import glob
-from .dry_run import Call, DryRun, Value
+from .dry_run import DryRun
 from .following import MIXING
+from .record import Call, Value
 
 At = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 

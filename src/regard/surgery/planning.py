@@ -16,11 +16,11 @@ from ..core.attention import Mechanism
 from ..core.names import listing
 from ..factory import create
 from ..factory import mechanism as find_class
-from .dry_run import Call, DryRun, Example, Value, dry_run
-from .following import Grid
+from .dry_run import DryRun, Example, dry_run
 from .layout import Layout, grid_of, is_flat, names_of, valid
 from .outputs import Path
 from .places import PRESETS, At, match
+from .record import Call, Grid, Value
 from .site import (
     InsertedAttention,
     Insertion,
