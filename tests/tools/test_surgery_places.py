@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def images(*size: int) -> Tensor:
     return torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
-def places(net: nn.Module, at: str, **options: object) -> list[str]:
+def places(net: nn.Module, at: str, **options: Any) -> list[str]:
     return [what.path for what in plan(net, "simam", at, **options)]
 
 
@@ -86,7 +87,7 @@ def test_every_level_gets_attention_of_its_own(kind):
 )
 def test_outputs_may_be_chosen(kind, chosen):
     net, x = Detector(kind).eval(), images(8, 8)
-    options = {"start": "paper", "reduction": 2, "example_input": x}
+    options: dict[str, Any] = {"start": "paper", "reduction": 2, "example_input": x}
     new = regard.insert(net, "se", "neck", outputs=[chosen], **options)
     assert str(insertions(new)[0]).startswith(f"squeeze_excitation after neck[{chosen!r}]: 12")
     assert torch.equal(new(x)[0], net(x)[0]) and not torch.equal(new(x)[1], net(x)[1])
@@ -130,7 +131,7 @@ def test_each_number_of_channels_of_a_shared_layer_gets_a_mechanism():
 def test_some_runs_of_a_shared_layer():
     """The activation after the second convolution of each block, which has one for all."""
     net = torchvision.models.resnet50().eval()
-    options = {"start": "paper", "reduction": 4, "example_input": images(32, 32)}
+    options: dict[str, Any] = {"start": "paper", "reduction": 4, "example_input": images(32, 32)}
     new = regard.insert(net, "se", "layer3.*.relu", runs=[1], **options).eval()
     assert [(w.path, w.channels, w.runs) for w in insertions(new)] == [
         (f"layer3.{i}.relu", 256, (1,)) for i in range(6)
@@ -293,7 +294,7 @@ def test_the_strides_of_a_place_are_kept():
     x = images(16, 16)[:1]
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Block(), nn.Conv2d(8, 8, 3)).eval()
     for mechanism in ("simam", "coordinate", "multi_head"):
-        options = {"num_heads": 2} if mechanism == "multi_head" else {}
+        options: dict[str, Any] = {"num_heads": 2} if mechanism == "multi_head" else {}
         new = regard.insert(net, mechanism, "1", example_input=x, **options)
         assert new[:2](x).stride() == net[:2](x).stride()
         assert torch.equal(new(x), net(x))
@@ -302,7 +303,7 @@ def test_the_strides_of_a_place_are_kept():
 def test_a_rank_is_given_to_mechanisms_that_have_one():
     net = nn.Sequential(nn.Conv3d(3, 16, 1))
     for mechanism in ("non_local", "cbam"):
-        options = {"reduction": 4} if mechanism == "cbam" else {}
+        options: dict[str, Any] = {"reduction": 4} if mechanism == "cbam" else {}
         x = torch.rand(1, 3, 4, 5, 6)
         new = regard.insert(net, mechanism, "0", start="paper", example_input=x, **options)
         assert new[0].attention.mechanism.arguments["dims"] == 3
@@ -389,6 +390,8 @@ def test_attention_that_only_a_class_token_would_read_is_left_out_with_a_warning
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=3)
     with pytest.warns(UserWarning, match=r"left out at 'blocks\.2': nothing reads what attention"):
         assert places(vit, "block") == ["blocks.0", "blocks.1"]
+    with pytest.warns(UserWarning, match=r"left out at 'blocks\.2'"):
+        assert places(vit, "blocks.[12]") == ["blocks.1"]
     with pytest.raises(ValueError, match="nothing reads what attention would change there"):
         places(vit, "blocks.2")
     pooled = timm.create_model(

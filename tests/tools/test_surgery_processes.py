@@ -51,7 +51,7 @@ class Net(nn.Module):
 
 def attended(mechanism: str) -> nn.Module:
     torch.manual_seed(0)
-    options = {"reduction": 4} if mechanism == "squeeze_excitation" else {}
+    options: dict[str, Any] = {"reduction": 4} if mechanism == "squeeze_excitation" else {}
     net, x = Net(), torch.rand(2, 3, 8, 8)
     new = regard.insert(net, mechanism, "body.*", example_input=x, **options)
     new = regard.insert(new, "coordinate", "encode", example_input=x)

@@ -114,8 +114,8 @@ def insert(
         TypeError: the mechanism has no such option.
 
     Warns:
-        UserWarning: a preset leaves out places that the mechanism makes no sense at, because their
-            tokens are no image or nothing reads them.
+        UserWarning: some of several places are left out, because the mechanism makes no sense
+            there: the tokens are no image, or nothing reads them.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()

@@ -120,7 +120,7 @@ def plan_insertions(
 
     possible = [c.name for c in run.calls if c.name and _is_possible(c) and c.name not in own]
     names = _names(model, run, at, own, possible)
-    return _plan_each(names, plan, cls, possible, preset=isinstance(at, str) and at not in names)
+    return _plan_each(names, plan, cls, possible)
 
 
 def _check_countable(calls: list[Call]) -> None:
@@ -381,7 +381,7 @@ def _names(
 
 
 class NoFeatures(ValueError):
-    """A place where a mechanism would make no sense; a preset leaves it out."""
+    """A place where a mechanism would make no sense; among others, it is left out."""
 
 
 def _plan_each(
@@ -389,15 +389,13 @@ def _plan_each(
     plan: Callable[[str, Value | None], Iterable[PlannedInsertion]],
     cls: type[Mechanism],
     possible: list[str],
-    *,
-    preset: bool = False,
 ) -> list[PlannedInsertion]:
     """Plan an insertion for each name, or raise with the reasons of all that failed."""
     planned: list[PlannedInsertion] = []
     problems: dict[str, ValueError] = {}
     for name, value in names.items():
         try:
-            planned += plan(name, value)
+            planned += [*plan(name, value)]
         except ValueError as e:
             problems[name] = e
     if not problems:
@@ -405,7 +403,7 @@ def _plan_each(
     reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in problems.items()]
     more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
     said = f"{'; '.join(reasons[:5])}{more}"
-    if preset and planned and all(isinstance(e, NoFeatures) for e in problems.values()):
+    if planned and all(isinstance(e, NoFeatures) for e in problems.values()):
         warnings.warn(f"{cls.__name__} is left out at {said}", stacklevel=4)
         return planned
     left = [name for name in possible if name not in problems]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -92,7 +92,7 @@ def unfreeze(model: M) -> M:
 
 def parameter_groups(
     model: nn.Module, lr: float, *, attention_lr: float | None = None, weight_decay: float = 0.0
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     r"""Return groups of a model's parameters for an optimizer.
 
     Weights of layers decay. Those with a single axis do not (biases, norms, and the gates
@@ -119,7 +119,7 @@ def parameter_groups(
     added = {id(parameter) for parameter in attention_parameters(model)}
     chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rates = {"model": lr, "attention": lr if attention_lr is None else attention_lr}
-    groups: list[dict[str, object]] = []
+    groups: list[dict[str, Any]] = []
     for owner, rate in rates.items():
         for ending, decay in (("", weight_decay), (", no decay", 0.0)):
             params = [
