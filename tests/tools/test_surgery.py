@@ -644,6 +644,22 @@ def test_channels_are_followed_through_a_mixer():
     }
 
 
+def test_what_needs_no_grid_takes_other_tokens_without_one():
+    """SE on windows that were the whole image when it was inserted."""
+    new = regard.insert(
+        Tokens(), "se", "last", start="paper", reduction=2, example_input=torch.randn(2, 3, 6, 10)
+    )
+    new.mix = nn.Identity()
+    seen = []
+    site = new.last.attention
+    site.mechanism.register_forward_hook(lambda m, args, y: seen.append(args[0].shape[2:]))
+    new(torch.randn(2, 3, 10, 6))
+    tokens = torch.randn(2, 9, 6)
+    wanted = site.mechanism(tokens[:, 2:].transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(site(tokens)[:, 2:], wanted)
+    assert seen == [(5, 3), (7,), (7,)]
+
+
 def test_a_square_number_of_tokens_is_no_grid():
     net = nn.Sequential(nn.Linear(6, 6))
     tokens = torch.randn(2, 9, 6)

@@ -81,7 +81,12 @@ class Layout:
         return not plain or is_flat(pattern)
 
     def to_mechanism(
-        self, x: Tensor, pattern: str, grid: Sequence[int | Tensor] | None = None
+        self,
+        x: Tensor,
+        pattern: str,
+        grid: Sequence[int | Tensor] | None = None,
+        *,
+        must_fit: bool = True,
     ) -> Tensor:
         """Convert ``x`` to the axes of a mechanism's input, without the class tokens.
 
@@ -89,6 +94,7 @@ class Layout:
             x: A tensor of this layout.
             pattern: The axes of the mechanism's input.
             grid: The grid of the tokens; without one they are an axis of their own.
+            must_fit: Whether tokens that do not fill the grid are an error, and not taken without.
 
         Raises:
             ValueError: the tokens do not fill the grid.
@@ -100,9 +106,8 @@ class Layout:
             return z.flatten(2).transpose(1, 2)
         if not self.tokens:
             return z
-        if grid is not None:
-            return _unflattened(z, tuple(grid))
-        return z.unsqueeze(3) if len(pattern.split()) == 4 else z
+        rank = len(pattern.split())
+        return _arranged(z, () if grid is None else tuple(grid), rank, must_fit)
 
     def from_mechanism(self, z: Tensor, x: Tensor, pattern: str) -> Tensor:
         """Convert the mechanism's output for ``x`` back to the axes of ``x``."""
@@ -133,13 +138,15 @@ class Layout:
 
 
 @leaf
-def _unflattened(z: Tensor, grid: tuple[int | Tensor, ...]) -> Tensor:
-    """Split the tokens ``b c n`` into the rows and columns of a grid."""
+def _arranged(z: Tensor, grid: tuple[int | Tensor, ...], rank: int, must_fit: bool) -> Tensor:
+    """Split the tokens ``b c n`` into the rows and columns of a grid, if they fill it."""
     # While torch.jit.trace runs, sizes are tensors, whose values the graph must not fix.
-    if not torch.jit.is_tracing() and z.shape[2] != math.prod(grid):
+    if grid and (torch.jit.is_tracing() or z.shape[2] == math.prod(grid)):
+        return z.unflatten(2, grid)
+    if grid and must_fit:
         shape = " x ".join(map(str, grid))
         raise ValueError(f"{z.shape[2]} tokens do not fill the grid of {shape}")
-    return z.unflatten(2, grid)
+    return z.unsqueeze(3) if rank == 4 else z
 
 
 def is_flat(pattern: str) -> bool:

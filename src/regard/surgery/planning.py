@@ -25,6 +25,7 @@ from .site import (
     InsertedAttention,
     Insertion,
     Replacement,
+    any_order,
     inserted_modules,
     outermost,
     paths,
@@ -193,7 +194,6 @@ def _arrangement(
     pattern = mechanism.axes.input
     if "n" not in layout.axes or is_flat(pattern):
         return False, None
-    card = getattr(mechanism, "card", None)
     if not layout.tokens:
         problem = f"its tokens are in groups ({layout})"
     elif not (grid := grid_of(value)):
@@ -202,7 +202,7 @@ def _arrangement(
         return True, source  # windows have the same grid in each pass
     else:
         problem = f"no module returns a tensor with the grid of its tokens ({layout})"
-    if card and "pixels" in card.equivariant:  # the order of the tokens makes no difference
+    if any_order(mechanism):
         return False, None
     raise NoFeatures(f"{type(mechanism).__name__} needs ({pattern}), and {problem}")
 

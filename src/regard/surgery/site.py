@@ -72,13 +72,16 @@ class InsertedAttention(Inserted):
         self.sizes = sizes
         self.some_runs = some_runs
         self.converts = layout.converts(mechanism.axes.input)
+        self.any_order = any_order(mechanism)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the mechanism to ``x``."""
         if self.some_runs and x.shape[self.layout.axis] != self.layout.channels:
             return x
         pattern = self.mechanism.axes.input
-        z = self.layout.to_mechanism(x, pattern, self._grid()) if self.converts else x
+        z = x
+        if self.converts:
+            z = self.layout.to_mechanism(x, pattern, self._grid(), must_fit=not self.any_order)
         y = self.mechanism(z)
         if isinstance(y, tuple):
             raise ValueError(f"{type(self.mechanism).__name__} returns several tensors")
@@ -95,6 +98,12 @@ class InsertedAttention(Inserted):
         if self.sizes.grid is None:
             raise ValueError("the grid of the tokens is unknown: run the whole network")
         return self.sizes.grid
+
+
+def any_order(mechanism: Mechanism) -> bool:
+    """Return whether the order of positions makes no difference, so that no grid is needed."""
+    card = getattr(mechanism, "card", None)
+    return card is not None and "pixels" in card.equivariant
 
 
 @leaf
