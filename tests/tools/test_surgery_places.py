@@ -216,7 +216,7 @@ def test_class_tokens_are_found_anywhere_and_left_alone(how, layout):
     new = regard.insert(net, "coordinate", "block", start="paper", example_input=x).eval()
     (what,) = insertions(new)
     assert str(what.layout) == f"b n c ({layout})"
-    before, after = what.layout.before, what.layout.after
+    before, after = what.layout.prefix, what.layout.suffix
     changed = (new(x) != net(x)).any(2)[0]
     assert not changed[:before].any() and not changed[len(changed) - after :].any()
     assert changed[before : len(changed) - after].all()

@@ -23,15 +23,15 @@ class Layout:
     Attributes:
         axes: Their names; ``n`` is an axis of tokens, ``m n`` are tokens in groups.
         channels: The size of ``c``.
-        before: Number of class tokens that precede the others.
-        after: Number of class tokens that follow the others.
+        prefix: Number of class tokens that precede the others.
+        suffix: Number of class tokens that follow the others.
         grid: The grid of the other tokens in the dry run; empty if there is none.
     """
 
     axes: str
     channels: int
-    before: int = 0
-    after: int = 0
+    prefix: int = 0
+    suffix: int = 0
     grid: tuple[int, ...] = ()
 
     @classmethod
@@ -100,8 +100,8 @@ class Layout:
             ValueError: the tokens do not fill the grid.
         """
         z = x.permute(self._order())  # b c *
-        if self.before or self.after:
-            z = z[:, :, self.before : -self.after or None]
+        if self.prefix or self.suffix:
+            z = z[:, :, self.prefix : -self.suffix or None]
         if is_flat(pattern):
             return z.flatten(2).transpose(1, 2)
         if not self.tokens:
@@ -118,10 +118,10 @@ class Layout:
                 z = z.unflatten(2, [x.shape[i] for i in order[2:]])
         elif self.tokens:
             z = z.flatten(2)
-        if self.before or self.after:
+        if self.prefix or self.suffix:
             old = x.permute(order)
-            last = [old[:, :, -self.after :]] if self.after else []
-            z = torch.cat([old[:, :, : self.before], z, *last], 2)
+            last = [old[:, :, -self.suffix :]] if self.suffix else []
+            z = torch.cat([old[:, :, : self.prefix], z, *last], 2)
         return z.permute([order.index(i) for i in range(len(order))])
 
     def _order(self) -> list[int]:
@@ -131,9 +131,9 @@ class Layout:
         return [names.index(name) for name in ("b", "c", *space)]
 
     def __str__(self) -> str:
-        parts = [str(self.before)] * bool(self.before)
+        parts = [str(self.prefix)] * bool(self.prefix)
         parts += [" x ".join(map(str, self.grid))] * bool(self.grid)
-        parts += [str(self.after)] * bool(self.after)
+        parts += [str(self.suffix)] * bool(self.suffix)
         return f"{self.axes} (n = {' + '.join(parts)})" if parts else self.axes
 
 
