@@ -414,6 +414,12 @@ def test_planning_leaves_observers_and_tensors_alone():
     torch.utils.swap_tensors(weight, nn.Parameter(torch.zeros_like(weight)))
 
 
+def test_planning_leaves_the_random_state_alone_where_it_runs_twice():
+    net, before = nn.Sequential(nn.Linear(6, 6)), torch.get_rng_state()
+    plan(net, "simam", "0", example_input=torch.ones(2, 5, 6))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_image_is_found_whose_channels_the_first_convolution_does_not_read():
     net = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 1))
     assert [what.channels for what in plan(net, "simam", "1")] == [8]

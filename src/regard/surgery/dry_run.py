@@ -195,8 +195,11 @@ def _with_other_samples(x: Any) -> Any:
     if not isinstance(x, Tensor) or not x.dim() or len(x) < 2:
         return x
     first = x[:1].expand(len(x) - 1, *x.shape[1:])
-    rest = first + torch.rand_like(first) if x.is_floating_point() else first
-    return torch.cat((x[:1], rest))
+    if not x.is_floating_point():
+        return torch.cat((x[:1], first))
+    generator = torch.Generator().manual_seed(0)  # planning leaves the random state alone
+    noise = torch.rand(first.shape, generator=generator, device="cpu")
+    return torch.cat((x[:1], first + noise.to(x.device, x.dtype)))
 
 
 def _twice(x: Any) -> Any:
