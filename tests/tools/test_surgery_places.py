@@ -282,6 +282,106 @@ def test_the_order_of_tokens_is_followed(arrange, layout):
     assert str(plan(Net(), "simam", "place", example_input=images(3, 5))[0].layout) == layout
 
 
+class Patches(nn.Module):
+    """Tokens at the same place of all patches of a feature, as in MobileViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.mlp = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(self.stem(x), (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        b, c, h, w = x.shape
+        x = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 2, 4, 1)
+        x = self.mlp(x.reshape(b * 4, h * w // 4, c))
+        x = x.reshape(b, 2, 2, h // 2, w // 2, c).permute(0, 5, 3, 1, 4, 2)
+        return x.reshape(b, c, h, w)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (12, 8), (7, 9)])
+def test_a_grid_of_patches_is_noted_at_every_size(size):
+    net = Patches().eval()
+    new = regard.insert(net, "coordinate", at="mlp", example_input=images(8, 8), start="paper")
+    seen = []
+    new.mlp.attention.mechanism.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape))
+    new(images(*size))
+    assert [tuple(shape) for shape in seen] == [(8, 16, -(-size[0] // 2), -(-size[1] // 2))]
+    torch.testing.assert_close(
+        regard.insert(net, "coordinate", at="mlp", example_input=images(8, 8))(images(*size)),
+        net(images(*size)),
+        rtol=0,
+        atol=0,
+    )
+
+
+class Untraced(torch.fx.Tracer):
+    """Looks into everything except the layer itself."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Block) or super().is_leaf_module(m, module_qualified_name)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(x)
+
+
+class Embedded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 16, 4, 4)
+        self.block = Block()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.embed(x).flatten(2).transpose(1, 2))
+
+
+def test_a_traced_network_notes_the_grid_for_modules_that_were_not_traced():
+    new = regard.insert(Embedded(), "coordinate", at="block.mlp", example_input=images(16, 16))
+    with torch.no_grad():
+        new.block.mlp.attention.gamma.fill_(1.0)
+    traced = torch.fx.GraphModule(new, Untraced().trace(new))
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    for size in ((8, 20), (20, 8)):
+        want = new(images(*size))
+        new(images(16, 4))  # another grid was noted last
+        torch.testing.assert_close(traced(images(*size)), want)
+
+
+class Skips(nn.Module):
+    """Takes two features, and returns one that it computes and the one that it was given."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.reads = reads
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        return [self.conv(x[0] + x[1] if self.reads else x[0]), x[1]]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_output_that_a_module_takes_and_does_not_read_gets_no_attention(reads):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3)
+            self.one, self.two = Skips(True), Skips(reads)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.two(self.one([x, x]))[0]
+
+    found = plan(Net(), "simam", at="one", example_input=images(8, 8))
+    assert [one.output for one in found] == ([(0,), (1,)] if reads else [(0,)])
+
+
 def test_the_strides_of_a_place_are_kept():
     class Block(nn.Module):
         def __init__(self) -> None:

@@ -83,9 +83,8 @@ class DryRun(TorchFunctionMode):
         Reading its class tokens alone does not count, because attention does not change them.
         """
         outputs = set(self.calls[0].outputs.values())
-        given = (call.given for call in self.calls if call.start >= after.stop)
         todo = [v for v in self._readers.get(value, ()) if v.index >= after.stop]
-        if value in outputs or (not todo and any(value in some for some in given)):
+        if value in outputs:
             return True
         tokens = next((axis for axis in value.axes if axis.class_tokens), None)
         if tokens is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..core.shapes import GRIDS
-from .record import Axis, Factor, Grid, Value
+from .record import Axis, Factor, Value
 
 Known = Mapping[Tensor, Value]
 
@@ -271,7 +272,7 @@ def _joined(parts: Sequence[Tensor], dim: int, known: Known) -> tuple[Axis, ...]
         axes[dim].named = "n"
         before = grid.before + sum(x.shape[dim] for x in parts[: grids[0][0]])
         after = grid.after + sum(x.shape[dim] for x in parts[grids[0][0] + 1 :])
-        axes[dim].class_tokens = Grid(grid.axes, grid.sizes, before, after)
+        axes[dim].class_tokens = replace(grid, before=before, after=after)
     return tuple(axes)
 
 
@@ -408,9 +409,9 @@ def _part(axis: Axis, positions: list[int]) -> Axis:
         if grid := axis.grid:
             before, after = grid.before - first, grid.after - (axis.size - end)
             if before == after == 0:
-                new = _composed([*map(Factor, grid.axes, grid.sizes)])
+                new = _composed([*map(Factor, grid.axes, grid.sizes, grid.strides)])
             elif before >= 0 and after >= 0:
-                new.class_tokens = Grid(grid.axes, grid.sizes, before, after)
+                new.class_tokens = replace(grid, before=before, after=after)
             new.class_only = end <= grid.before or first >= axis.size - grid.after
         new.piece_of = axis, first, end
     return new

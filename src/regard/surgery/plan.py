@@ -8,9 +8,9 @@ from copy import deepcopy
 from torch import nn
 
 from ..core.text import aligned, html_table
-from .planning import PlannedInsertion, Source
+from .grids import Note, Sized, Sizes, Source
+from .planning import PlannedInsertion
 from .site import InsertedAttention, Insertion, attach, exchanged, outermost
-from .wrapper import Sized, Sizes
 
 
 class Plan(Sequence[Insertion]):
@@ -85,7 +85,7 @@ class Plan(Sequence[Insertion]):
                 some_runs=one.some_runs,
             )
             new = attach(new, one.insertion, attention.to(one.device, one.dtype))
-        for (path, item, axes), sizes in noted.items():
-            old = outermost(new, path)
-            new = exchanged(new, old, Sized(old, axes, item, sizes))
+        for source, sizes in noted.items():
+            old = outermost(new, source.module)
+            new = exchanged(new, old, Sized(old, source.output, Note(sizes, source.sides)))
         return new

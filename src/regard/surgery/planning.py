@@ -17,10 +17,11 @@ from ..core.names import listing
 from ..factory import create
 from ..factory import mechanism as find_class
 from .dry_run import DryRun, Example, dry_run
+from .grids import Source, is_window, source_of
 from .layout import Layout, grid_of, is_flat, names_of, valid
 from .outputs import Path
 from .places import PRESETS, At, match
-from .record import Call, Grid, Value
+from .record import Call, Value
 from .site import (
     InsertedAttention,
     Insertion,
@@ -33,9 +34,6 @@ from .site import (
 from .wrapper import free_names, innermost
 
 Options = dict[str, object]
-# Where a grid can be read in each pass: the path of a module, where its tensor is in what it
-# returns, and the axes of the grid.
-Source = tuple[str, Path, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -198,26 +196,13 @@ def _arrangement(
         problem = f"its tokens are in groups ({layout})"
     elif not (grid := grid_of(value)):
         problem = f"its tokens ({layout}) have no known grid"
-    elif (source := _source(run, value, grid, own)) or any(axis.merged for axis in value.axes):
-        return True, source  # windows have the same grid in each pass
+    elif (source := source_of(run, value, grid, own)) or is_window(grid):
+        return True, source
     else:
         problem = f"no module returns a tensor with the grid of its tokens ({layout})"
     if any_order(mechanism):
         return False, None
     raise NoFeatures(f"{type(mechanism).__name__} needs ({pattern}), and {problem}")
-
-
-def _source(run: DryRun, value: Value, grid: Grid, own: Collection[str]) -> Source | None:
-    for other in reversed(run.values[: value.index + 1]):
-        if not set(grid.axes) <= set(other.axes):
-            continue
-        axes = tuple(other.axes.index(axis) for axis in grid.axes)
-        if tuple(other.shape[i] for i in axes) == grid.sizes:
-            for call in other.returned_by:
-                if call.name and call.name not in own and len(run.of(call.name)) == 1:
-                    path = next(path for path, v in call.outputs.items() if v is other)
-                    return call.name, path, axes
-    return None
 
 
 def plan_replacements(

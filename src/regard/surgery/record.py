@@ -76,8 +76,8 @@ class Axis:
         """For tokens in the order of a grid: that grid."""
         names = "".join(factor.axis.name for factor in self.factors)
         if names in ("hw", "thw"):
-            axes, sizes, _ = zip(*self.factors, strict=True)
-            return Grid(axes, sizes)
+            axes, sizes, strides = zip(*self.factors, strict=True)
+            return Grid(axes, sizes, strides)
         return self.class_tokens
 
     def read_as(self, name: str) -> None:
@@ -97,12 +97,14 @@ class Grid:
     Attributes:
         axes: The axes of the grid.
         sizes: Their sizes; of a window, they are less than those of the axes.
+        strides: The steps along the axes from one token to the next.
         before: Number of class tokens that precede the others.
         after: Number of class tokens that follow them.
     """
 
     axes: tuple[Axis, ...]
     sizes: tuple[int, ...]
+    strides: tuple[int, ...]
     before: int = 0
     after: int = 0
 

@@ -12,9 +12,10 @@ from ..catalog import entries
 from ..core.attention import Mechanism
 from ..core.tracing import leaf, recording
 from ..core.watching import path_of
+from .grids import Sized, Sizes
 from .layout import Layout
 from .outputs import Path
-from .wrapper import Attended, Counted, Sized, Sizes, Wrapper, innermost
+from .wrapper import Attended, Counted, Wrapper, innermost
 
 
 class Inserted(nn.Module):
@@ -275,7 +276,7 @@ def without_idle_wrappers(model: nn.Module) -> nn.Module:
     read = {id(one.sizes) for *_, one in inserted_modules(model) if hasattr(one, "sizes")}
     for module in [m for m in model.modules() if isinstance(m, Sized | Counted)]:
         if isinstance(module, Sized):
-            idle = id(module._sizes) not in read
+            idle = id(module.sizes) not in read
         else:
             place = attended(module.host.get_submodule(module._counts))
             idle = place is None or not place._runs

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.watching import HOST
 from .outputs import Path, tensor_at, with_tensor
@@ -146,46 +146,6 @@ class Counted(Wrapper):
                 module._run = 0
             module = module.host
         return self.host(*args, **kwargs)
-
-
-class Sizes:
-    """The sizes of space of a tensor in the pass through the network that runs.
-
-    They do not belong to the network: a copy starts without them.
-    """
-
-    grid: Sequence[int | Tensor] | None = None
-
-    def __getstate__(self) -> None:
-        return None
-
-
-class Sized(Wrapper):
-    """A module whose output has the grid that tokens are in later, which is noted at each run.
-
-    Args:
-        host: The module.
-        axes: The axes of its output that are the grid.
-        path: Where in its output the tensor is.
-        sizes: Where the sizes are noted.
-    """
-
-    _axes: tuple[int, ...] = ()
-    _path: Path = ()
-    _sizes: Sizes = Sizes()
-
-    def __init__(self, host: nn.Module, axes: tuple[int, ...], path: Path, sizes: Sizes) -> None:
-        super().__init__(host)
-        self._axes = axes
-        self._path = path
-        self._sizes = sizes
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the host's output."""
-        y = self.host(*args, **kwargs)
-        x = tensor_at(y, self._path) if self._path else y
-        self._sizes.grid = tuple(x.shape[i] for i in self._axes)
-        return y
 
 
 def innermost(module: nn.Module) -> nn.Module:
