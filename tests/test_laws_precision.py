@@ -42,19 +42,24 @@ def peaks(module: nn.Module) -> Iterator[list[float]]:
 
 def error(got: Any, want: list[Tensor]) -> float:
     """The largest error, as a part of the largest entry; infinite, if a result is not finite."""
-    pairs = [(a.double(), b) for a, b in zip(flat(got), want, strict=True)]
+    pairs = [(a.cpu().double(), b) for a, b in zip(flat(got), want, strict=True)]
     if not all(a.isfinite().all() for a, _ in pairs):
         return torch.inf
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item() for a, b in pairs)
 
 
 def errors(
-    case: Case, dtype: torch.dtype, spread: float, sizes: Mapping[str, int], watch: bool = True
+    case: Case,
+    dtype: torch.dtype,
+    spread: float,
+    sizes: Mapping[str, int],
+    watch: bool = True,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """The errors of a module in half precision, with the tap watched, and under autocast.
 
-    The exact result is that of the same rounded weights and inputs. Nothing is asked where a layer
-    takes or returns, in exact arithmetic, numbers that the type does not have.
+    The exact result is that of the same rounded weights and inputs on the CPU. Nothing is asked
+    where a layer takes or returns, in exact arithmetic, numbers that the type does not have.
     """
     torch.manual_seed(0)
     module = case.module(torch.float32).to(dtype)
@@ -65,23 +70,24 @@ def errors(
             want = flat(exact(*(x.double() for x in inputs)))
         if max(largest) > torch.finfo(dtype).max:
             return {}
+        module, inputs = module.to(device), tuple(x.to(device) for x in inputs)
         found = {"half": error(module(*inputs), want)}
         if watch:
             with watched(module):
                 found["watched"] = error(module(*inputs), want)
         single = copy.deepcopy(module).float()
-        with torch.autocast("cpu", dtype):
+        with torch.autocast(device, dtype):
             found["autocast"] = error(single(*(x.float() for x in inputs)), want)
     return found
 
 
-def check(case: Case, sizes: Mapping[str, int], watch: bool = True) -> None:
+def check(case: Case, sizes: Mapping[str, int], watch: bool = True, device: str = "cpu") -> None:
     doc = case.cls.__doc__ or ""
     if case.claims.rounding.reason:
         assert "half precision" in doc or "bfloat16" in doc, "its docstring does not say so"
     for name, dtype in HALF.items():
         for spread, bound in zip(SPREADS, getattr(case.claims.rounding, name), strict=True):
-            for how, found in errors(case, dtype, spread, sizes, watch).items():
+            for how, found in errors(case, dtype, spread, sizes, watch, device).items():
                 assert found <= bound, (
                     f"{name}, {how}, inputs of size {spread}: off by {found:.2%}, not {bound:.0%}"
                 )
