@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +21,33 @@ def path_of(name: str) -> str:
     'layer1.0.attention'
     """
     return ".".join(part for part in name.split(".") if part and part not in (COMPILED, HOST))
+
+
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let other threads wait that inspect a model too.
+
+    For what inspection changes for a moment belongs to the process: whether functions that are
+    compiled run compiled, and the random state.
+    """
+    with _LOCK:
+        yield
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that shares its parameters, and nothing else that can be changed.
+
+    Its modes can be set and hooks registered on it while other threads use the model. A model that
+    cannot be copied is returned itself.
+    """
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    try:
+        return copy.deepcopy(model, shared)
+    except Exception:  # a file, a lock or a tensor with a graph, as an attribute of some module
+        return model
 
 
 @contextmanager

@@ -7,7 +7,7 @@ a module there is a `Call`. The presets and the layouts are derived from these t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -45,7 +45,10 @@ class DryRun(TorchFunctionMode):
 
     Args:
         model: The model; it is not changed, nor are its training modes.
-        example: Its arguments.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        beside: Makes another mode, given the dry run, that sees the functions first.
+        grad: Whether the graph of gradients is kept.
 
     Attributes:
         calls: The runs of modules, in order.
@@ -54,24 +57,40 @@ class DryRun(TorchFunctionMode):
     """
 
     def __init__(
-        self, model: nn.Module, example: tuple[object, ...] | Mapping[str, object]
+        self,
+        model: nn.Module,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object] | None = None,
+        *,
+        beside: Callable[[DryRun], TorchFunctionMode] | None = None,
+        grad: bool = False,
     ) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.values: list[Value] = []
         self._current: Call | None = None
         self._known = WeakTensorKeyDictionary()
-        args, kwargs = ((), example) if isinstance(example, Mapping) else (example, {})
+        kwargs = kwargs or {}
         self._model, self._example = model, (args, kwargs)
         for x in tree_leaves((args, kwargs)):
             if isinstance(x, Tensor):
                 first = Axis("b", assumed=True, given=True)
                 axes = (first, *(Axis(given=True) for _ in x.shape[1:]))[: x.dim()]
                 self._learn(x, Value.like(x, -1, axes))
-        with _watched(model, self._enter, self._leave), self:
+        other = beside(self) if beside else nullcontext()
+        with _watched(model, self._enter, self._leave, grad=grad), self, other:
             self.result = model(*args, **kwargs)
         # References to tensors, even weak ones, would keep others from exchanging their contents.
         self._known = WeakTensorKeyDictionary()
+
+    @property
+    def current(self) -> Call | None:
+        """The run of a module that goes on."""
+        return self._current
+
+    def value_of(self, x: Tensor) -> Value | None:
+        """Return what is known of a tensor of the run that goes on."""
+        return self._known.get(x)
 
     def of(self, name: str) -> list[Call]:
         """Return the runs of one module."""
@@ -211,6 +230,8 @@ def _watched(
     model: nn.Module,
     enter: Callable[[str, nn.Module, Any, Any], None],
     leave: Callable[[Any], None],
+    *,
+    grad: bool,
 ) -> Iterator[None]:
     """Call ``enter`` and ``leave`` around each module in one run, without changing the model."""
     handles = []
@@ -224,7 +245,7 @@ def _watched(
             )
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(lambda m, args, output: leave(output)))
-        with undisturbed(model), uncompiled():
+        with undisturbed(model, grad=grad), uncompiled():
             yield
     finally:
         for handle in handles:
@@ -244,12 +265,13 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
         ValueError: no input was found that the model accepts.
     """
     if example_input is not None:
-        whole = isinstance(example_input, (tuple, Mapping))
-        example = example_input if whole else (example_input,)
+        keywords = isinstance(example_input, Mapping)
+        args = example_input if isinstance(example_input, tuple) else (example_input,)
+        example = ((), example_input) if keywords else (args, {})
         try:
-            return DryRun(model, tree_map(_twice, example))
+            return DryRun(model, *tree_map(_twice, example))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):
-            return DryRun(model, example)
+            return DryRun(model, *example)
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     who = type(model).__name__

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from ..core.shapes import GRIDS
+from .moves import Move, moves_of
 from .record import Axis, Factor, Value
 
 Known = Mapping[Tensor, Value]
@@ -49,7 +50,7 @@ MOVES = frozenset(
 RESIZING = frozenset(
     (
         *("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "pad", "_pad"),
-        *("grid_sample", "deform_conv2d", "pixel_shuffle", "pixel_unshuffle", "glu", "roll"),
+        *("grid_sample", "deform_conv2d", "pixel_shuffle", "pixel_unshuffle", "glu"),
     )
 )
 JOINS = {"cat": 0, "concat": 0, "concatenate": 0, "hstack": 1, "vstack": 0}
@@ -82,6 +83,8 @@ def axes_of(
         return [(first.axes[0], *map(Axis, "chw"))]
     if op in MOVES and x is given[0]:
         return _moved(func, args, kwargs, x, first, results)
+    if op == "roll" and (found := _rolled(*args, **kwargs, axes=first.axes)):
+        return [found]
     if op in JOINS and args and isinstance(args[0], (tuple, list)):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else JOINS[op])
         return [_joined(args[0], dim if op != "hstack" else 1, known)]
@@ -115,6 +118,22 @@ def axes_of(
 def unknown(shape: Sequence[int]) -> tuple[Axis, ...]:
     """Return axes about which nothing is known."""
     return tuple(Axis() for _ in shape)
+
+
+def _rolled(
+    x: Tensor,
+    shifts: int | Sequence[int],
+    dims: int | Sequence[int] | None = None,
+    *,
+    axes: tuple[Axis, ...],
+) -> tuple[Axis, ...] | None:
+    if dims is None:  # all elements are rolled as one sequence
+        return unknown(x.shape)
+    found = list(axes)
+    pairs = zip(*((n,) if isinstance(n, int) else n for n in (shifts, dims)), strict=True)
+    for shift, dim in pairs:
+        found[dim] = found[dim].rolled(int(shift))
+    return tuple(found)
 
 
 def _channels_first(op: str, value: Value, out: Tensor) -> tuple[Axis, ...]:
@@ -296,60 +315,48 @@ def takes_class_tokens(
     value = known.get(x) if x is not None and op in MOVES else None
     for i, axis in enumerate(value.axes if value else ()):
         if axis.class_tokens and x is not None:
-            end = x.shape[i] - axis.class_tokens.after
-            moved = _on_indices(func, args, kwargs, x)
-            places = [torch.unravel_index(index, x.shape)[i] for index in moved]
-            inside = [((p >= axis.class_tokens.before) & (p < end)).any() for p in places]
-            return bool(moved) and not any(inside)
+            before, end = axis.class_tokens.before, x.shape[i] - axis.class_tokens.after
+            moves = moves_of(func, args, kwargs, x)
+            places = [
+                torch.unravel_index(line, x.shape)[i] for move in moves for line in move.lines
+            ]
+            return bool(places) and not any(((p >= before) & (p < end)).any() for p in places)
     return False
-
-
-def _on_indices(func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor) -> list[Tensor]:
-    """Run a function on the indices of all elements, which shows where each element goes."""
-    index = torch.arange(x.numel(), device="cpu" if x.is_meta else x.device).view(x.shape)
-    call = tree_map(lambda y: index if y is x else y, (args, kwargs))
-    try:
-        return [y for y in tree_leaves(func(*call[0], **call[1])) if isinstance(y, Tensor)]
-    except (RuntimeError, TypeError, IndexError, ValueError):
-        return []
 
 
 def _moved(
     func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor, value: Value, results: list[Tensor]
 ) -> list[tuple[Axis, ...]]:
-    moved = _on_indices(func, args, kwargs, x)
-    if [y.shape for y in moved] != [y.shape for y in results]:
+    moves = moves_of(func, args, kwargs, x)
+    if [move.shape for move in moves] != [tuple(y.shape) for y in results]:
         return [unknown(y.shape) for y in results]
-    return [_rearranged(y, value) if y.numel() else unknown(y.shape) for y in moved]
+    return [_rearranged(move, value) for move in moves]
 
 
-def _rearranged(index: Tensor, value: Value) -> tuple[Axis, ...]:
-    """Return the axes of a tensor, given the index of each of its elements in another one."""
-    if index.numel() == math.prod(value.shape) and bool((index.flatten().diff() == 1).all()):
-        return _reshaped(value, tuple(index.shape))
-    lines = [_line(index, j) for j in range(index.dim())]
-    predicted = lines[0][0]
-    for j, line in enumerate(lines):
-        step = (line - line[0]).view([-1 if i == j else 1 for i in range(index.dim())])
-        predicted = predicted + step
-    if not torch.equal(predicted.expand_as(index), index):
-        return unknown(index.shape)  # the axes do not move independently
+def _rearranged(move: Move, value: Value) -> tuple[Axis, ...]:
+    """Return the axes of a tensor, given where its elements were in another one."""
+    if not math.prod(move.shape):
+        return unknown(move.shape)
+    if move.whole:
+        return _reshaped(value, move.shape)
+    if not move.regular:
+        return unknown(move.shape)
     axes: list[Axis | None] = []
     used: list[int] = []
-    for line in lines:
+    for line in move.lines:
         positions = torch.stack(torch.unravel_index(line, value.shape))
         moving = [i for i, row in enumerate(positions) if (row != row[0]).any()]
         used += moving
         found = _part(value.axes[moving[0]], positions[moving[0]].tolist()) if moving else None
         axes.append(found if len(moving) < 2 else Axis())
     if len(used) > len(set(used)):  # an axis was split, and not in the order of its elements
-        return unknown(index.shape)
-    if index.dim() == len(value.shape) and used == sorted(used):  # slices of one position
-        first = torch.unravel_index(lines[0][0], value.shape)
+        return unknown(move.shape)
+    if len(move.shape) == len(value.shape) and used == sorted(used):  # slices of one position
+        first = torch.unravel_index(move.lines[0][0], value.shape)
         for j, (axis, size) in enumerate(zip(value.axes, value.shape, strict=True)):
             if j not in used and size > 1:
                 axes[j] = _part(axis, [int(first[j])])
-    return _with_single(axes, index.shape, value)
+    return _with_single(axes, move.shape, value)
 
 
 def _reshaped(value: Value, shape: tuple[int, ...]) -> tuple[Axis, ...]:
@@ -389,14 +396,6 @@ def _composed(factors: list[Factor]) -> Axis:
     if len(joined) == 1 and size == axis.size:
         return axis
     return Axis(factors=tuple(joined), assumed=any(f.axis.assumed for f in joined))
-
-
-def _line(index: Tensor, j: int) -> Tensor:
-    """Return the elements along axis ``j`` from the first element."""
-    for i in reversed(range(index.dim())):
-        if i != j:
-            index = index.select(i, 0)
-    return index
 
 
 def _part(axis: Axis, positions: list[int]) -> Axis:

@@ -42,6 +42,7 @@ class Axis:
         class_tokens: For tokens in the order of a grid with class tokens: that grid.
         class_only: Whether it has class tokens alone.
         piece_of: For a contiguous part: the axis, its first position and the one after its last.
+        rolled_from: For one whose positions were rolled: the axis, and by how many.
     """
 
     named: str = ""
@@ -52,6 +53,7 @@ class Axis:
     class_tokens: Grid | None = None
     class_only: bool = False
     piece_of: tuple[Axis, int, int] | None = None
+    rolled_from: tuple[Axis, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Axis {self.name or '?'} = {self.size}>"
@@ -88,6 +90,13 @@ class Axis:
     def successor(self) -> Axis:
         """Return a new axis of the same name, whose positions are others."""
         return Axis(self.name, given=self.given)
+
+    def rolled(self, by: int) -> Axis:
+        """Return the axis with its positions rolled; rolled back, it is the old one."""
+        axis, already = self.rolled_from or (self, 0)
+        by = (by + already) % axis.size
+        name = axis.factors[0].axis.name if len(axis.factors) == 1 else axis.name
+        return Axis(name, given=axis.given, rolled_from=(axis, by)) if by else axis
 
 
 @dataclass(frozen=True)
