@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-Query = int | tuple[int, int] | Literal["all"]
+from ..core.shapes import GRIDS
+from .positions import Positions
+
+Query = int | tuple[int, ...] | Literal["all"]
 ROWS, COLUMNS = ("h", "y"), ("w", "x")  # names for the input, for the output
 PREFIXES = (0, 1, 2, 5)  # tokens before those of the image: none, class, distillation, registers
 
@@ -43,6 +46,9 @@ class AttentionMap:
         range: Range of its values, as in `Axes`.
         input_shape: Shape of the mechanism's input.
         grid: Height and width of its positions, if known.
+        queries: Where its queries lie, for attention that was seen in a function.
+        keys: Where its keys lie, likewise.
+        function: The function in which it was seen; empty for a mechanism.
     """
 
     path: str
@@ -54,6 +60,9 @@ class AttentionMap:
     range: str
     input_shape: tuple[int, ...]
     grid: tuple[int, int] | None
+    queries: Positions | None = None
+    keys: Positions | None = None
+    function: str = ""
 
     @property
     def key(self) -> str:
@@ -81,7 +90,8 @@ class AttentionMap:
     @property
     def spatial(self) -> bool:
         """Whether its values belong to positions in the image, so that there is a heat map."""
-        return self.form == "plane" or (self.form in ("tokens", "pairs") and self.grid is not None)
+        placed = self.grid is not None or self.keys is not None
+        return self.form == "plane" or (self.form in ("tokens", "pairs") and placed)
 
     @property
     def normalized(self) -> str | None:
@@ -92,6 +102,8 @@ class AttentionMap:
     def position(self, query: Query | None = None) -> int:
         """Return the index of a query from an index or (row, column); the middle if None."""
         n = self.tensor.shape[self.names.index("n")]
+        if self.keys is not None:
+            return self._row(n, query)
         if query is None and not self.grid:
             return n // 2
         if query is None or isinstance(query, tuple):
@@ -105,6 +117,28 @@ class AttentionMap:
         if not isinstance(query, int) or not 0 <= query < n:
             raise ValueError(f"{self.key}: no query {query!r}; there are 0 to {n - 1}, and 'all'")
         return query
+
+    def _row(self, n: int, query: Query | None) -> int:
+        """Return the index of a query among those of all windows, one window after the other."""
+        n = n * self.tensor.shape[self.names.index("k")] if "k" in self.names else n
+        if n == 1:
+            return 0
+        if isinstance(query, int):
+            if not 0 <= query < n:
+                raise ValueError(
+                    f"{self.key}: no query {query!r}; there are 0 to {n - 1}, and 'all'"
+                )
+            return query
+        if self.queries is None:
+            if query is None:
+                return n // 2
+            raise ValueError(f"{self.key}: its queries have no places; pass the query's index")
+        place = query if isinstance(query, tuple) else [size // 2 for size in self.queries.grid]
+        try:
+            wanted = self.queries.of(place)
+        except ValueError as e:
+            raise ValueError(f"{self.key}: {e}") from None
+        return int((self.queries.index.flatten() == wanted).nonzero()[0])
 
     def heat(
         self,
@@ -131,7 +165,9 @@ class AttentionMap:
         if not self.spatial:
             raise ValueError(f"{self.key}: a map ({self.axes}) has no positions in an image")
         a, names = self.tensor.detach().float(), self.names
-        if self.form == "pairs":
+        if self.keys is not None:
+            a, names = self._on_image(a, names, self.keys, query)
+        elif self.form == "pairs":
             dim = names.index("n")
             a = a.mean(dim) if query == "all" else a.select(dim, self.position(query))
             del names[dim]
@@ -144,7 +180,7 @@ class AttentionMap:
         if self.range == "offset" and "2" in names:
             a = a.norm(dim=names.index("2"))
             names.remove("2")
-        a = self._positions_last(a, names)
+        a = a if self.keys is not None else self._positions_last(a, names)
         while a.dim() > 3:
             a = _most_varied(a) if names[1] == self.normalized else a.mean(1)
             del names[1]
@@ -152,6 +188,33 @@ class AttentionMap:
             return a
         sides = (size, size) if isinstance(size, int) else size
         return interpolate(a.unsqueeze(1), sides, mode="bilinear").squeeze(1)
+
+    def _on_image(
+        self, a: Tensor, names: list[str], keys: Positions, query: Query | None
+    ) -> tuple[Tensor, list[str]]:
+        """Put what a query attends to in its place in the image; zero where it cannot attend."""
+        a = a.movedim([names.index(name) for name in "nm"], (-2, -1))
+        names = [name for name in names if name not in ("n", "m")]
+        index = keys.index.to(a.device)
+        if "k" in names:  # windows
+            a = a.movedim(names.index("k"), -3)
+            names.remove("k")
+        else:
+            a, index = a.unsqueeze(-3), index.unsqueeze(0)
+        if query == "all":
+            a = a.mean(-2) / a.shape[-3]
+        else:
+            window, row = divmod(self.position(query), a.shape[-2])
+            a, index = a[..., window : window + 1, row, :], index[window : window + 1]
+        placed = index.flatten() >= 0
+        image = a.new_zeros(*a.shape[:-2], math.prod(keys.grid))
+        image.index_add_(-1, index.flatten()[placed], a.flatten(-2)[..., placed])
+        names += GRIDS[len(keys.grid)].split()
+        image = image.unflatten(-1, keys.grid)
+        if len(keys.grid) == 3:  # the frames of a video
+            names.remove("t")
+            image = image.mean(-3)
+        return image, names
 
     def _positions_last(self, a: Tensor, names: list[str]) -> Tensor:
         """Move the positions to the end, as rows and columns, and remove them from ``names``."""

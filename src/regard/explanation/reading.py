@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..core.attention import Mechanism, Tap
 from ..core.names import glob, listing
-from ..core.shapes import bind, expand, split
 from ..core.text import aligned, html_table
-from ..core.watching import path_of, uncompiled, undisturbed
-from .maps import COLUMNS, ROWS, AttentionMap, Query, lay_out
+from ..core.watching import alone, sharing_copy
+from ..surgery.dry_run import DryRun
+from .functions import Sighting, Watch
+from .fused import Reduction
+from .maps import AttentionMap, Query
+from .positions import canonical
+from .taps import mechanisms, tapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class Explanation(Mapping[str, AttentionMap]):
-    """The attention maps of one run, by key, in the order of the run."""
+    """The attention maps of one run, by key, in the order of the run.
 
-    def __init__(self, maps: Mapping[str, AttentionMap], image: Tensor | None = None) -> None:
+    Attributes:
+        maps: The maps.
+        image: The input, if it is an image.
+        output: What the model returned.
+    """
+
+    def __init__(
+        self, maps: Mapping[str, AttentionMap], image: Tensor | None = None, output: Any = None
+    ) -> None:
         self.maps = dict(maps)
         self.image = image
+        self.output = output
 
     def __getitem__(self, key: str) -> AttentionMap:
         if key not in self.maps:
@@ -104,19 +114,28 @@ def explain(
     *inputs: Any,
     only: str | Sequence[str] | None = None,
     grad: bool = False,
+    reduce: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Explanation:
-    """Run a model and return all its attention maps.
+    """Run a model and return all its attention maps: those of mechanisms, and the model's own.
 
-    The model runs once, in evaluation mode and uncompiled. It is not changed: hooks are removed,
-    modes and random state are restored.
+    The maps of a mechanism are what passes its taps. Any other attention is seen in the functions
+    that the model calls: `torch.nn.functional.scaled_dot_product_attention`,
+    `torch.nn.functional.multi_head_attention_forward`, and each softmax whose result multiplies
+    values. Fused functions stay fused; the map is computed beside them.
+
+    A copy of the model that shares its parameters runs once, in evaluation mode and uncompiled.
+    Nothing is registered on the model, and its modes, buffers and the random state are not changed.
 
     Args:
-        model: Any module with mechanisms in it, or a mechanism.
+        model: Any module.
         inputs: Positional arguments of the model.
-        only: Paths of mechanisms; in a pattern ``*`` stops at dots and ``**`` does not, as in
-            `regard.insert`. All mechanisms if None.
+        only: Paths of modules; in a pattern ``*`` stops at dots and ``**`` does not, as in
+            `regard.insert`. All attention if None.
         grad: Keep the graph, so that gradients flow through the maps.
+        reduce: What is kept of fused attention, so that a map of 10,000 tokens is never whole in
+            memory: ``{"heads": "mean"}`` (or ``"max"``) and ``{"query": (row, column)}``, an index
+            of a token, or ``"mean"``.
         kwargs: Keyword arguments of the model.
 
     Returns:
@@ -125,155 +144,94 @@ def explain(
 
     Raises:
         ValueError: the model has no attention, or none at such a path, or none that ran.
+        TypeError: ``reduce`` has something else.
 
     >>> import regard
     >>> print(explain(regard.create("cbam", 16), torch.ones(1, 16, 5, 5))["[spatial]"].axes)
     b 1 h w
+    >>> layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True)
+    >>> print(explain(layer, torch.ones(1, 7, 16)).table())
+    path       mechanism           axes           shape          min    mean   max    entropy
+    self_attn  MultiheadAttention  b heads n m    1 × 2 × 7 × 7  0.143  0.143  0.143  1.95
     """
-    chosen = _choose(model, only)
-    maps: dict[str, AttentionMap] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    calls: Counter[str] = Counter()
-    own_maps: dict[str, Tensor] = {}
-    borrowed: dict[str, Tensor] = {}
-    image = next((x for x in inputs if isinstance(x, Tensor) and x.dim() == 4), None)
+    patterns = {p: glob(p) for p in ([only] if isinstance(only, str) else only or ())}
+    found: list[AttentionMap | Sighting] = []
+    others: set[str] = set()  # paths of attention that is not wanted
+    image = next((x for x in (*inputs, *kwargs.values()) if _is_image(x)), None)
+    reduced = Reduction.of(reduce)
+
+    def wanted(path: str) -> bool:
+        if only is None or any(regex.fullmatch(path) for regex in patterns.values()):
+            return True
+        others.add(path)
+        return False
+
+    def watch(run: DryRun) -> Watch:
+        return Watch(run, found.append, wanted, reduced, grad=grad)
+
     aspect = image.shape[2] / image.shape[3] if image is not None else 1.0
-
-    def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-        shapes[path] = tuple(tensors[0].shape) if tensors else ()
-        calls[path] += 1
-
-    def record(path: str, part: str, mechanism: Mechanism, tap: Tap, args: Any, out: Any) -> None:
-        caller = path  # a mechanism may use the tap of a child without calling the child
-        while caller and caller not in shapes:
-            caller = caller.rpartition(".")[0]
-        if caller not in shapes:
-            raise ValueError(f"{path!r}: its tap ran, but neither it nor a mechanism around it")
-        shape = shapes[caller]
-        tensors = out if isinstance(out, (tuple, list)) else (out,)
-        stated = mechanism.axes.parts.get(part, "") if part else mechanism.axes.map
-        axes = split(stated) if stated else _inferred(mechanism.axes.input, shape, tensors)
-        for (name, own), tensor in zip(axes.items(), tensors, strict=True):
-            source = tensor
-            own, tensor, grid = _flatten_queries(
-                expand(own, tensor.dim()), tensor, _grid(mechanism, shape, aspect)
-            )
-            one = AttentionMap(
-                path=path,
-                part=".".join(filter(None, (part, name if len(axes) > 1 else ""))),
-                call=calls[caller] - 1,
-                mechanism=type(mechanism).__name__,
-                axes=own,
-                tensor=tensor if grad else tensor.detach(),
-                range=mechanism.axes.range,
-                input_shape=shape,
-                grid=grid,
-            )
-            if maps.setdefault(one.key, one) is one:
-                (own_maps if caller == path else borrowed)[one.key] = source
-
-    with ExitStack() as hooks:
-        for path, mechanism in _choose(model, None).items():
-            handle = mechanism.register_forward_pre_hook(partial(enter, path), with_kwargs=True)
-            hooks.callback(handle.remove)
-        for path, mechanism in chosen.items():
-            for part, tap in _taps(mechanism).items():
-                handle = tap.register_forward_hook(partial(record, path, part, mechanism))
-                hooks.callback(handle.remove)
-        with undisturbed(model, grad=grad), uncompiled():
-            model(*inputs, **kwargs)
-    for key, source in borrowed.items():  # drop a child's map that its parent passes on as its own
-        if any(source is other for other in own_maps.values()):
-            del maps[key]
-    if not maps:
-        raise ValueError(f"none of the mechanisms ran: {', '.join(map(repr, chosen))}")
-    shown = image if image is not None and image.shape[1] in (1, 3) else None
-    return Explanation(maps, shown)
-
-
-def _taps(mechanism: Mechanism) -> dict[str, Tap]:
-    """Return the taps of a mechanism by the names of its parts; ``""`` is the whole."""
-    return {
-        name.removeprefix("tap").removeprefix("_"): child
-        for name, child in mechanism.named_children()
-        if isinstance(child, Tap)
-    }
-
-
-def _choose(model: nn.Module, only: str | Sequence[str] | None) -> dict[str, Mechanism]:
-    """Return the mechanisms whose paths match."""
-    found = {
-        path_of(name): module
-        for name, module in model.named_modules()
-        if isinstance(module, Mechanism) and _taps(module)
-    }
-    if not found:
+    twin = sharing_copy(model)
+    with alone(), tapped(twin, found, wanted, aspect=aspect, grad=grad):
+        run = DryRun(twin, inputs, kwargs, beside=watch, grad=grad)
+    maps = _by_key(found, _batch((*inputs, *kwargs.values())))
+    idle = mechanisms(model).keys() - others - {one.path for one in maps.values()}
+    if not maps and not others and not idle:
         raise ValueError(
-            f"{type(model).__name__} has no attention to explain; "
-            'regard.insert(model, "cbam") adds some'
+            f"{type(model).__name__} has no attention to explain: no mechanism of regard, no call "
+            "of scaled_dot_product_attention or multi_head_attention_forward, and no softmax whose "
+            'result multiplies values; regard.insert(model, "cbam") adds some'
         )
-    if only is None:
-        return found
-    chosen = {}
-    for pattern in [only] if isinstance(only, str) else only:
-        wanted = glob(pattern)
-        matches = {path: one for path, one in found.items() if wanted.fullmatch(path)}
-        if not matches:
-            raise ValueError(f"no attention at {pattern!r}; there are {listing(found, pattern)}")
-        chosen |= matches
-    return chosen
+    there = dict.fromkeys([*mechanisms(model), *(one.path for one in maps.values()), *others])
+    for pattern, regex in patterns.items():
+        if not any(regex.fullmatch(path) for path in there):
+            raise ValueError(f"no attention at {pattern!r}; there are {listing(there, pattern)}")
+    if not maps:
+        raise ValueError(f"none of the mechanisms ran: {', '.join(map(repr, sorted(idle)))}")
+    shown = image if image is not None and image.shape[1] in (1, 3) else None
+    return Explanation(maps, shown, run.result)
 
 
-def _inferred(pattern: str, shape: Sequence[int], maps: Sequence[Tensor]) -> dict[str, str]:
-    """Infer the axes of maps from their sizes and those of the input.
-
-    >>> _inferred("b c h w", (2, 8, 5, 7), [torch.zeros(2, 8, 1, 1), torch.zeros(2, 4, 35, 35)])
-    {'0': 'b c 1 1', '1': 'b i n m'}
-    """
-    names = next(iter(split(pattern).values())).split()
-    sizes = dict(zip(names, shape, strict=False))
-    if "h" in sizes and "w" in sizes:
-        sizes["n"] = sizes["h"] * sizes["w"]
-    found = {}
-    for i, a in enumerate(maps):
-        axes: list[str] = []
-        free = iter("ijklpqrs")
-        for j, size in enumerate(a.shape):
-            same = [name for name, n in sizes.items() if n == size and name not in axes]
-            if a.dim() == len(names) and names[j] in same:
-                axes.append(names[j])
-            elif size == 1:
-                axes.append("1")
-            elif same:
-                axes.append(same[0])
-            else:  # a second axis with the number of positions is that of the keys
-                axes.append("m" if "n" in axes and size == sizes["n"] else next(free))
-        found[str(i)] = " ".join(axes)
-    return found
+def _by_key(found: Sequence[AttentionMap | Sighting], batch: int) -> dict[str, AttentionMap]:
+    """Return the maps by their keys, those of functions with named axes."""
+    maps: dict[str, AttentionMap] = {}
+    calls: Counter[str] = Counter()
+    for one in found:
+        if isinstance(one, Sighting):
+            calls[one.call.name] += 1
+            one = _named(one, batch, calls[one.call.name] - 1)
+        maps.setdefault(one.key, one)
+    return maps
 
 
-def _flatten_queries(
-    axes: str, tensor: Tensor, grid: tuple[int, int] | None
-) -> tuple[str, Tensor, tuple[int, int] | None]:
-    """Flatten the queries of a map over keys into one axis, if they are rows and columns.
+def _named(seen: Sighting, batch: int, call: int) -> AttentionMap:
+    """Return a map with named axes and its places in the image."""
+    found = canonical(seen.map, seen.axes, batch, compared=seen.compared)
+    given = seen.call.given
+    return AttentionMap(
+        path=seen.call.name,
+        part="",
+        call=call,
+        mechanism=type(seen.call.module).__name__,
+        axes=found.axes,
+        tensor=found.map,
+        range="softmax" if seen.adds_up else "real",
+        input_shape=given[0].shape if given else (),
+        grid=None,
+        queries=found.queries,
+        keys=found.keys,
+        function=seen.function,
+    )
 
-    >>> _flatten_queries("b y x m", torch.zeros(2, 3, 4, 12), None)[::2]
-    ('b n m', (3, 4))
-    """
-    for rows, columns in zip(ROWS, COLUMNS, strict=True):
-        if axes.endswith(f"{rows} {columns} m"):
-            axes = axes.removesuffix(f"{rows} {columns} m") + "n m"
-            return axes, tensor.flatten(-3, -2), (tensor.shape[-3], tensor.shape[-2])
-    return axes, tensor, grid
+
+def _is_image(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() == 4
 
 
-def _grid(mechanism: Mechanism, shape: tuple[int, ...], aspect: float) -> tuple[int, int] | None:
-    """Return height and width of the positions of a mechanism's input."""
-    pattern = next(iter(split(mechanism.axes.input).values()))
-    sizes = bind(pattern, shape)
-    if "t" in sizes:
-        return None
-    if "h" in sizes and "w" in sizes:
-        return sizes["h"], sizes["w"]
-    return lay_out(sizes["n"], aspect) if "n" in sizes else None
+def _batch(inputs: Sequence[Any]) -> int:
+    """Return the number of samples: the first size of the first tensor, or of a list of them."""
+    for x in inputs:
+        if isinstance(x, Tensor) and x.dim():
+            return len(x)
+        if isinstance(x, (list, tuple)) and x and isinstance(x[0], Tensor):
+            return len(x)
+    return 1

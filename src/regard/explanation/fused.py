@@ -1,0 +1,150 @@
+"""The map of fused attention, which computes none: for some queries at a time, reduced as asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.precision import widen
+from ..surgery.record import Axis
+from .positions import positions
+
+CHUNK = 2**24  # entries of a map that are computed at a time
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is kept of the maps of fused attention, which are computed for some queries at a time.
+
+    Attributes:
+        heads: ``"mean"`` or ``"max"`` over the heads; None for all of them.
+        query: The index of a query or its place, ``"mean"`` over the queries, or None for all.
+    """
+
+    heads: str | None = None
+    query: int | tuple[int, ...] | str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None) -> Reduction:
+        """Check what a user gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        given = dict(given or {})
+        heads, query = given.pop("heads", None), given.pop("query", None)
+        if given:
+            raise ValueError(f"reduce: expected 'heads' and 'query', got {next(iter(given))!r}")
+        if heads not in (None, "mean", "max"):
+            raise ValueError(f"reduce: heads: expected 'mean' or 'max', got {heads!r}")
+        place = isinstance(query, tuple) and all(type(i) is int for i in query)
+        if not (query is None or query == "mean" or type(query) is int or place):
+            raise ValueError(
+                f"reduce: query: expected an index, (row, column) or 'mean', got {query!r}"
+            )
+        return cls(heads, query)
+
+    def row(self, axis: Axis) -> int | None:
+        """Return the index of the one query that is kept, given the axis of queries.
+
+        Raises:
+            ValueError: there is no such query, or its place is unknown.
+        """
+        if self.query is None or isinstance(self.query, str):
+            return None
+        if isinstance(self.query, int):
+            index = self.query
+        elif (found := positions(axis)) is None:
+            raise ValueError(
+                "reduce: query: the places of these queries are unknown; give an index"
+            )
+        else:
+            index = int((found.index == found.of(self.query)).nonzero()[0])
+        if not 0 <= index < axis.size:
+            raise ValueError(f"reduce: query: expected 0 to {axis.size - 1}, got {index}")
+        return index
+
+
+class Given(NamedTuple):
+    """The arguments of `torch.nn.functional.scaled_dot_product_attention`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scale: float
+    groups: int
+
+
+def arguments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Given:
+    """Sort the arguments of `torch.nn.functional.scaled_dot_product_attention`."""
+    mask = attn_mask
+    if is_causal:
+        shape = query.shape[-2], key.shape[-2]
+        mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
+    groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return Given(query, key, value, mask, scale, groups)
+
+
+def weights(
+    given: Given, axes: Sequence[Axis], reduction: Reduction, *, softmax: bool = True
+) -> tuple[Tensor, tuple[Axis, ...]]:
+    """Compute the map, reduced, and return its axes.
+
+    Args:
+        given: The arguments of attention.
+        axes: The axes of the whole map.
+        reduction: What is kept of it.
+        softmax: Whether the scores pass a softmax; linear attention has none.
+    """
+    parts = []
+    for a in _chunks(given, reduction.row(axes[-2]), softmax=softmax):
+        if reduction.heads and a.dim() > 3:
+            a = a.mean(-3, keepdim=True) if reduction.heads == "mean" else a.amax(-3, keepdim=True)
+        parts.append(a.sum(-2, keepdim=True) if reduction.query == "mean" else a)
+    if reduction.query == "mean":
+        parts = [torch.stack(parts).sum(0) / given.query.shape[-2]]
+    a = torch.cat(parts, -2) if len(parts) > 1 else parts[0]
+    pairs = zip(axes, a.shape, strict=True)
+    return a, tuple(axis if axis.size == n else Axis(size=n) for axis, n in pairs)
+
+
+def _chunks(given: Given, row: int | None, *, softmax: bool) -> Iterator[Tensor]:
+    """Compute the map for some queries at a time, or for one.
+
+    A query that may attend to nothing gets zeros.
+    """
+    query, key, mask = widen(given.query), widen(given.key), given.mask
+    if given.groups > 1:
+        key = key.repeat_interleave(given.groups, -3)
+    n, m = query.shape[-2], key.shape[-2]
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    rows = max(1, CHUNK // max(1, m * math.prod(lead)))
+    for start in range(0, n, rows) if row is None else (row,):
+        stop = min(start + rows, n) if row is None else row + 1
+        scores = (query[..., start:stop, :] * given.scale) @ key.mT
+        if mask is not None:
+            own = mask if mask.shape[-2] == 1 else mask[..., start:stop, :]
+            closed = own.dtype == torch.bool
+            scores = scores.masked_fill(~own, -math.inf) if closed else scores + own
+        yield scores.softmax(-1).nan_to_num() if softmax else scores
+
+
+def with_gradient(z: Tensor, y: Tensor) -> Tensor:
+    """Return the numbers of ``y`` with the gradient of ``z``."""
+    return z + (y - z).detach()

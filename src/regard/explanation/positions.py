@@ -1,0 +1,166 @@
+"""Where the queries and keys of a map lie in the image, although they are windows or patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..surgery.record import SPACE, Axis, Factor
+
+ORDER = "thw"
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """The places of tokens in a grid.
+
+    Attributes:
+        grid: The sides of the grid: rows and columns, after frames if it is a video.
+        index: The place of each token, counted row by row; -1 for a token without one, such as a
+            class token. For windows ``k n``, otherwise ``n``.
+    """
+
+    grid: tuple[int, ...]
+    index: Tensor
+
+    def of(self, place: Sequence[int]) -> int:
+        """Return the index of a place given by row and column, or frame, row and column.
+
+        Raises:
+            ValueError: there is no such place.
+        """
+        inside = len(place) == len(self.grid) and all(
+            0 <= i < size for i, size in zip(place, self.grid, strict=True)
+        )
+        if not inside:
+            size = " × ".join(map(str, self.grid))
+            raise ValueError(f"no place {tuple(place)} in a grid of {size}")
+        index = 0
+        for i, size in zip(place, self.grid, strict=True):
+            index = index * size + i
+        return index
+
+
+class Canonical(NamedTuple):
+    """A map with named axes.
+
+    Attributes:
+        map: The map.
+        axes: The names of its axes.
+        queries: Where its queries lie, if they are tokens of a grid.
+        keys: Where its keys lie.
+    """
+
+    map: Tensor
+    axes: str
+    queries: Positions | None = None
+    keys: Positions | None = None
+
+
+def canonical(a: Tensor, axes: Sequence[Axis], batch: int, *, compared: bool = True) -> Canonical:
+    """Bring a map to axes with names, and find where its queries and keys lie.
+
+    Maps between tokens become ``b k heads n m`` (samples, windows, heads, queries, keys), maps
+    between channels ``b heads c d``, and weights of branches ``b c branches``; axes that a map does
+    not have are left out.
+
+    Args:
+        a: The map; the last two axes are queries and keys.
+        axes: Its axes, as they were followed.
+        batch: The number of samples.
+        compared: Whether scores are products of queries and keys, and not channels of a layer.
+    """
+    lead = [
+        factor
+        for axis, size in zip(axes[:-2], a.shape[:-2], strict=True)
+        for factor in axis.factors or (Factor(axis, size),)
+        if factor.size > 1
+    ]
+    kinds = [kind(factor.axis) for factor in lead]
+    if "b" not in kinds and batch > 1:  # its name was lost
+        first = next((i for i, factor in enumerate(lead) if factor.size == batch), None)
+        if first is not None:
+            kinds[first] = "b"
+    sizes = [factor.size for factor in lead]
+    query, key = (kind(axis) for axis in axes[-2:])
+    a = a.reshape(*sizes, *a.shape[-2:])
+    if (key == "c" and query == "k") or (a.shape[-2] == 1 and key != "k"):
+        groups = [[i for i, own in enumerate(kinds) if own == "b"]]
+        groups += [[i] for i, own in enumerate(kinds) if own != "b"]
+        free = iter("ijlopqrs")
+        names = ["b", *(kinds[i] if kinds[i] == "c" else next(free) for (i,) in groups[1:])]
+        one = a.shape[-2] == 1
+        names += ["branches"] if one else ["n", "branches"]
+        return Canonical(_grouped(a.squeeze(-2) if one else a, sizes, groups), " ".join(names))
+    groups = [[i for i, own in enumerate(kinds) if own in one] for one in (["b"], ["k"], ["c", ""])]
+    windows = [lead[i] for i in groups[1]]
+    heads = len(axes) > 3 and (groups[2] or not windows)
+    kept = [groups[0], *([groups[1]] if windows else []), *([groups[2]] if heads else [])]
+    names = ["b", *(["k"] if windows else []), *(["heads"] if heads else [])]
+    channels = ["c", "d"] if compared else ["i", "j"]
+    names += channels if query == key == "c" else ["n", "m"]
+    places = [positions(axis, windows) if kind(axis) == "k" else None for axis in axes[-2:]]
+    return Canonical(_grouped(a, sizes, kept), " ".join(names), *places)
+
+
+def _grouped(a: Tensor, sizes: Sequence[int], groups: Sequence[Sequence[int]]) -> Tensor:
+    """Put the first axes into another order, and those of a group into one."""
+    order = [i for group in groups for i in group]
+    last = range(len(sizes), a.dim())
+    shape = [math.prod(sizes[i] for i in group) for group in groups]
+    return a.permute(*order, *last).reshape(*shape, *a.shape[len(sizes) :])
+
+
+def positions(axis: Axis, windows: Sequence[Factor] = ()) -> Positions | None:
+    """Return the places of the tokens of an axis, within windows; None if they are unknown."""
+    tokens = axis.factors or (Factor(axis, axis.size),) if kind(axis) == "k" else ()
+    before = after = 0
+    if grid := axis.class_tokens:
+        tokens = tuple(map(Factor, grid.axes, grid.sizes, grid.strides))
+        before, after = grid.before, grid.after
+    digits = [*windows, *tokens]
+    along: dict[Axis, Tensor] = {}  # positions along each axis
+    for dim, factor in enumerate(digits):
+        steps = torch.arange(factor.size) * factor.stride
+        steps = steps.view([-1 if i == dim else 1 for i in range(len(digits))])
+        along[factor.axis] = along.get(factor.axis, torch.zeros(1, dtype=torch.long)) + steps
+    sides: dict[str, tuple[int, Tensor]] = {}
+    for first, places in along.items():
+        base, at, step = first, places, math.gcd(first.size, *places.flatten().tolist())
+        while base.rolled_from or len(base.factors) == 1:
+            if base.rolled_from:
+                base, shift = base.rolled_from
+                at = (at - shift) % base.size
+                step = math.gcd(step, shift)
+            else:
+                base, _, stride = base.factors[0]
+                at, step = at * stride, step * stride
+        if base.name in sides or base.name not in ORDER:
+            return None
+        sides[base.name] = base.size // step, at // step
+    if set(sides) not in ({"h", "w"}, {"t", "h", "w"}):
+        return None
+    order = [name for name in ORDER if name in sides]
+    index = torch.zeros(1, dtype=torch.long)
+    for name in order:
+        index = index * sides[name][0] + sides[name][1]
+    sizes = [factor.size for factor in digits]
+    index = index.expand(sizes).reshape(math.prod(sizes[: len(windows)]), -1)
+    if before or after:
+        index = torch.nn.functional.pad(index, (before, after), value=-1)
+    return Positions(tuple(sides[name][0] for name in order), index if len(index) > 1 else index[0])
+
+
+def kind(axis: Axis) -> str:
+    """Return ``b``, ``c``, or ``k`` for places and tokens; empty for what is none of them."""
+    names = {factor.axis.name for factor in axis.factors} or {axis.name}
+    if "b" in names:
+        return "b"
+    if names <= {*SPACE, "n"}:
+        return "k"
+    return "c" if names == {"c"} else ""
