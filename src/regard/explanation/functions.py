@@ -10,7 +10,7 @@ compared or multiplied by constants, as in a classifier or a detector's box head
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -25,8 +25,8 @@ from ..surgery.dry_run import DryRun
 from ..surgery.following import MOVES, PRODUCTS
 from ..surgery.record import Axis, Call, Value
 from .equations import Product, product_of
-from .fused import Given, Reduction, arguments, weights, with_gradient
-from .positions import kind
+from .fused import Given, Reduction, arguments, of_multi_head, weights, with_gradient
+from .positions import Canonical, canonical, kind
 
 F = torch.nn.functional
 PAIRS = PRODUCTS | {"einsum"}
@@ -57,19 +57,30 @@ class Sighting(NamedTuple):
 
     Attributes:
         call: The run of the module that computed it.
-        map: The map: any axes, then that of the queries, then that of the keys.
+        source: The tensor that multiplied the values.
         axes: Its axes.
         function: The function that computed it.
+        order: Its axes in another order, the last two of which are queries and keys; None for the
+            single query of a tensor that has no axis of queries.
         adds_up: Whether each query's row adds up to one.
         compared: Whether its scores are products of queries and keys.
     """
 
     call: Call
-    map: Tensor
+    source: Tensor
     axes: tuple[Axis, ...]
     function: str
+    order: tuple[int | None, ...]
     adds_up: bool = True
     compared: bool = True
+
+    def canonical(self, batch: int, source: Tensor | None = None) -> Canonical:
+        """Return the map, or another tensor such as its gradient, with named axes."""
+        x = self.source if source is None else source
+        a = x.permute([i for i in self.order if i is not None])
+        axes = tuple(Axis(size=1) if i is None else self.axes[i] for i in self.order)
+        a = a.unsqueeze(-2) if None in self.order else a
+        return canonical(a, axes, batch, compared=self.compared)
 
 
 @dataclass(frozen=True)
@@ -160,9 +171,19 @@ class Watch(TorchFunctionMode):
             self._follow(name, marked[0], given, y)
         return y
 
-    def _see(self, call: Call, a: Tensor, axes: tuple[Axis, ...], how: str, **facts: bool) -> None:
+    def _see(
+        self,
+        call: Call,
+        a: Tensor,
+        axes: tuple[Axis, ...],
+        function: str,
+        order: Sequence[int | None] | None = None,
+        **facts: bool,
+    ) -> None:
+        order = range(a.dim()) if order is None else order
         if self.wanted(call.name):
-            self.see(Sighting(call, a if self.grad else a.detach(), axes, how, **facts))
+            a = a if self.grad else a.detach()
+            self.see(Sighting(call, a, axes, function, tuple(order), **facts))
 
     def _axes(self, x: Tensor) -> tuple[Axis, ...]:
         value = self.run.value_of(x)
@@ -187,14 +208,16 @@ class Watch(TorchFunctionMode):
         return with_gradient(a.to(value.dtype) @ value, y)
 
     def _multi_head(self, call: Call, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Ask torch's function for the map of each head, which it computes without fusing."""
+        """Compute the map of each head beside torch's function."""
         y, averaged = func(*args, **kwargs)
-        asked = kwargs | {"need_weights": True, "average_attn_weights": False}
-        z, a = func(*args, **asked)
-        query, key = self._axes(args[0]), self._axes(args[1])  # n b c, or n c
-        axes = (*query[1:-1], Axis(size=a.shape[-3]), query[0], key[0])
+        given, project = of_multi_head(*args, **kwargs)
+        query, key = list(self._axes(args[0])), self._axes(args[1])  # n b c, or n c
+        keys = key[0] if given.key.shape[-2] == key[0].size else Axis(size=given.key.shape[-2])
+        batch = query[1] if len(query) > 2 else Axis("b", size=1)
+        axes = (batch, Axis(size=given.query.shape[-3]), query[0], keys)
+        a, axes = weights(given, axes, self.reduction)
         self._see(call, a, axes, "multi_head_attention_forward")
-        return (with_gradient(z, y) if self.grad else y), averaged
+        return (with_gradient(project(a @ given.value), y) if self.grad else y), averaged
 
     def _multiplied(self, call: Call, product: Product) -> None:
         """See the map in a product with values."""
@@ -208,22 +231,18 @@ class Watch(TorchFunctionMode):
                 self._linear(call, mark, axes[dim], here, there, other, product)
                 return
             if isinstance(mark, Scores):
-                if kind(axes[dim]) != "k":
+                if kind(axes[dim]) == "c":
                     continue
             elif mark.weights is not None or not _adds_up(a, dim, mark):
                 continue
-            queries = [letter for letter in here if letter not in there][-1:]
-            order = [letter for letter in here if letter not in (*queries, summed)]
-            order += [*queries, summed]
-            b = a.permute([here.index(letter) for letter in order])
-            found = tuple(axes[here.index(letter)] for letter in order)
-            if not queries:
-                b, found = b.unsqueeze(-2), (*found[:-1], Axis(size=1), found[-1])
+            queries = [here.index(x) for x in here if x not in there][-1:]
+            order = [i for i in range(a.dim()) if i not in (*queries, dim)]
+            order += [*(queries or [None]), dim]
             if isinstance(mark, Scores):
-                self._see(call, b, found, "product", adds_up=False)
+                self._see(call, a, axes, "product", order, adds_up=False)
             else:
                 facts = {"adds_up": not mark.mixed, "compared": mark.compared}
-                self._see(call, b, found, "softmax", **facts)
+                self._see(call, a, axes, "softmax", order, **facts)
             return
 
     def _linear(
@@ -238,7 +257,7 @@ class Watch(TorchFunctionMode):
     ) -> None:
         """See linear attention: queries times the product of keys and values."""
         axes = self._axes(other)
-        queries = [x for x in there if x not in here and kind(axes[there.index(x)]) == "k"]
+        queries = [x for x in there if x not in here and kind(axes[there.index(x)]) != "c"]
         side = next((side for side in mark.sides if side[0] is axis), None)
         if side is None or len(queries) != 1:
             return
@@ -262,7 +281,8 @@ class Watch(TorchFunctionMode):
         if [len(letters) for letters in free] != [1, 1]:
             return
         sides = []
-        for (own, t, _, _), (letter,) in zip(product.both_ways(), free, strict=True):
+        for (own, t, _, _), letters in zip(product.both_ways(), free, strict=True):
+            letter = letters[0]
             axes = self._axes(t)
             order = [i for i in own if i not in (letter, summed)] + [letter, summed]
             tokens = axes[own.index(summed)]
@@ -270,9 +290,9 @@ class Watch(TorchFunctionMode):
             sides.append((axes[own.index(letter)], side, tokens))
         kinds = [kind(side[0]) for side in sides]
         over = {kind(side[2]) for side in sides}
-        if kinds == ["k", "k"] and over.isdisjoint("k"):
+        if over == {"c"} and "c" not in kinds:
             self._marks[y] = Scores()
-        elif "k" in over and "k" not in kinds:
+        elif "c" not in over and ("k" in over - {*kinds} or kinds == ["c", "c"]):
             self._marks[y] = Context(tuple(sides))
 
     def _summed(self, call: Call, args: Any, kwargs: Any, x: Tensor) -> None:
@@ -287,9 +307,8 @@ class Watch(TorchFunctionMode):
         if dim < 0 or not _adds_up(a, dim, Softmax(a.shape[dim])):
             return
         axes = self._axes(a)
-        order = [i for i in range(a.dim()) if i != dim]
-        found = (*(axes[i] for i in order), Axis(size=1), axes[dim])
-        self._see(call, a.permute(*order, dim).unsqueeze(-2), found, "softmax", compared=False)
+        order = [*(i for i in range(a.dim()) if i != dim), None, dim]
+        self._see(call, a, axes, "softmax", order, compared=False)
 
     def _follow(self, name: str, x: Tensor, given: list[Tensor], y: Any) -> None:
         """Mark what a function makes of a marked tensor."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..core.precision import widen
 from ..surgery.record import Axis
@@ -99,6 +102,61 @@ def arguments(
     groups = query.shape[-3] // key.shape[-3] if enable_gqa else 1
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return Given(query, key, value, mask, scale, groups)
+
+
+def of_multi_head(*args: Any, **kwargs: Any) -> tuple[Given, Callable[[Tensor], Tensor]]:
+    """Sort the arguments of `torch.nn.functional.multi_head_attention_forward`.
+
+    Returns:
+        The arguments of attention ``b heads n d``, and the projection of its output to ``n b c``.
+    """
+    bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+    bound.apply_defaults()
+    own = SimpleNamespace(**bound.arguments)
+    batched = own.query.dim() == 3
+    heads, bias = own.num_heads, own.in_proj_bias
+    if own.use_separate_proj_weight:
+        layers = [own.q_proj_weight, own.k_proj_weight, own.v_proj_weight]
+    else:
+        layers = own.in_proj_weight.chunk(3)
+    biases = [None] * 3 if bias is None else bias.chunk(3)
+    tensors = [own.query, own.key, own.value]
+    query, key, value = (
+        F.linear(x if batched else x.unsqueeze(1), w, b)
+        for x, w, b in zip(tensors, layers, biases, strict=True)
+    )
+    key = own.static_k.transpose(0, 1) if own.static_k is not None else key
+    value = own.static_v.transpose(0, 1) if own.static_v is not None else value
+    b, m = query.shape[1], key.shape[0]
+    mask = _bias(own.attn_mask, query)
+    if mask is not None and mask.dim() == 3:
+        mask = mask.view(b, heads, *mask.shape[-2:])
+    if own.key_padding_mask is not None:
+        padding = _bias(own.key_padding_mask.view(-1, 1, 1, m), query)
+        mask = padding if mask is None else mask + padding
+    if own.bias_k is not None:
+        key = torch.cat([key, own.bias_k.expand(1, b, -1)])
+        value = torch.cat([value, own.bias_v.expand(1, b, -1)])
+    if own.add_zero_attn:
+        key, value = (torch.cat([x, x.new_zeros(1, *x.shape[1:])]) for x in (key, value))
+    if mask is not None:
+        mask = F.pad(mask, (0, key.shape[0] - m))
+    query, key, value = (
+        x.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for x in (query, key, value)
+    )
+
+    def project(z: Tensor) -> Tensor:
+        z = F.linear(z.permute(2, 0, 1, 3).flatten(2), own.out_proj_weight, own.out_proj_bias)
+        return z if batched else z.squeeze(1)
+
+    return Given(query, key, value, mask, query.shape[-1] ** -0.5, 1), project
+
+
+def _bias(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a mask of torch's layer, in which True closes, as a bias of the scores."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -math.inf)
 
 
 def weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ def lay_out(n: int, aspect: float) -> tuple[int, int] | None:
     return None
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
     """One attention map.
@@ -49,6 +54,9 @@ class AttentionMap:
         queries: Where its queries lie, for attention that was seen in a function.
         keys: Where its keys lie, likewise.
         function: The function in which it was seen; empty for a mechanism.
+        source: The tensor that acted in the model, of which `tensor` may be a view in another
+            order; None unless the graph of gradients was kept.
+        arrange: Brings a tensor in the order of ``source`` to that of `tensor`.
     """
 
     path: str
@@ -63,6 +71,8 @@ class AttentionMap:
     queries: Positions | None = None
     keys: Positions | None = None
     function: str = ""
+    source: Tensor | None = None
+    arrange: Callable[[Tensor], Tensor] = _as_it_is
 
     @property
     def key(self) -> str:

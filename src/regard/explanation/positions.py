@@ -89,7 +89,7 @@ def canonical(a: Tensor, axes: Sequence[Axis], batch: int, *, compared: bool = T
     sizes = [factor.size for factor in lead]
     query, key = (kind(axis) for axis in axes[-2:])
     a = a.reshape(*sizes, *a.shape[-2:])
-    if (key == "c" and query == "k") or (a.shape[-2] == 1 and key != "k"):
+    if not compared and ((key == "c" and query == "k") or (a.shape[-2] == 1 and key != "k")):
         groups = [[i for i, own in enumerate(kinds) if own == "b"]]
         groups += [[i] for i, own in enumerate(kinds) if own != "b"]
         free = iter("ijlopqrs")

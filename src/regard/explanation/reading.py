@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ..core.names import glob, listing
@@ -15,7 +16,6 @@ from ..surgery.dry_run import DryRun
 from .functions import Sighting, Watch
 from .fused import Reduction
 from .maps import AttentionMap, Query
-from .positions import canonical
 from .taps import mechanisms, tapped
 
 if TYPE_CHECKING:
@@ -79,6 +79,24 @@ class Explanation(Mapping[str, AttentionMap]):
     def to_dict(self) -> dict[str, Any]:
         """Return `AttentionMap.summary` of each map, by key."""
         return {key: one.summary() for key, one in self.items()}
+
+    def gradients(self, score: Tensor) -> dict[str, Tensor]:
+        """Return the gradients of a score with respect to the maps, in their order, by key.
+
+        Args:
+            score: A number that was computed from `output`, such as ``output[:, 281].sum()``.
+
+        Raises:
+            ValueError: the maps have no graph, because they were not read with ``grad=True``.
+        """
+        kept = {key: one for key, one in self.items() if one.source is not None}
+        if len(kept) < len(self):
+            raise ValueError("the maps have no gradients: use explain(..., grad=True)")
+        sources = [one.source for one in kept.values() if one.source is not None]
+        slopes = torch.autograd.grad(
+            score, sources, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return {k: one.arrange(g) for (k, one), g in zip(kept.items(), slopes, strict=True)}
 
     def figure(
         self,
@@ -159,6 +177,8 @@ def explain(
     others: set[str] = set()  # paths of attention that is not wanted
     image = next((x for x in (*inputs, *kwargs.values()) if _is_image(x)), None)
     reduced = Reduction.of(reduce)
+    if grad and reduced != Reduction():
+        raise ValueError("reduce: a reduced map has no gradient; leave out grad or reduce")
 
     def wanted(path: str) -> bool:
         if only is None or any(regex.fullmatch(path) for regex in patterns.values()):
@@ -205,7 +225,7 @@ def _by_key(found: Sequence[AttentionMap | Sighting], batch: int) -> dict[str, A
 
 def _named(seen: Sighting, batch: int, call: int) -> AttentionMap:
     """Return a map with named axes and its places in the image."""
-    found = canonical(seen.map, seen.axes, batch, compared=seen.compared)
+    found = seen.canonical(batch)
     given = seen.call.given
     return AttentionMap(
         path=seen.call.name,
@@ -220,6 +240,8 @@ def _named(seen: Sighting, batch: int, call: int) -> AttentionMap:
         queries=found.queries,
         keys=found.keys,
         function=seen.function,
+        source=seen.source if seen.source.requires_grad else None,
+        arrange=lambda x: seen.canonical(batch, x).map,
     )
 
 

@@ -78,6 +78,8 @@ def tapped(
                 range=mechanism.axes.range,
                 input_shape=shape,
                 grid=grid,
+                source=source if grad else None,
+                arrange=lambda x, shape=tensor.shape: x.reshape(shape),
             )
             found.append(one)
             if caller == path:
