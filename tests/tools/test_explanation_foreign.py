@@ -258,6 +258,58 @@ def test_attention_to_branches_is_seen():
     torch.testing.assert_close(one.tensor.sum(-1), torch.ones(2, 8))
 
 
+def test_attention_to_learned_keys_and_values_is_seen():
+    class Memory(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.keys, self.values = nn.Parameter(torch.randn(2, 16, 5))
+
+        def forward(self, x):
+            return (x @ self.keys).softmax(-1) @ self.values.mT
+
+    one = explain(Memory(), tokens())[""]
+    assert one.axes == "b n m" and one.tensor.shape == (2, 7, 5)
+
+
+def test_sampling_points_are_seen_with_their_weights(tmp_path):
+    class Deformable(nn.Module):
+        """Two heads read three points each from two levels, for every pixel."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 2, 2)
+            self.weight, self.offset = nn.Linear(8, 2 * 6), nn.Linear(8, 2 * 6 * 2)
+
+        def forward(self, x):
+            levels = [self.stem(x)]
+            levels.append(self.down(levels[0]))
+            q = levels[1].flatten(2).transpose(1, 2)
+            b, n, _ = q.shape
+            a = self.weight(q).view(b, n, 2, 6).softmax(-1)
+            at = self.offset(q).tanh().view(b, n, 2, 2, 3, 2)
+            read = []
+            for i, level in enumerate(levels):
+                v = level.reshape(b * 2, 4, *level.shape[2:])
+                grid = at[:, :, :, i].transpose(1, 2).flatten(0, 1)
+                read.append(F.grid_sample(v, grid, align_corners=False))
+            a = a.transpose(1, 2).reshape(b * 2, 1, n, 6)
+            return (torch.stack(read, -2).flatten(-2) * a).sum(-1).view(b, 8, n)
+
+    net, x = Deformable(), images()
+    found = explain(net, x)
+    one = found[""]
+    assert one.axes == "b heads n points" and one.form == "points"
+    q = net.down(net.stem(x)).flatten(2).transpose(1, 2)
+    want = net.weight(q).view(2, -1, 2, 6).softmax(-1).transpose(1, 2)
+    torch.testing.assert_close(one.tensor, want.detach())
+    where = net.offset(q).tanh().view(2, -1, 2, 6, 2).transpose(1, 2)
+    assert one.points is not None
+    torch.testing.assert_close(one.points, where.detach())
+    found.figure(query=5).savefig(tmp_path / "points.png")
+    with pytest.raises(ValueError, match="no query 999"):
+        found.figure(query=999)
+
+
 # places in the image
 
 

@@ -153,6 +153,8 @@ def _panel(
         _draw_heat(axes, one, row, picture, query, stretch)
     elif one.form == "sampling":
         _draw_sampling(axes, one.tensor[row].detach().cpu(), picture)
+    elif one.form == "points":
+        _draw_points(axes, one, row, picture, query)
     else:
         axes.set_box_aspect(1.0 if picture is None else picture.shape[0] / picture.shape[1])
         (_draw_bars if one.form == "bars" else _draw_matrix)(axes, one, row, stretch)
@@ -193,14 +195,23 @@ def _draw_heat(
     _scale(axes, axes.imshow(heat[row].numpy(), cmap=cmap, alpha=alpha, **limits), limits)
     axes.set_xticks([])
     axes.set_yticks([])
-    if one.form == "pairs" and query != "all" and one.grid:
+    if one.keys is not None and one.queries is not None and query != "all":
+        at = int(one.queries.index.flatten()[one.position(query) % one.queries.index.numel()])
+        h, w = one.queries.grid[-2:]
+        if at >= 0:
+            _mark(axes, (at // w % h + 0.5) / h * size[0], (at % w + 0.5) / w * size[1])
+    elif one.form == "pairs" and query != "all" and one.grid:
         h, w = one.grid
         n = one.tensor.shape[one.names.index("n")]
         at = one.position(query) - (n - h * w)
         if at >= 0:  # else the query is a token without a position in the image
-            y, x = (at // w + 0.5) / h * size[0] - 0.5, (at % w + 0.5) / w * size[1] - 0.5
-            axes.plot(x, y, "o", ms=7, mfc="none", mec="black", mew=2.6)
-            axes.plot(x, y, "o", ms=7, mfc="none", mec="cyan", mew=1.4)
+            _mark(axes, (at // w + 0.5) / h * size[0], (at % w + 0.5) / w * size[1])
+
+
+def _mark(axes: Axes, y: float, x: float) -> None:
+    """Mark the query."""
+    axes.plot(x - 0.5, y - 0.5, "o", ms=7, mfc="none", mec="black", mew=2.6)
+    axes.plot(x - 0.5, y - 0.5, "o", ms=7, mfc="none", mec="cyan", mew=1.4)
 
 
 def _draw_sampling(axes: Axes, points: Tensor, picture: Tensor | None) -> None:
@@ -215,6 +226,35 @@ def _draw_sampling(axes: Axes, points: Tensor, picture: Tensor | None) -> None:
         axes.plot(x[i], y[i], color="cyan", lw=0.8)
     for j in torch.linspace(0, w - 1, min(w, LINES)).round().int().tolist():
         axes.plot(x[:, j], y[:, j], color="cyan", lw=0.8)
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.5 - MARGIN * width, width - 0.5 + MARGIN * width)
+    axes.set_ylim(height - 0.5 + MARGIN * height, -0.5 - MARGIN * height)
+    axes.set_facecolor("#dddddd")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _draw_points(
+    axes: Axes, one: AttentionMap, row: int, picture: Tensor | None, query: Query | None
+) -> None:
+    """Draw where a query reads, in all heads; the area of a point is its weight."""
+    dim = one.names.index("n") - 1 if "n" in one.names else None
+    a, where = one.tensor[row].detach().float(), one.points
+    assert where is not None
+    where = where[row].float()
+    if dim is not None:
+        n = a.shape[dim]
+        index = query if isinstance(query, int) else n // 2
+        if not 0 <= index < n:
+            raise ValueError(f"{one.key}: no query {query!r}; there are 0 to {n - 1}")
+        a, where = a.select(dim, index), where.select(dim, index)
+    height, width = (1, 1) if picture is None else picture.shape[:2]
+    if picture is not None:
+        _show(axes, picture.mean(-1))
+    weight, (x, y) = a.flatten().cpu(), where.flatten(0, -2).cpu().unbind(-1)
+    x, y = (x + 1) * width / 2 - 0.5, (y + 1) * height / 2 - 0.5
+    size = 160 * weight / weight.max().clamp(min=1e-12)
+    axes.scatter(x.numpy(), y.numpy(), s=size.numpy(), c="cyan", edgecolors="black", linewidths=0.4)
     axes.set_aspect("equal")
     axes.set_xlim(-0.5 - MARGIN * width, width - 0.5 + MARGIN * width)
     axes.set_ylim(height - 0.5 + MARGIN * height, -0.5 - MARGIN * height)

@@ -64,6 +64,7 @@ class Sighting(NamedTuple):
             single query of a tensor that has no axis of queries.
         adds_up: Whether each query's row adds up to one.
         compared: Whether its scores are products of queries and keys.
+        points: Where its keys are sampled, in the order of the source, as ``x, y`` from -1 to 1.
     """
 
     call: Call
@@ -73,6 +74,7 @@ class Sighting(NamedTuple):
     order: tuple[int | None, ...]
     adds_up: bool = True
     compared: bool = True
+    points: Tensor | None = None
 
     def canonical(self, batch: int, source: Tensor | None = None) -> Canonical:
         """Return the map, or another tensor such as its gradient, with named axes."""
@@ -80,7 +82,8 @@ class Sighting(NamedTuple):
         a = x.permute([i for i in self.order if i is not None])
         axes = tuple(Axis(size=1) if i is None else self.axes[i] for i in self.order)
         a = a.unsqueeze(-2) if None in self.order else a
-        return canonical(a, axes, batch, compared=self.compared)
+        named = "" if self.compared else "branches" if self.points is None else "points"
+        return canonical(a, axes, batch, branches=named)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Watch(TorchFunctionMode):
         self.reduction = reduction
         self.grad = grad
         self._marks = WeakTensorKeyDictionary()
+        self._points: dict[Call, list[Tensor]] = {}  # the grids of grid_sample
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -161,6 +165,8 @@ class Watch(TorchFunctionMode):
             self._multiplied(call, product)
         elif name == "sum" and given:
             self._summed(call, args, kwargs, given[0])
+        elif name == "grid_sample" and given[1].dim() == 4:
+            self._points.setdefault(call, []).append(given[1].detach())
         y = func(*args, **kwargs)
         if name in SOFTMAXES and isinstance(y, Tensor) and y.dim() > 1:
             if (size := y.shape[_dim(args, kwargs)]) > 1:
@@ -178,7 +184,7 @@ class Watch(TorchFunctionMode):
         axes: tuple[Axis, ...],
         function: str,
         order: Sequence[int | None] | None = None,
-        **facts: bool,
+        **facts: Any,
     ) -> None:
         order = range(a.dim()) if order is None else order
         if self.wanted(call.name):
@@ -224,7 +230,10 @@ class Watch(TorchFunctionMode):
         for here, a, there, other in product.both_ways():
             mark = self._marks.get(a)
             summed = product.summed
-            if mark is None or len(summed) != 1 or not self._depends(other):
+            if mark is None or len(summed) != 1:
+                continue
+            learned = isinstance(mark, Softmax) and mark.compared  # values, as in memories
+            if not learned and not self._depends(other):
                 continue
             dim, axes = here.index(summed), self._axes(a)
             if isinstance(mark, Context):
@@ -308,7 +317,11 @@ class Watch(TorchFunctionMode):
             return
         axes = self._axes(a)
         order = [*(i for i in range(a.dim()) if i != dim), None, dim]
-        self._see(call, a, axes, "softmax", order, compared=False)
+        # Deformable attention samples its values from each level, as b·heads × queries × points.
+        points = self._points.pop(call, None)
+        where = torch.cat(points, 2).unsqueeze(1) if points else None
+        where = where if where is not None and where.shape[:-1] == a.shape else None
+        self._see(call, a, axes, "softmax", order, compared=False, points=where)
 
     def _follow(self, name: str, x: Tensor, given: list[Tensor], y: Any) -> None:
         """Mark what a function makes of a marked tensor."""

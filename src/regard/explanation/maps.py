@@ -54,6 +54,7 @@ class AttentionMap:
         queries: Where its queries lie, for attention that was seen in a function.
         keys: Where its keys lie, likewise.
         function: The function in which it was seen; empty for a mechanism.
+        points: Where its keys are sampled, as ``x, y`` from -1 to 1; None if they are fixed.
         source: The tensor that acted in the model, of which `tensor` may be a view in another
             order; None unless the graph of gradients was kept.
         arrange: Brings a tensor in the order of ``source`` to that of `tensor`.
@@ -71,6 +72,7 @@ class AttentionMap:
     queries: Positions | None = None
     keys: Positions | None = None
     function: str = ""
+    points: Tensor | None = None
     source: Tensor | None = None
     arrange: Callable[[Tensor], Tensor] = _as_it_is
 
@@ -86,9 +88,13 @@ class AttentionMap:
         return self.axes.split()
 
     @property
-    def form(self) -> Literal["plane", "tokens", "pairs", "sampling", "bars", "matrix"]:
+    def form(
+        self,
+    ) -> Literal["plane", "tokens", "pairs", "points", "sampling", "bars", "matrix"]:
         """What its values belong to: positions, tokens, pairs, sampling points or channels."""
         names = self.names
+        if self.points is not None:
+            return "points"
         if self.range == "offset" and names[-1] == "2" and "h" in names:
             return "sampling"
         if {*ROWS, *COLUMNS} & set(names):

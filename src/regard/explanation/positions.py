@@ -62,18 +62,19 @@ class Canonical(NamedTuple):
     keys: Positions | None = None
 
 
-def canonical(a: Tensor, axes: Sequence[Axis], batch: int, *, compared: bool = True) -> Canonical:
+def canonical(a: Tensor, axes: Sequence[Axis], batch: int, *, branches: str = "") -> Canonical:
     """Bring a map to axes with names, and find where its queries and keys lie.
 
     Maps between tokens become ``b k heads n m`` (samples, windows, heads, queries, keys), maps
-    between channels ``b heads c d``, and weights of branches ``b c branches``; axes that a map does
-    not have are left out.
+    between channels ``b heads c d``, weights of branches ``b c branches`` and of sampling points
+    ``b heads n points``; axes that a map does not have are left out.
 
     Args:
         a: The map; the last two axes are queries and keys.
         axes: Its axes, as they were followed.
         batch: The number of samples.
-        compared: Whether scores are products of queries and keys, and not channels of a layer.
+        branches: What the keys are if scores are no products of queries and keys, and the keys are
+            not tokens.
     """
     lead = [
         factor
@@ -82,27 +83,35 @@ def canonical(a: Tensor, axes: Sequence[Axis], batch: int, *, compared: bool = T
         if factor.size > 1
     ]
     kinds = [kind(factor.axis) for factor in lead]
-    if "b" not in kinds and batch > 1:  # its name was lost
-        first = next((i for i, factor in enumerate(lead) if factor.size == batch), None)
-        if first is not None:
-            kinds[first] = "b"
+    if lead and "b" not in kinds and lead[0].size == batch > 1:
+        kinds[0] = "b"  # its name was lost, but every function of attention takes samples first
+    first = "b" if "b" in kinds or batch == 1 else "1"  # samples and heads in one axis
     sizes = [factor.size for factor in lead]
     query, key = (kind(axis) for axis in axes[-2:])
     a = a.reshape(*sizes, *a.shape[-2:])
-    if not compared and ((key == "c" and query == "k") or (a.shape[-2] == 1 and key != "k")):
-        groups = [[i for i, own in enumerate(kinds) if own == "b"]]
-        groups += [[i] for i, own in enumerate(kinds) if own != "b"]
-        free = iter("ijlopqrs")
-        names = ["b", *(kinds[i] if kinds[i] == "c" else next(free) for (i,) in groups[1:])]
-        one = a.shape[-2] == 1
-        names += ["branches"] if one else ["n", "branches"]
-        return Canonical(_grouped(a.squeeze(-2) if one else a, sizes, groups), " ".join(names))
     groups = [[i for i, own in enumerate(kinds) if own in one] for one in (["b"], ["k"], ["c", ""])]
+    if branches and ((key == "c" and query == "k") or (a.shape[-2] == 1 and key != "k")):
+        single = a.shape[-2] == 1
+        heads = [i for i, own in enumerate(kinds) if own == "c"]
+        rest = [i for i, own in enumerate(kinds) if own in ("k", "")]
+        if branches == "points" and first == "b":
+            kept, names = [groups[0], heads, rest], [first, "heads", "n"]
+        else:
+            free = iter("ijlopqrs")
+            kept = [groups[0], *([i] for i in range(len(kinds)) if i not in groups[0])]
+            one = len(heads) == 1
+            names = [
+                first,
+                *("c" if one and group[0] in heads else next(free) for group in kept[1:]),
+            ]
+        a = a.squeeze(-2) if single else a
+        names += [branches] if single else ["n", branches]
+        return Canonical(_grouped(a, sizes, kept), " ".join(names))
     windows = [lead[i] for i in groups[1]]
-    heads = len(axes) > 3 and (groups[2] or not windows)
+    heads = groups[2] or (len(axes) > 3 and not windows)
     kept = [groups[0], *([groups[1]] if windows else []), *([groups[2]] if heads else [])]
-    names = ["b", *(["k"] if windows else []), *(["heads"] if heads else [])]
-    channels = ["c", "d"] if compared else ["i", "j"]
+    names = [first, *(["k"] if windows else []), *(["heads"] if heads else [])]
+    channels = ["i", "j"] if branches else ["c", "d"]
     names += channels if query == key == "c" else ["n", "m"]
     places = [positions(axis, windows) if kind(axis) == "k" else None for axis in axes[-2:]]
     return Canonical(_grouped(a, sizes, kept), " ".join(names), *places)

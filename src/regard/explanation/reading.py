@@ -227,6 +227,9 @@ def _named(seen: Sighting, batch: int, call: int) -> AttentionMap:
     """Return a map with named axes and its places in the image."""
     found = seen.canonical(batch)
     given = seen.call.given
+    points = None
+    if seen.points is not None:
+        points = torch.stack([seen.canonical(batch, x).map for x in seen.points.unbind(-1)], -1)
     return AttentionMap(
         path=seen.call.name,
         part="",
@@ -240,6 +243,7 @@ def _named(seen: Sighting, batch: int, call: int) -> AttentionMap:
         queries=found.queries,
         keys=found.keys,
         function=seen.function,
+        points=points,
         source=seen.source if seen.source.requires_grad else None,
         arrange=lambda x: seen.canonical(batch, x).map,
     )
