@@ -624,3 +624,54 @@ def test_keyword_arguments_are_passed_on():
 
     one = explain(Named(), pixel_values=images())
     assert grids(one["net.layer"]) == [(4, 6)] * 2 and one.output["logits"].shape == (2, 25, 16)
+
+
+# through all layers
+
+
+class Deep(nn.Module):
+    def __init__(self, depth=3):
+        super().__init__()
+        self.embed = nn.Conv2d(3, 16, 4, 4)
+        self.start = nn.Parameter(torch.randn(1, 1, 16))
+        self.layers = nn.ModuleList(Heads(fused) for _ in range(depth))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.start.expand(len(x), -1, -1), x], 1)
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(x[:, 0])
+
+
+def test_attention_rollout_is_the_product_of_the_layers():
+    found = explain(Deep(), images())
+    want = torch.eye(25)
+    for one in found.values():
+        a = one.tensor.mean(1) + torch.eye(25)
+        want = a / a.sum(-1, keepdim=True) @ want
+    got = found.rollout()
+    torch.testing.assert_close(got.tensor, want)
+    torch.testing.assert_close(got.heat(query=0), want[:, 0, 1:].view(2, 4, 6))
+    assert got.axes == "b n m" and grids(got) == [(4, 6)] * 2
+    assert not torch.allclose(found.rollout(heads="max").tensor, want)
+
+
+def test_rollout_weighted_by_gradients_depends_on_the_score():
+    net, x = Deep(), images()
+    found = explain(net, x, grad=True)
+    score = found.output[:, 2].sum()
+    want = torch.eye(25)
+    for key, slope in found.gradients(score).items():
+        want = want + (slope * found[key].tensor).clamp(min=0).mean(1) @ want
+    got = found.rollout(score)
+    torch.testing.assert_close(got.tensor, want.detach())
+    assert not torch.allclose(got.tensor, found.rollout(found.output[:, 3].sum()).tensor)
+
+
+def test_rollout_says_what_it_needs():
+    with pytest.raises(ValueError, match=r"maps between the same tokens .* got layer \(b k heads"):
+        explain(Shifted(1), images()).rollout()
+    with pytest.raises(ValueError, match="heads: expected 'mean', 'max' or 'min', got 'sum'"):
+        explain(Deep(), images()).rollout(heads="sum")  # type: ignore[arg-type]

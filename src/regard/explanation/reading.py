@@ -16,6 +16,7 @@ from ..surgery.dry_run import DryRun
 from .functions import Sighting, Watch
 from .fused import Reduction
 from .maps import AttentionMap, Query
+from .rollout import Heads, rollout
 from .taps import mechanisms, tapped
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ class Explanation(Mapping[str, AttentionMap]):
             score, sources, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         return {k: one.arrange(g) for (k, one), g in zip(kept.items(), slopes, strict=True)}
+
+    def rollout(self, score: Tensor | None = None, *, heads: Heads = "mean") -> AttentionMap:
+        """Return what the last layer's tokens attend to in the image, through all layers.
+
+        Args:
+            score: A number computed from `output`, such as ``output[:, 281].sum()``: then maps are
+                weighted by its gradients. Without one it is plain attention rollout.
+            heads: ``"mean"``, ``"max"`` or ``"min"`` over the heads, without a score.
+
+        See `regard.explanation.rollout.rollout` for the equations, and what each cannot show.
+
+        Raises:
+            ValueError: the maps are not all between the same tokens, or have no gradients.
+        """
+        return rollout(self, None if score is None else self.gradients(score), heads=heads)
 
     def figure(
         self,
