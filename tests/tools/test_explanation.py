@@ -214,7 +214,7 @@ def test_a_query_shows_what_it_attends_to():
     assert pairs.heat(query=5)[0].argmax() == 6
     assert pairs.heat()[0].argmax() == 2 * 6 + 3 + 1
     assert torch.allclose(pairs.heat(query="all"), torch.full((1, 4, 6), 1 / n))
-    with pytest.raises(ValueError, match="no query \\(4, 0\\) in a grid of 4 × 6"):
+    with pytest.raises(ValueError, match="no place \\(4, 0\\) in a grid of 4 × 6"):
         pairs.heat(query=(4, 0))
     with pytest.raises(ValueError, match="no query 24; there are 0 to 23"):
         pairs.heat(query=24)

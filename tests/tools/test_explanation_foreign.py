@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import threading
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -675,3 +680,65 @@ def test_rollout_says_what_it_needs():
         explain(Shifted(1), images()).rollout()
     with pytest.raises(ValueError, match="heads: expected 'mean', 'max' or 'min', got 'sum'"):
         explain(Deep(), images()).rollout(heads="sum")  # type: ignore[arg-type]
+
+
+# files
+
+
+def test_maps_are_saved_as_arrays(tmp_path):
+    found = explain(Deep(), images())
+    found.save(tmp_path / "maps.npz")
+    with np.load(tmp_path / "maps.npz") as saved:
+        assert set(saved) == set(found)
+        assert np.array_equal(saved["layers.1"], found["layers.1"].tensor.numpy())
+
+
+def page_data(path) -> dict[str, Any]:
+    (line,) = (x for x in path.read_text("utf-8").splitlines() if x.startswith("const data = "))
+    return json.loads(line.removeprefix("const data = ").removesuffix(";"))
+
+
+def array(text: str, dtype: Any) -> Any:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+@pytest.mark.parametrize("net", [Deep(), Shifted(1)], ids=["whole", "windows"])
+def test_a_page_has_the_map_of_every_place(net, tmp_path):
+    found = explain(net, images())
+    found.save(tmp_path / "maps.html", title="<Maps> & more")
+    text = (tmp_path / "maps.html").read_text("utf-8")
+    assert "&lt;Maps&gt; &amp; more" in text and "default-src 'none'" in text
+    assert not re.search(r"(src|href)=.?https?:", text)
+    data = page_data(tmp_path / "maps.html")
+    assert len(data["images"]) == len(data["maps"]) == 2
+    for row, maps in enumerate(data["maps"]):
+        for one, own in zip(maps, found.values(), strict=True):
+            h, w = one["keys"]
+            values = array(one["values"], np.uint8).reshape(-1, one["m"])
+            queries, keys = array(one["qplaces"], np.int16), array(one["kplaces"], np.int16)
+            keys = keys.reshape(one["windows"], one["m"])
+            for at in range(h * w):
+                q = int(np.flatnonzero(queries == at)[0])
+                heat = np.zeros(h * w)
+                where = keys[q // one["n"]]
+                heat[where[where >= 0]] = values[q][where >= 0]
+                want = own.heat(query=divmod(at, w))[row].flatten().numpy()
+                close = np.abs(heat / heat.max() - want / want.max())
+                assert close.max() < 0.01
+
+
+def test_a_page_has_bars_for_channels_and_needs_an_image(tmp_path):
+    net = regard.insert(nn.Sequential(nn.Conv2d(3, 16, 3)), "cbam", at="0", example_input=images())
+    explain(net, images()).save(tmp_path / "maps.html", rows=1)
+    (maps,) = page_data(tmp_path / "maps.html")["maps"]
+    assert [one["kind"] for one in maps] == ["bars", "plane", "plane"]
+    assert len(maps[0]["bars"]) == 16
+    with pytest.raises(ValueError, match="a page of maps needs the image"):
+        explain(Heads(fused), tokens()).save(tmp_path / "none.html")
+
+
+def test_a_place_may_be_given_in_parts_of_the_image():
+    one = explain(Patches(), images())["layer"]
+    assert torch.equal(one.heat(query=(0.5, 0.99)), one.heat(query=(2, 5)))
+    with pytest.raises(ValueError, match="no place"):
+        one.heat(query=(0.5, 1.2))

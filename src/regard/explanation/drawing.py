@@ -59,10 +59,10 @@ def draw(
         from .picture import Picture
     except ImportError as e:
         raise ImportError('figures need matplotlib: pip install "regard[compare]"') from e
-    panels = _merge_strips(maps)
+    panels = merged(maps)
     if not panels or min(rows, columns) < 1:
         raise ValueError(f"nothing to draw: {len(panels)} maps, {rows} rows, {columns} columns")
-    pictures = None if image is None else _pictures(image)
+    pictures = None if image is None else to_pictures(image)
     batch = max(len(one.tensor) for one in panels)
     if pictures is not None and len(pictures) not in (1, batch):
         raise ValueError(f"{len(pictures)} images for maps of {batch}")
@@ -88,7 +88,7 @@ def draw(
     return figure
 
 
-def _pictures(image: Any) -> Tensor:
+def to_pictures(image: Any) -> Tensor:
     """Convert images to ``b h w c``, each scaled to the range from 0 to 1."""
     import numpy as np
 
@@ -104,7 +104,7 @@ def _pictures(image: Any) -> Tensor:
     return ((x - low) / (high - low).clamp(min=1e-12)).movedim(1, -1)
 
 
-def _merge_strips(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
+def merged(maps: Sequence[AttentionMap]) -> list[AttentionMap]:
     """Replace pairs of maps, by rows and by columns, by their products."""
     merged: list[AttentionMap] = []
     for one in maps:

@@ -30,7 +30,7 @@ class Reduction:
     """
 
     heads: str | None = None
-    query: int | tuple[int, ...] | str | None = None
+    query: int | tuple[float, ...] | str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> Reduction:
@@ -45,7 +45,7 @@ class Reduction:
             raise ValueError(f"reduce: expected 'heads' and 'query', got {next(iter(given))!r}")
         if heads not in (None, "mean", "max"):
             raise ValueError(f"reduce: heads: expected 'mean' or 'max', got {heads!r}")
-        place = isinstance(query, tuple) and all(type(i) is int for i in query)
+        place = isinstance(query, tuple) and all(type(i) in (int, float) for i in query)
         if not (query is None or query == "mean" or type(query) is int or place):
             raise ValueError(
                 f"reduce: query: expected an index, (row, column) or 'mean', got {query!r}"

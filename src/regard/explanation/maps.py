@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from ..core.shapes import GRIDS
 from .positions import Positions
 
-Query = int | tuple[int, ...] | Literal["all"]
+Query = int | tuple[float, ...] | Literal["all"]
 ROWS, COLUMNS = ("h", "y"), ("w", "x")  # names for the input, for the output
 PREFIXES = (0, 1, 2, 5)  # tokens before those of the image: none, class, distillation, registers
 
@@ -126,10 +126,10 @@ class AttentionMap:
             if not self.grid:
                 raise ValueError(f"{self.key}: the grid is not known; pass the query's index")
             h, w = self.grid
-            row, column = query or (h // 2, w // 2)
-            if not (0 <= row < h and 0 <= column < w):
-                raise ValueError(f"{self.key}: no query {query} in a grid of {h} × {w}")
-            return n - h * w + row * w + column
+            try:
+                return n - h * w + Positions((h, w), torch.empty(0)).of(query or (h // 2, w // 2))
+            except ValueError as e:
+                raise ValueError(f"{self.key}: {e}") from None
         if not isinstance(query, int) or not 0 <= query < n:
             raise ValueError(f"{self.key}: no query {query!r}; there are 0 to {n - 1}, and 'all'")
         return query
@@ -171,8 +171,9 @@ class AttentionMap:
 
         Args:
             size: Height and width to interpolate to; no interpolation if None.
-            query: For maps between positions: the query, by index or by row and column (the middle
-                by default), or ``"all"`` for the mean of all queries.
+            query: For maps between positions: the query, by index, by row and column, or by parts
+                of height and width such as ``(0.5, 0.25)`` (the middle by default), or ``"all"``
+                for the mean of all queries.
             at: Entries of other axes, by name: ``heads=2``.
 
         Raises:

@@ -28,22 +28,38 @@ class Positions:
     grid: tuple[int, ...]
     index: Tensor
 
-    def of(self, place: Sequence[int]) -> int:
+    def of(self, place: Sequence[float]) -> int:
         """Return the index of a place given by row and column, or frame, row and column.
+
+        Numbers with a point are parts of the whole height and width: ``(0.5, 0.25)``.
 
         Raises:
             ValueError: there is no such place.
         """
-        inside = len(place) == len(self.grid) and all(
-            0 <= i < size for i, size in zip(place, self.grid, strict=True)
+        found = whole(place, self.grid)
+        inside = len(found) == len(self.grid) and all(
+            0 <= i < size for i, size in zip(found, self.grid, strict=True)
         )
         if not inside:
             size = " × ".join(map(str, self.grid))
             raise ValueError(f"no place {tuple(place)} in a grid of {size}")
         index = 0
-        for i, size in zip(place, self.grid, strict=True):
+        for i, size in zip(found, self.grid, strict=True):
             index = index * size + i
         return index
+
+
+def whole(place: Sequence[float], grid: Sequence[int]) -> list[int]:
+    """Return a place in rows and columns, if it is given in parts of height and width.
+
+    >>> whole((0.5, 1.0), (4, 6)), whole((1, 2), (4, 6))
+    ([2, 5], [1, 2])
+    """
+    if not any(isinstance(i, float) for i in place):
+        return [int(i) for i in place]
+    if not all(0 <= i <= 1 for i in place):
+        return []
+    return [min(int(i * size), size - 1) for i, size in zip(place, grid, strict=False)]
 
 
 class Canonical(NamedTuple):

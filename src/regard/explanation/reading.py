@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,6 +142,35 @@ class Explanation(Mapping[str, AttentionMap]):
         pictures = self.image if image is None else image
         options = {"rows": rows, "columns": columns, "stretch": stretch}
         return draw(list(self.values()), pictures, query=query, **options)
+
+    def save(self, path: str | Path, image: Any = None, **options: Any) -> None:
+        """Write the maps into a file.
+
+        Args:
+            path: ``.npz``: the maps as arrays, by key; ``.html``: a page in which one picks a place
+                and sees where it looks, in one file; any other name: a figure, as matplotlib does.
+            image: As for `figure`.
+            options: Arguments of `figure`; ``title`` and ``rows`` of a page.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: a page has no image.
+        """
+        path = Path(path)
+        if path.suffix == ".npz":
+            import numpy as np
+
+            arrays = {
+                key or "(root)": one.tensor.detach().cpu().numpy() for key, one in self.items()
+            }
+            np.savez(path, **arrays)
+        elif path.suffix == ".html":
+            from .page import page
+
+            shown = self.image if image is None else image
+            path.write_text(page(list(self.values()), shown, **options), "utf-8")
+        else:
+            self.figure(image, **options).savefig(path, bbox_inches="tight")
 
 
 def explain(
