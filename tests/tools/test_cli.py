@@ -317,6 +317,17 @@ def test_explain_tells_and_draws_the_maps(tmp_path, picture):
         assert drawn.width > 100
 
 
+def test_explain_shows_a_models_own_attention(tmp_path, picture):
+    args = ("explain", "vit_tiny_patch16_224", picture, "--classes", "2")
+    found = json.loads(printed(*args, "--only", "blocks.1?.attn", "--json"))
+    assert list(found) == ["blocks.10.attn", "blocks.11.attn"]
+    assert {item["axes"] for item in found.values()} == {"b heads n m"}
+    for name in ("maps.html", "maps.npz", "maps.png"):
+        where = tmp_path / name
+        said = printed(*args, "--method", "rollout", "--query", "0.5,0.25", "--out", str(where))
+        assert "[rollout]" in said and where.stat().st_size > 1000
+
+
 def test_explain_says_what_is_untrained(tmp_path, picture):
     args = ("explain", "test_resnet", picture, *EXPLAIN)
     assert "the weights are random" in run(*args).stderr

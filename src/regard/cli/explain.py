@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -26,6 +27,13 @@ IMAGENET = {
 }
 
 
+class Method(str, Enum):
+    """What is shown."""
+
+    maps = "maps"
+    rollout = "rollout"
+
+
 def explain(
     model: Network,
     image: Annotated[Path, typer.Argument(help="An image file.", show_default=False)],
@@ -45,11 +53,22 @@ def explain(
         list[str] | None,
         typer.Option(metavar="PATH", help="Only these modules; * stops at dots, ** does not."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Draw the maps into this file.")] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Y,X", help="Where it looks from: row,column or parts such as 0.5,0.25; or all."
+        ),
+    ] = None,
+    method: Annotated[
+        Method, typer.Option(help="Each map, or all layers' maps multiplied.")
+    ] = Method.maps,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the maps: .html with a picker, .npz, or a picture.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show where the attention in a model looks."""
-    from ..explanation import explain
+    from ..explanation import Explanation, explain
 
     change = insertion.requested(insert, at, start, models.options(set_))
     more = {} if classes is None else {"num_classes": classes}
@@ -62,9 +81,14 @@ def explain(
         network = change.into(network, x)
     added = [name for name in network.state_dict() if name not in own]
     untrained = load(network, weights, optional=added) if weights else added
+    at_query = place(query)
     found = explain(network, x, only=only or None)
+    if method is Method.rollout:
+        rolled = found.rollout()
+        found = Explanation({rolled.key: rolled}, found.image)
     if out:
-        found.figure(picture).savefig(out, bbox_inches="tight")
+        drawn = {} if out.suffix in (".html", ".npz") else {"query": at_query}
+        found.save(out, picture, **drawn)
     if json:
         show_json(found.to_dict())
     else:
@@ -75,6 +99,30 @@ def explain(
         typer.echo("regard: the weights are random; give --weights or --pretrained", err=True)
     elif untrained:
         typer.echo(f"regard: the inserted {insert} is untrained", err=True)
+
+
+def place(text: str | None) -> tuple[float, ...] | int | Literal["all"] | None:
+    """Read a query: an index, a row and a column, parts of height and width, or ``all``.
+
+    >>> place("3,4"), place("0.5,0.25"), place("12"), place("all"), place(None)
+    ((3, 4), (0.5, 0.25), 12, 'all', None)
+    >>> place("left")
+    Traceback (most recent call last):
+    ValueError: --query takes row,column such as 3,4 or 0.5,0.25, an index, or all; got "left"
+    """
+    if text is None or text == "all":
+        return text
+    try:
+        numbers = tuple(float(part) if "." in part else int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 1 and isinstance(numbers[0], int):
+        return numbers[0]
+    if len(numbers) not in (2, 3):
+        raise ValueError(
+            f'--query takes row,column such as 3,4 or 0.5,0.25, an index, or all; got "{text}"'
+        )
+    return numbers
 
 
 def maps_table(found: Explanation) -> Table:
