@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d, threshold
 
 from .tracing import leaf, recording
@@ -80,6 +81,18 @@ def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Ten
     if not recording() and x.shape[2:] == like.shape[2:]:
         return x
     return interpolate(x, like.shape[2:], mode="bilinear", align_corners=align_corners)
+
+
+def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Normalize over the channels of each position."""
+    return _layer_norm(x, norm.weight, norm.bias, norm.eps)
+
+
+@leaf
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    last = x.dim() - 1  # not -1, which the older ONNX exporter cannot read
+    x = functional.layer_norm(x.movedim(1, last), weight.shape, weight, bias, eps)
+    return x.movedim(last, 1)
 
 
 def relu(x: Tensor) -> Tensor:

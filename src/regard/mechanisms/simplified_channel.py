@@ -167,17 +167,10 @@ class SimplifiedChannelBlock(Mechanism):
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
         self.check(x)
-        z = _halves_multiplied(self.depthwise(self.widen(over_channels(self.norm, x))))
+        z = _halves_multiplied(self.depthwise(self.widen(grid.layer_norm(self.norm, x))))
         x = x + _scaled(self.drop(self.narrow(self.gate(z))), self.beta)
-        z = _halves_multiplied(self.hidden(over_channels(self.hidden_norm, x)))
+        z = _halves_multiplied(self.hidden(grid.layer_norm(self.hidden_norm, x)))
         return x + _scaled(self.drop(self.out(z)), self.gamma)
-
-
-@leaf
-def over_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Normalize over the channels of each position."""
-    # Not -1 for the last axis: the older ONNX exporter cannot read it.
-    return norm(x.movedim(1, x.dim() - 1)).movedim(x.dim() - 1, 1)
 
 
 @leaf
