@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.attention import Attention, Mechanism
+from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, positive
 from ..core.conv_norm import CONV
+from ..core.gate_block import GateBlock
 
 
 class LargeKernel(Attention):
@@ -98,7 +99,7 @@ class LargeKernel(Attention):
         return x * a
 
 
-class LargeKernelBlock(Mechanism):
+class LargeKernelBlock(GateBlock):
     r"""Adds large kernel attention, between two pointwise convolutions, to the input.
 
     .. math::
@@ -127,7 +128,6 @@ class LargeKernelBlock(Mechanism):
     """
 
     card = LargeKernel.card
-    axes = Axes("b c *", "b c *")
 
     def __init__(
         self,
@@ -139,16 +139,6 @@ class LargeKernelBlock(Mechanism):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(c=channels)
-        positive(channels=channels)
-        one_of((1, 2, 3), dims=dims)
-        self.axes = self.axes.over(dims)
         factory = {"device": device, "dtype": dtype}
-        self.before = nn.Sequential(CONV[dims](channels, channels, 1, **factory), nn.GELU())
-        self.gate = LargeKernel(channels, kernel_size, dilation=dilation, dims=dims, **factory)
-        self.after = CONV[dims](channels, channels, 1, **factory)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block."""
-        self.check(x)
-        return x + self.after(self.gate(self.before(x)))
+        gate = LargeKernel(channels, kernel_size, dilation=dilation, dims=dims, **factory)
+        super().__init__(channels, gate, dims=dims, **factory)
