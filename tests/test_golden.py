@@ -36,6 +36,8 @@ SQUEEZED = dict(input_channels=16, squeeze_channels=5)
 SELECT = dict(in_channels=16, split_input=False, stride=2)
 NORMED = dict(in_channels=16, radix=4, norm_layer=nn.BatchNorm2d)
 HALO = dict(dim=16, num_heads=2, block_size=1, halo_size=2, qkv_bias=True, scale_pos_embed=True)
+LOCAL = dict(channels=16, kernel_size=5, bias=True, has_skip=True)
+FOCAL = dict(dim=16, focal_window=3, focal_level=2, use_post_norm=True)
 SEQUENTIAL = "SequentialPolarizedSelfAttention"
 HUB = "huggingface/pytorch-image-models"
 SIMPLE = "SimplifiedScaledDotProductAttention"
@@ -103,6 +105,9 @@ INSTALLED = (
     ("axial", XMU, f"{A}.Axial_attention", "AxialAttention", dict(dim=16, dim_index=1)),
     ("axial", XMU, f"{A}.Axial_attention", "AxialImageTransformer", dict(dim=16, depth=2)),
     ("halo", "timm", "timm.layers.halo_attn", "HaloAttn", HALO),
+    ("efficient_local", "timm", "timm.layers.coord_attn", "EfficientLocalAttn", dict(channels=16)),
+    ("efficient_local", "timm", "timm.layers.coord_attn", "EfficientLocalAttn", LOCAL),
+    ("focal_modulation", "timm", "timm.models.focalnet", "FocalModulation", FOCAL),
     ("ufo", XMU, f"{A}.UFOAttention", "UFOAttention", HEADS),
 )
 # What is tried in tests of its own: test_references.py, test_transformer.py, test_compat.py.
