@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..core import grid
+from ..core.adaptive_kernel import adaptive_kernel
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, positive
-
-
-def adaptive_kernel(channels: int, gamma: int = 2, offset: int = 1) -> int:
-    r"""Return the paper's kernel size: the odd number nearest to :math:`(\log_2 C + b)/\gamma`.
-
-    Ties are rounded up.
-
-    >>> [adaptive_kernel(c) for c in (4, 8, 64, 128, 2047, 2048)]
-    [1, 3, 3, 5, 5, 7]
-    """
-    positive(channels=channels)
-    k = int(abs((math.log2(channels) + offset) / gamma))
-    return k if k % 2 else k + 1
 
 
 class ECA(Attention):
