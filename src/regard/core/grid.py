@@ -95,6 +95,14 @@ def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> T
     return x.movedim(last, 1)
 
 
+def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Normalize each group of channels; a group of a single value gives the norm's bias.
+
+    The function of `torch.nn.functional`, which the layer calls, refuses it as an error.
+    """
+    return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
 def relu(x: Tensor) -> Tensor:
     """Return ReLU as an output that may be written to, as networks do with that of a layer.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -112,7 +113,9 @@ class EfficientLocal(Attention):
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         width = self.height if self.width is None else self.width
-        h, w = _normed(self.height, x.mean(3)), _normed(width, x.mean(2))
+        (conv_h, norm_h), (conv_w, norm_w) = self.height, width
+        h = grid.group_norm(norm_h, conv_h(x.mean(3)))
+        w = grid.group_norm(norm_w, conv_w(x.mean(2)))
         if self.activation:
             h, w = silu(h), silu(w)
         return h.sigmoid().unsqueeze(3), w.sigmoid().unsqueeze(2)
@@ -121,9 +124,3 @@ class EfficientLocal(Attention):
         a_h, a_w = a
         y = x * a_h * a_w
         return x + y if self.residual else y
-
-
-def _normed(direction: nn.Sequential, z: Tensor) -> Tensor:
-    """Convolve and normalize; a group of a single value is no error and gives the norm's bias."""
-    conv, norm = direction
-    return torch.group_norm(conv(z), norm.num_groups, norm.weight, norm.bias, norm.eps)
