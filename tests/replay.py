@@ -373,7 +373,8 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
     grid = next(iter(golden.inputs.values())).dim() - 2
     results = {}
     for i, (name, axes) in enumerate(wanted.items()):
-        named = [m for m in ours if name in (m.name, m.path, m.child)]
+        named = [m for m in ours if m.name == name]
+        named = named or [m for m in ours if name in (m.path, m.child)]
         called = in_order[i:] if name.isdigit() else named
         if not called:
             continue
