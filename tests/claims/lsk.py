@@ -1,0 +1,16 @@
+"""What the laws try LSK and LSKAttention with, and what they should find."""
+
+from . import STEEP, Claims, Rounding, Variant
+
+VARIANTS = (Variant(dict(channels=7)), Variant(dict(dims=1)), Variant(dict(dims=3)))
+
+CLAIMS = {
+    "LSK": Claims(
+        dict(channels=16), VARIANTS, rounding=Rounding(STEEP, bfloat16=(0.01, 0.02, 0.05))
+    ),
+    "LSKAttention": Claims(
+        dict(channels=12),
+        VARIANTS,
+        rounding=Rounding(STEEP, bfloat16=(0.01, 0.03, 0.08), float16=(0.01, 0.01, 0.02)),
+    ),
+}
