@@ -1,6 +1,6 @@
 """What the laws try CPCA with, and what they should find."""
 
-from . import Claims, Variant
+from . import CHAIN, Claims, Rounding, Variant
 
 CLAIMS = {
     "CPCA": Claims(
@@ -11,5 +11,6 @@ CLAIMS = {
             Variant(dict(dims=1)),
             Variant(dict(dims=3, kernel_sizes=(3, 7))),
         ),
+        rounding=Rounding(CHAIN, bfloat16=(0.02, 0.01, 0.01)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try FocalModulation with, and what they should find."""
 
-from . import Claims, Variant
+from . import CHAIN, Claims, Rounding, Variant
 
 CLAIMS = {
     "FocalModulation": Claims(
@@ -11,5 +11,6 @@ CLAIMS = {
             Variant(dict(dims=1)),
             Variant(dict(dims=3)),
         ),
+        rounding=Rounding(CHAIN, bfloat16=(0.01, 0.02, 0.01)),
     )
 }

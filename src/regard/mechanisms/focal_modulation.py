@@ -30,6 +30,8 @@ class FocalModulation(Attention):
     over positions, and each position has one gate :math:`g_l` for each level, without activation;
     equations 3 to 6 of the paper.
 
+    In bfloat16, the roundings of its layers add up to a little more than one percent.
+
     Args:
         channels: :math:`C`.
         levels: :math:`L`, without the last level, the average.
