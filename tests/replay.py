@@ -363,7 +363,7 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
     """
     only = re.search(r"\bmap = (\w+)", golden.meta.get("notes", ""))
     ours = own_maps(module, passed)
-    wanted = golden.map_axes()
+    wanted, names = golden.map_axes(), golden.loaded()[1].map_names
     main = [m for m in ours if m.tap == "tap"]
     in_order = main if len(main) == len(wanted) else ours
     passes = len({m.tap for m in in_order}) == 1  # and not several blocks, each with a tap
@@ -373,8 +373,9 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
     grid = next(iter(golden.inputs.values())).dim() - 2
     results = {}
     for i, (name, axes) in enumerate(wanted.items()):
-        named = [m for m in ours if m.name == name]
-        named = named or [m for m in ours if name in (m.path, m.child)]
+        here = names.get(name, name)
+        named = [m for m in ours if m.name == here]
+        named = named or [m for m in ours if here in (m.path, m.child)]
         called = in_order[i:] if name.isdigit() else named
         if not called:
             continue

@@ -72,6 +72,7 @@ class Reference:
         sizes: A function that infers arguments of the source's class from the shapes in its state
             dict.
         map: Axes of its attention map; empty if it computes none.
+        map_names: Names of its maps here, where they differ.
         differs: What it does that regard's class does not, as the rest of a sentence that begins
             with its name.
         before: Options with which regard's class does that too.
@@ -90,6 +91,7 @@ class Reference:
     adapt: Callable[[dict[str, Tensor], nn.Module], State] | None = None
     sizes: Callable[[Shapes], Options] = lambda shapes: {}
     map: str = ""
+    map_names: Mapping[str, str] = field(default_factory=dict)
     differs: str = ""
     before: Options = field(default_factory=dict)
     loads: bool = True
