@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, max_pool3d, threshold
 
-from .tracing import leaf, recording
+from .tracing import at_least, leaf, recording
 
 
 @leaf
@@ -75,6 +75,16 @@ def avg_pool(x: Tensor, side: int) -> Tensor:
 
 
 @leaf
+def fill_up(x: Tensor, least: int) -> Tensor:
+    """Append zeros to an image's rows and columns until there are as many as asked for."""
+    # Compiled code must work for every size: no branch on sizes.
+    if not recording() and min(x.shape[2:]) >= least:
+        return x
+    h, w = x.shape[2:]
+    return functional.pad(x, (0, at_least(least - w, 0), 0, at_least(least - h, 0)))
+
+
+@leaf
 def upsample_like(x: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     """Interpolate an image bilinearly to the height and width of another."""
     # Compiled code must work for every size: no branch on sizes.
@@ -109,6 +119,14 @@ def relu(x: Tensor) -> Tensor:
     The backward pass of `torch.relu` reads its result; this one reads ``x``.
     """
     return threshold(x, 0.0, 0.0)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """Return the hard sigmoid, ``min(max(x + 3, 0), 6) / 6``.
+
+    The backward pass of torch's own has its sixth in single precision only.
+    """
+    return functional.relu6(x + 3) / 6
 
 
 @leaf

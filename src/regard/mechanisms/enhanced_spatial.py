@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
 from ..core import grid
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import reduced
-from ..core.tracing import at_least, leaf, recording
 
 # The smallest side that the convolution and the pooling, both without padding, leave a pixel of.
 LEAST = 15
@@ -98,18 +97,9 @@ class EnhancedSpatial(Attention):
 
     def attention(self, x: Tensor) -> Tensor:
         z = self.squeeze(x)
-        t = self.pooled(max_pool2d(self.shrink(_filled_up(z)), 7, 3))
+        t = self.pooled(max_pool2d(self.shrink(grid.fill_up(z, LEAST)), 7, 3))
         t = grid.upsample_like(t, z, align_corners=False)
         return self.excite(t + self.skip(z)).sigmoid()
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
-
-
-@leaf
-def _filled_up(x: Tensor) -> Tensor:
-    # Compiled code must work for every size: no branch on sizes.
-    if not recording() and min(x.shape[2:]) >= LEAST:
-        return x
-    h, w = x.shape[2:]
-    return pad(x, (0, at_least(LEAST - w, 0), 0, at_least(LEAST - h, 0)))
