@@ -48,7 +48,7 @@ def test_the_card_that_is_read_is_the_card_that_runs(entry: Entry) -> None:
 
 @each
 def test_key_is_the_class_name_in_small_letters(entry: Entry) -> None:
-    words = re.findall(r"[A-Z]+[a-z]*\d*|[A-Z]?[a-z]+\d*", entry.name)
+    words = re.findall(r"ReLU|[A-Z]+[a-z]*\d*|[A-Z]?[a-z]+\d*", entry.name)
     known = {"_".join(words).lower(), "".join(words).lower()}
     assert entry.key in known, f"{entry.name} in {entry.key}.py"
 
