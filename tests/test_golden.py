@@ -118,6 +118,8 @@ ELSEWHERE = (
     "mmcv:ContextBlock",
     "torch:TransformerEncoder",
     "torch:TransformerDecoder",
+    "XPixelGroup/BasicSR:RCAB",
+    "Islanna/DynamicReLU:DyReLUA",
     f"{XMU}:CBAM.py:ChannelAttention",
     f"{XMU}:CBAM.py:SpatialAttention",
 )

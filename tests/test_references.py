@@ -88,6 +88,58 @@ def test_context_block_of_mmcv() -> None:
     assert_same(second(x), own(x))
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_block_of_rcan(norm: bool) -> None:
+    """Two convolutions and a gate, added to the input; with batch norms, the indices move."""
+    torch.manual_seed(0)
+    conv = [nn.Conv2d(6, 6, 5, padding=2, bias=False).double() for _ in range(2)]
+    norms = [nn.BatchNorm2d(6).double() for _ in range(2)] if norm else [nn.Identity()] * 2
+    gate = [nn.Linear(6, 3).double(), nn.Linear(3, 6).double()]
+    layers = {"0": conv[0], "2": conv[1], "3.conv_du.0": gate[0], "3.conv_du.2": gate[1]}
+    if norm:
+        layers = {"0": conv[0], "1": norms[0], "3": conv[1], "4": norms[1]}
+        layers |= {"5.conv_du.0": gate[0], "5.conv_du.2": gate[1]}
+    state = {f"body.{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    kwargs = dict(n_feat=6, kernel_size=5, reduction=2, bias=False, bn=norm, res_scale=0.5)
+    ours = regard.load_reference("rcab", "yulunzhang/RCAN:RCAB", kwargs, state).train()
+    x = random(2, 6, 7, 5)
+    z = norms[1](conv[1](norms[0](conv[0](x)).relu()))
+    a = gate[1](gate[0](z.mean((2, 3))).relu()).sigmoid()[..., None, None]
+    assert_same(ours(x), x + a * z)
+
+
+def test_block_of_basicsr() -> None:
+    """The same block, with what is added scaled."""
+    torch.manual_seed(0)
+    conv = [nn.Conv2d(6, 6, 3, padding=1).double() for _ in range(2)]
+    gate = [nn.Linear(6, 2).double(), nn.Linear(2, 6).double()]
+    layers = {"0": conv[0], "2": conv[1], "3.attention.1": gate[0], "3.attention.3": gate[1]}
+    state = {f"rcab.{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    kwargs = dict(num_feat=6, squeeze_factor=3, res_scale=0.25)
+    ours = regard.load_reference("rcab", "XPixelGroup/BasicSR:RCAB", kwargs, state)
+    x = random(2, 6, 7, 5)
+    z = conv[1](conv[0](x).relu())
+    a = gate[1](gate[0](z.mean((2, 3))).relu()).sigmoid()[..., None, None]
+    assert_same(ours(x), x + 0.25 * a * z)
+
+
+def test_dynamic_relu_whose_channels_share_the_functions() -> None:
+    """Form A: three slopes, then three intercepts, for all channels."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(8, 4).double(), nn.Linear(4, 6).double()
+    layers = {"fc1": first, "fc2": last}
+    state = {f"{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    buffers = {"lambdas": torch.tensor([1.0] * 3 + [0.5] * 3), "init_v": torch.eye(6)[0]}
+    kwargs = dict(channels=8, reduction=2, k=3)
+    source = "Islanna/DynamicReLU:DyReLUA"
+    ours = regard.load_reference("dynamic_relu", source, kwargs, {**state, **buffers})
+    x = random(2, 8, 7, 5)
+    theta = 2 * last(first(x.mean((2, 3))).relu()).sigmoid() - 1
+    a, b = (theta * buffers["lambdas"] + buffers["init_v"])[:, :, None, None].split(3, 1)
+    pieces = [x * a[:, k : k + 1] + b[:, k : k + 1] for k in range(3)]
+    assert_same(ours(x), torch.stack(pieces).amax(0))
+
+
 def scse() -> dict[str, Tensor]:
     shapes = {"cSE.1": (4, 64), "cSE.3": (64, 4), "sSE.0": (1, 64)}
     weights = {f"{name}.weight": random(*shape)[..., None, None] for name, shape in shapes.items()}

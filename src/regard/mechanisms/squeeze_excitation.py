@@ -56,7 +56,14 @@ class SqueezeExcitation(Attention):
         equivariant=("pixels",),
         map_invariant=("pixels",),
         cost=dict(time="n c + c^2", memory="n c"),
-        aliases=("se", "senet", "squeeze_and_excitation"),
+        aliases=(
+            "se",
+            "senet",
+            "squeeze_and_excitation",
+            "rcab",
+            "rcan",
+            "residual_channel_attention",
+        ),
         differs=(
             "The authors' Caffe models have biases in both layers (bias=True); the equations, and "
             "most code since, have none.",
