@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from .record import Options, Reference, Shapes
 
 if TYPE_CHECKING:
@@ -46,6 +44,8 @@ def _authors(
 
 def _stacked(state: dict[str, Tensor], module: nn.Module) -> State:
     """Stack the weights of q, k and v."""
+    import torch
+
     kept = {n: t for n, t in state.items() if n.partition(".")[0] not in ("q", "k", "v")}
     for name in ("weight", "bias"):
         if f"q.{name}" in state:
