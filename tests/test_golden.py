@@ -119,6 +119,7 @@ ELSEWHERE = (
     "torch:TransformerEncoder",
     "torch:TransformerDecoder",
     "XPixelGroup/BasicSR:RCAB",
+    "cheng-haha/ScConv:SRU",
     "Islanna/DynamicReLU:DyReLUA",
     f"{XMU}:CBAM.py:ChannelAttention",
     f"{XMU}:CBAM.py:SpatialAttention",

@@ -123,6 +123,25 @@ def test_block_of_basicsr() -> None:
     assert_same(ours(x), x + 0.25 * a * z)
 
 
+@pytest.mark.parametrize("torch_gn", [False, True])
+def test_spatial_unit_of_scconv(torch_gn: bool) -> None:
+    """Without torch's norm, it divides by the unbiased deviation and adds eps to that."""
+    torch.manual_seed(0)
+    state = {"gn.weight": random(8, 1, 1), "gn.bias": random(8, 1, 1)}
+    kwargs = dict(oup_channels=8, group_num=2, gate_treshold=0.4, torch_gn=torch_gn)
+    ours = regard.load_reference("scconv_cvpr23", "cheng-haha/ScConv:SRU", kwargs, state)
+    x = random(2, 8, 7, 5)
+    rows = x.reshape(2, 2, -1)
+    mean, variance = rows.mean(2, keepdim=True), rows.var(2, keepdim=True, unbiased=not torch_gn)
+    scale = (variance + 1e-5).sqrt() if torch_gn else variance.sqrt() + 1e-10
+    z = ((rows - mean) / scale).reshape(x.shape) * state["gn.weight"] + state["gn.bias"]
+    r = (z * (state["gn.weight"] / state["gn.weight"].sum())).sigmoid()
+    high = r > 0.4
+    u, v = x * r.masked_fill(high, 1.0), x * r.masked_fill(high, 0.0)
+    want = torch.cat([u[:, :4] + v[:, 4:], u[:, 4:] + v[:, :4]], 1)
+    assert_same(ours(x), want)
+
+
 def test_dynamic_relu_whose_channels_share_the_functions() -> None:
     """Form A: three slopes, then three intercepts, for all channels."""
     torch.manual_seed(0)

@@ -133,3 +133,9 @@ def hard_sigmoid(x: Tensor) -> Tensor:
 def broadcast_gate(a: Tensor, x: Tensor) -> Tensor:
     """Append axes of size one to a gate ``b c``, so that it can be multiplied by ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - a.dim()))
+
+
+@leaf
+def over_positions(a: Tensor, x: Tensor) -> Tensor:
+    """Append an axis of size one for each axis of space and time of ``x``."""
+    return a.reshape(*a.shape, *[1] * (x.dim() - 2))

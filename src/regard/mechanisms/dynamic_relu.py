@@ -132,9 +132,9 @@ class DynamicReLU(Attention):
     def attention(self, x: Tensor) -> Maps:
         scores = self.excite(self.squeeze(grid.mean(x)).relu()).unflatten(1, self.shape)
         if self.activation == "hard":
-            a = _under(grid.hard_sigmoid(scores), x)
+            a = grid.over_positions(grid.hard_sigmoid(scores), x)
         else:
-            a = self._scaled(_under(scores.sigmoid(), x))
+            a = self._scaled(grid.over_positions(scores.sigmoid(), x))
         if self.look is None or self.norm is None:
             return a
         scores = self.look(x.flatten(2).transpose(1, 2)).transpose(1, 2)  # b 1 n
@@ -168,12 +168,6 @@ def _affine(t: Tensor, scale: list[float], start: Sequence[Sequence[float]]) -> 
     ones = [1] * (t.dim() - 3)
     scale_p = t.new_tensor(scale).reshape(-1, *ones)
     return t * scale_p + t.new_tensor(start).T.reshape(t.shape[1], -1, *ones)
-
-
-@leaf
-def _under(a: Tensor, x: Tensor) -> Tensor:
-    """Append axes of size one for the positions of x."""
-    return a.reshape(*a.shape, *[1] * (x.dim() - 2))
 
 
 @leaf
