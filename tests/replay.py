@@ -24,12 +24,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regard.catalog import resolve
+from regard.catalog import entries, resolve
 from regard.compat.modules import weighted
 from regard.core.attention import Mechanism, SequenceAttention, Tap
 from regard.core.shapes import GRIDS, expand, split
 from regard.factory import mechanism
-from regard.references import Reference, load, matching
+from regard.references import Reference, Source, load, matching, records
 
 QUERIES = ("x", "query", "queries")
 KEYS_AND_VALUES = ("key", "keys", "value", "values", "x_prev")
@@ -77,7 +77,7 @@ class Golden:
 
     @property
     def key(self) -> str:
-        return resolve(self.meta["mechanism"])
+        return mechanism_of(self.meta)
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -158,6 +158,16 @@ class Golden:
         """The axes of each map of the reference, by its name there."""
         axes = self.loaded()[1].map
         return split(axes) if axes else {}
+
+
+def mechanism_of(meta: Mapping[str, str]) -> str:
+    """The mechanism of a case; where several have its prefix, the one that knows its reference."""
+    owners = [key for key, entry in entries().items() if meta["mechanism"] in entry.names]
+    if len(owners) < 2:
+        return resolve(meta["mechanism"])
+    source = Source.parse(meta["reference"])
+    known = [key for key in owners if any(source.matches(r.source) for r in records(key))]
+    return known[0] if len(known) == 1 else resolve(meta["mechanism"])
 
 
 def _stack(kwargs: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -357,15 +367,16 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
 
     A name of the reference is a part, a map or a child of ours, the first one called so; an
     instance whose options leave the part out has no such map. Numbers stand for our maps in their
-    order: those of the mechanism itself, if there are as many, else all. Of a mechanism that makes
-    several passes or looks at several scales, each has a number, though the card names the axes
-    once. A case that has one of several maps alone says in its notes which.
+    order: those of the mechanism itself, if there are as many as numbers, else all. Of a mechanism
+    that makes several passes or looks at several scales, each has a number, though the card names
+    the axes once. A case that has one of several maps alone says in its notes which.
     """
     only = re.search(r"\bmap = (\w+)", golden.meta.get("notes", ""))
     ours = own_maps(module, passed)
     wanted, names = golden.map_axes(), golden.loaded()[1].map_names
     main = [m for m in ours if m.tap == "tap"]
-    in_order = main if len(main) == len(wanted) else ours
+    main = main or [m for m in ours if m.tap.endswith(".tap")]  # of a gate within a block
+    in_order = main if len(main) == sum(map(str.isdigit, wanted)) else ours
     passes = len({m.tap for m in in_order}) == 1  # and not several blocks, each with a tap
     ranks = {len(m.axes.split()) for m in in_order}
     if passes and list(wanted) == ["0"] and ranks == {len(wanted["0"].split())}:

@@ -22,7 +22,7 @@ from closeness import assert_same, flat
 from regard.catalog import entries
 from regard.factory import load_reference
 from regard.references import Source, records
-from replay import Golden, main, replay, results
+from replay import Golden, main, mechanism_of, replay, results
 
 FOLDER = Path(__file__).parent / "golden"
 MORE = Path(os.environ.get("REGARD_GOLDEN") or FOLDER / "more")  # a folder with more cases
@@ -120,6 +120,8 @@ ELSEWHERE = (
     "torch:TransformerDecoder",
     "XPixelGroup/BasicSR:RCAB",
     "cheng-haha/ScConv:SRU",
+    "xmindflow/deformableLKA:deformable_LKA_experimental",
+    "xmindflow/deformableLKA:deformable_LKA_Attention",
     "Islanna/DynamicReLU:DyReLUA",
     f"{XMU}:CBAM.py:ChannelAttention",
     f"{XMU}:CBAM.py:SpatialAttention",
@@ -129,9 +131,9 @@ WIDTHS = {"key": "kdim", "value": "vdim"}
 
 
 @cache
-def prefixes() -> dict[str, str]:
-    """Which mechanism each name belongs to."""
-    return {name: key for key, entry in entries().items() for name in entry.names}
+def prefixes() -> set[str]:
+    """Every name of a mechanism."""
+    return {name for entry in entries().values() for name in entry.names}
 
 
 @cache
@@ -202,7 +204,7 @@ def test_every_reference_has_a_golden(key: str, reference: str) -> None:
     for path in FOLDER.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
             meta = file.metadata()
-        if prefixes().get(meta["mechanism"]) == key:
+        if meta["mechanism"] in prefixes() and mechanism_of(meta) == key:
             sources.append(Source.parse(meta["reference"]))
     sources += [
         Source.parse(f"{package}:{name}") for k, package, _, name, _ in INSTALLED if k == key
