@@ -142,6 +142,30 @@ def test_spatial_unit_of_scconv(torch_gn: bool) -> None:
     assert_same(ours(x), want)
 
 
+@pytest.mark.parametrize("light", ["", "_experimental"])
+def test_deformable_large_kernel_and_its_block(light: str) -> None:
+    """The gate, and the same between two pointwise convolutions, added to the input."""
+    torch.manual_seed(0)
+    around = [nn.Conv2d(4, 4, 1).double() for _ in range(2)]
+    layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(4, 4, 1)}
+    for name, side in (("conv0", 5), ("conv_spatial", 7)):
+        layers[f"{name}.deform_conv"] = nn.Conv2d(4, 4, side, groups=4, bias=False)
+        layers[f"{name}.offset_net"] = nn.Conv2d(4, 2 * side**2, side)
+        if light:
+            layers[f"{name}.conv_channel_adjust"] = nn.Conv2d(4, 2 * side**2, 1)
+            depthwise = nn.Conv2d(2 * side**2, 2 * side**2, 3, groups=2 * side**2)
+            layers[f"{name}.offset_net"] = depthwise
+    gate = {f"{n}.{k}": t.double() for n, m in layers.items() for k, t in m.state_dict().items()}
+    block = {f"spatial_gating_unit.{name}": t for name, t in gate.items()}
+    for name, layer in zip(("proj_1", "proj_2"), around, strict=True):
+        block |= {f"{name}.{k}": t for k, t in layer.state_dict().items()}
+    source = "xmindflow/deformableLKA:deformable_LKA"
+    inner = regard.load_reference("dlka", source + light, dict(dim=4), gate)
+    outer = regard.load_reference("dlka", f"{source}_Attention{light}", dict(d_model=4), block)
+    x = random(2, 4, 9, 7)
+    assert_same(outer(x), x + around[1](inner(nn.functional.gelu(around[0](x)))))
+
+
 def test_dynamic_relu_whose_channels_share_the_functions() -> None:
     """Form A: three slopes, then three intercepts, for all channels."""
     torch.manual_seed(0)
