@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, SupportsIndex
 
 import torch
@@ -110,10 +111,16 @@ class MixedConv(nn.Module):
                 self.bias.copy_(scale * own if self.bias.dim() == 2 else own)
         return True
 
-    def forward(self, x: Tensor, a: Tensor) -> Tensor:
-        """Convolve ``x`` with the kernels mixed by ``a``."""
+    def forward(self, x: Tensor, a: Tensor, taps: Tensor | None = None) -> Tensor:
+        """Convolve ``x`` with the kernels mixed by ``a``, and scaled by ``taps``.
+
+        Args:
+            x: ``b c *``.
+            a: The weights of the mixture ``b k``.
+            taps: A factor for each position in the mixture's kernel, ``b *``.
+        """
         geometry = self.shape, self.stride, self.padding, self.dilation, self.groups
-        return convolve(x, a, self.weight, self.bias, *geometry)
+        return convolve(x, a, self.weight, self.bias, *geometry, taps)
 
     def flat(self, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
         """Return a state dict in which the kernels of that name have the shape of `weight`."""
@@ -131,6 +138,7 @@ def convolve(
     padding: str | tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    taps: Tensor | None = None,
 ) -> Tensor:
     """Convolve each image with its mixture of kernels; y has the memory format of x."""
     dims = x.dim() - 2
@@ -138,21 +146,51 @@ def convolve(
     if padding == "same":
         x = pad(x, _around(x, shape[1:], stride, dilation))
     geometry = stride, 0 if isinstance(padding, str) else padding, dilation
-    if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing() or x.shape[0] == 0:
-        # Recorded groups cannot depend on the batch, nor can there be none: mix the results.
+    if bias is not None:
+        bias = a @ bias if bias.dim() == 2 else bias.expand(x.shape[0], -1)  # b o
+    # Recorded groups cannot depend on the batch, nor can there be none.
+    fixed = torch.onnx.is_in_onnx_export() or torch.jit.is_tracing() or x.shape[0] == 0
+    if fixed and taps is None:  # mix the results
         parts = [CONV[dims](x, w.unflatten(1, shape), None, *geometry, groups) for w in weight]
         y = torch.stack(parts, 1)  # b k o …
         y = (grid.broadcast_gate(a, y) * y).sum(1)
-        if bias is not None:
-            y = y + grid.broadcast_gate(a @ bias if bias.dim() == 2 else bias[None], y)
-    else:  # the kernels of one image are one group
-        b = x.shape[0]
-        mixed = (a @ weight.flatten(1)).reshape(-1, *shape)  # (b o) i …
-        if bias is not None:
-            bias = (a @ bias).flatten() if bias.dim() == 2 else bias.repeat(b)
-        y = CONV[dims](x.reshape(1, -1, *x.shape[2:]), mixed, bias, *geometry, b * groups)
-        y = y.reshape(b, -1, *y.shape[2:])
+    else:
+        kernels = (a @ weight.flatten(1)).reshape(-1, weight.shape[1], *shape)  # b o i …
+        if taps is not None:
+            kernels = kernels * taps[:, None, None]
+        if not fixed:  # the kernels of one image are one group
+            b, bias_row = x.shape[0], None if bias is None else bias.flatten()
+            x = x.reshape(1, -1, *x.shape[2:])
+            y = CONV[dims](x, kernels.flatten(0, 1), bias_row, *geometry, b * groups)
+            y, bias = y.reshape(b, -1, *y.shape[2:]), None
+        else:
+            columns = _columns(x, shape[1:], *geometry)  # b (i t) y …
+            rows = columns.flatten(2).unflatten(1, (groups, -1))  # b g (i t) n
+            y = (kernels.flatten(2).unflatten(1, (groups, -1)) @ rows).flatten(1, 2)
+            y = y.reshape(x.shape[0], weight.shape[1], *columns.shape[2:])
+    if bias is not None:
+        y = y + grid.broadcast_gate(bias, y)
     return y.contiguous(memory_format=torch.channels_last) if last else y
+
+
+def _columns(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: int | Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Return the values that each position of a kernel meets, ``b (i t) y …``."""
+    if not isinstance(padding, int):
+        x = pad(x, [n for n in reversed(padding) for _ in range(2)])
+    geometry = [*zip(x.shape[2:], kernel, stride, dilation, strict=True)]
+    reach = [(n - d * (k - 1) - 1) // s * s + 1 for n, k, s, d in geometry]
+    views = []
+    for place in product(*map(range, kernel)):
+        starts = [i * d for i, d in zip(place, dilation, strict=True)]
+        window = [slice(i, i + n, s) for i, n, s in zip(starts, reach, stride, strict=True)]
+        views.append(x[(slice(None), slice(None), *window)])
+    return torch.stack(views, 2).flatten(1, 2)
 
 
 def _around(
