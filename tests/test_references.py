@@ -166,6 +166,23 @@ def test_deformable_large_kernel_and_its_block(light: str) -> None:
     assert_same(outer(x), x + around[1](inner(nn.functional.gelu(around[0](x)))))
 
 
+def test_unfolded_form_of_rfaconv() -> None:
+    """The second class of its name; the layers are told apart by their shapes."""
+    torch.manual_seed(0)
+    weigh, conv = nn.Conv2d(6 * 9, 6 * 9, 1, groups=6).double(), nn.Conv2d(6, 5, 3, 3).double()
+    norms = nn.BatchNorm2d(6 * 9).double(), nn.BatchNorm2d(5).double()
+    layers = {"get_weights.0": weigh, "get_weights.1": norms[0], "conv": conv, "bn": norms[1]}
+    state = {f"{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    kwargs = dict(in_channel=6, out_channel=5)
+    source = "Liuchen1997/RFAConv:RFAConv"
+    ours = regard.load_reference("rfaconv", source, kwargs, state).train()
+    x = random(2, 6, 7, 4)
+    windows = nn.functional.unfold(x, 3, padding=1).unflatten(2, (7, 4))
+    a = norms[0](weigh(windows)).unflatten(1, (6, 9)).softmax(2)
+    side_by_side = nn.functional.pixel_shuffle((a * windows.unflatten(1, (6, 9))).flatten(1, 2), 3)
+    assert_same(ours(x), norms[1](conv(side_by_side)).relu())
+
+
 def test_dynamic_relu_whose_channels_share_the_functions() -> None:
     """Form A: three slopes, then three intercepts, for all channels."""
     torch.manual_seed(0)
