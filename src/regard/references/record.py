@@ -65,6 +65,8 @@ class Reference:
         fixed: Arguments that can be loaded with these values only; layers are compared by name.
         ignored: Arguments that have no effect here, or that the weights determine.
         unread: Entries that the source's class does not use, as globs.
+        middle: Kernels of which only the middle slice of their first axis of space acts, since the
+            input is one slice thick there.
         builds: Name of regard's class, by default that of the mechanism; or a function of the
             options that returns a module.
         adapt: A function of the state dict and regard's module that returns a changed state dict,
@@ -87,6 +89,7 @@ class Reference:
     fixed: Options = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    middle: tuple[str, ...] = ()
     builds: str | Callable[[Options], nn.Module] = ""
     adapt: Callable[[dict[str, Tensor], nn.Module], State] | None = None
     sizes: Callable[[Shapes], Options] = lambda shapes: {}
@@ -181,6 +184,13 @@ class Reference:
         """Return whether the source's class does not use an entry of that name."""
         return any(fnmatchcase(name, glob) for glob in self.unread)
 
+    def read(self, state: State) -> dict[str, Tensor]:
+        """Return the entries that the source's class uses, and of kernels the slices."""
+        kept = {name: t for name, t in state.items() if not self.skips(name)}
+        for name in self.middle:
+            kept[name] = kept[name][:, :, kept[name].shape[2] // 2]
+        return kept
+
     def translate(
         self, cls: Callable[..., nn.Module], kwargs: Mapping[str, Any], state: State
     ) -> tuple[nn.Module, State]:
@@ -194,6 +204,6 @@ class Reference:
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         options = self.options(kwargs, shapes)
         module = cls(options) if callable(self.builds) else cls(**options)
-        read = {name: t for name, t in state.items() if not self.skips(name)}
+        read = self.read(state)
         state = read if self.adapt is None else self.adapt(read, module)
         return module, rename(state, self.names)
