@@ -139,3 +139,11 @@ def broadcast_gate(a: Tensor, x: Tensor) -> Tensor:
 def over_positions(a: Tensor, x: Tensor) -> Tensor:
     """Append an axis of size one for each axis of space and time of ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - 2))
+
+
+@leaf
+def image_like(x: Tensor, like: Tensor) -> Tensor:
+    """Lay out ``b c n`` as an image of the size and memory format of another."""
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    x = x.unflatten(2, like.shape[2:])
+    return x.contiguous(memory_format=torch.channels_last) if last else x
