@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 import regard
 from closeness import assert_same
+from regard.mechanisms.deformable_conv import deform
 from regard.references import Source, matching
+from replay import Golden
 
 CONV = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 POOL = {1: nn.functional.max_pool1d, 2: nn.functional.max_pool2d, 3: nn.functional.max_pool3d}
@@ -142,27 +145,54 @@ def test_spatial_unit_of_scconv(torch_gn: bool) -> None:
     assert_same(ours(x), want)
 
 
-@pytest.mark.parametrize("light", ["", "_experimental"])
-def test_deformable_large_kernel_and_its_block(light: str) -> None:
-    """The gate, and the same between two pointwise convolutions, added to the input."""
+GATES = {
+    "lska.attention_k23": ("LSKA", dict(dim=6, k_size=23)),
+    "msca.attention": ("AttentionModule", dict(dim=6)),
+    "lsk.attention": ("LSKblock", dict(dim=6)),
+    "dlka.attention_light": ("deformable_LKA_experimental", dict(dim=5)),
+}
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_gate_that_a_block_has_inside(case: str) -> None:
+    """The class of the gate alone gives what the gate of the block in a golden case gives."""
+    golden = Golden.read(Path(__file__).parent / "golden" / f"{case}.safetensors")
+    name, kwargs = GATES[case]
+    source = f"{Source.parse(golden.meta['reference']).repo}:{name}"
+    state = golden.under("state.spatial_gating_unit")
+    gate = regard.load_reference(golden.key, source, kwargs, state)
+    x = golden.tensors["input"]
+    assert_same(gate(x), golden.build().get_submodule("gate")(x))
+
+
+def test_deformable_large_kernel_with_dense_offsets() -> None:
+    """The gate alone, and in a block, from the operator of deformable convolution."""
     torch.manual_seed(0)
     around = [nn.Conv2d(4, 4, 1).double() for _ in range(2)]
     layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(4, 4, 1)}
     for name, side in (("conv0", 5), ("conv_spatial", 7)):
         layers[f"{name}.deform_conv"] = nn.Conv2d(4, 4, side, groups=4, bias=False)
         layers[f"{name}.offset_net"] = nn.Conv2d(4, 2 * side**2, side)
-        if light:
-            layers[f"{name}.conv_channel_adjust"] = nn.Conv2d(4, 2 * side**2, 1)
-            depthwise = nn.Conv2d(2 * side**2, 2 * side**2, 3, groups=2 * side**2)
-            layers[f"{name}.offset_net"] = depthwise
     gate = {f"{n}.{k}": t.double() for n, m in layers.items() for k, t in m.state_dict().items()}
     block = {f"spatial_gating_unit.{name}": t for name, t in gate.items()}
     for name, layer in zip(("proj_1", "proj_2"), around, strict=True):
         block |= {f"{name}.{k}": t for k, t in layer.state_dict().items()}
     source = "xmindflow/deformableLKA:deformable_LKA"
-    inner = regard.load_reference("dlka", source + light, dict(dim=4), gate)
-    outer = regard.load_reference("dlka", f"{source}_Attention{light}", dict(d_model=4), block)
+    inner = regard.load_reference("dlka", source, dict(dim=4), gate)
+    outer = regard.load_reference("dlka", f"{source}_Attention", dict(d_model=4), block)
+
+    def move(name: str, z: Tensor, padding: int, dilation: int) -> Tensor:
+        options = dict(padding=padding, dilation=dilation)
+        weight, bias = (gate[f"{name}.offset_net.{n}"] for n in ("weight", "bias"))
+        offset = nn.functional.conv2d(z, weight, bias, **options)
+        options = dict(padding=[padding] * 2, dilation=[dilation] * 2, stride=(1, 1))
+        weight = gate[f"{name}.deform_conv.weight"]
+        return deform(z, offset.unflatten(1, (1, -1, 2)), None, weight, None, **options)
+
     x = random(2, 4, 9, 7)
+    z = move("conv_spatial", move("conv0", x, 2, 1), 9, 3)
+    a = nn.functional.conv2d(z, gate["conv1.weight"], gate["conv1.bias"])
+    assert_same(inner(x), x * a)
     assert_same(outer(x), x + around[1](inner(nn.functional.gelu(around[0](x)))))
 
 
