@@ -120,6 +120,7 @@ ELSEWHERE = (
     "torch:TransformerDecoder",
     "XPixelGroup/BasicSR:RCAB",
     "cheng-haha/ScConv:SRU",
+    "PKINet/PKINet:InceptionBottleneck",
     "StevenLauHKHK/Large-Separable-Kernel-Attention:LSKA",
     "Visual-Attention-Network/SegNeXt:AttentionModule",
     "zcablii/LSKNet:LSKblock",

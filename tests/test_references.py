@@ -196,6 +196,41 @@ def test_deformable_large_kernel_with_dense_offsets() -> None:
     assert_same(outer(x), x + around[1](inner(nn.functional.gelu(around[0](x)))))
 
 
+def test_block_of_pkinet() -> None:
+    """Five depthwise kernels, the last four after the first, and a gate from what goes in."""
+    torch.manual_seed(0)
+    layers: dict[str, nn.Module] = {
+        "caa_factor.conv1.conv": nn.Conv2d(8, 8, 1),
+        "caa_factor.h_conv.conv": nn.Conv2d(8, 8, (1, 7), padding=(0, 3), groups=8),
+        "caa_factor.v_conv.conv": nn.Conv2d(8, 8, (7, 1), padding=(3, 0), groups=8),
+        "caa_factor.conv2.conv": nn.Conv2d(8, 8, 1),
+    }
+    for i, k in enumerate((3, 5, 7, 9, 11)):
+        layers[f"dw_conv{i or ''}.conv"] = nn.Conv2d(8, 8, k, padding=k // 2, groups=8)
+    for name in ("pre_conv", "pw_conv", "post_conv"):
+        layers[f"{name}.conv"] = nn.Conv2d(8, 8, 1, bias=False)
+    layers = {name: layer.double() for name, layer in layers.items()}
+    norms = {name: nn.BatchNorm2d(8, eps=1e-3, momentum=0.03).double() for name in ("pre", "pw")}
+    norms["post"] = nn.BatchNorm2d(8, eps=1e-3, momentum=0.03).double()
+    layers |= {f"{name}_conv.bn": norm for name, norm in norms.items()}
+    state = {f"{n}.{k}": t for n, part in layers.items() for k, t in part.state_dict().items()}
+    kwargs = dict(in_channels=8, caa_kernel_size=7)
+    source = "PKINet/PKINet:InceptionBottleneck"
+    ours = regard.load_reference("caa", source, kwargs, state).train()
+
+    def apply(name: str, z: Tensor) -> Tensor:
+        return nn.functional.silu(norms[name](layers[f"{name}_conv.conv"](z)))
+
+    x = random(2, 8, 7, 5)
+    u = apply("pre", x)
+    a = nn.functional.avg_pool2d(u, 7, 1, 3)
+    for name in ("conv1", "h_conv", "v_conv", "conv2"):
+        a = layers[f"caa_factor.{name}.conv"](a)
+    t = layers["dw_conv.conv"](u)
+    z = apply("pw", t + sum(layers[f"dw_conv{i}.conv"](t) for i in range(1, 5)))
+    assert_same(ours(x), apply("post", z + a.sigmoid() * z))
+
+
 def test_unfolded_form_of_rfaconv() -> None:
     """The second class of its name; the layers are told apart by their shapes."""
     torch.manual_seed(0)

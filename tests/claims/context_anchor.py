@@ -1,6 +1,6 @@
 """What the laws try ContextAnchor with, and what they should find."""
 
-from . import STEEP, Claims, Rounding, Variant
+from . import CHAIN, STEEP, Claims, Rounding, Variant
 
 CLAIMS = {
     "ContextAnchor": Claims(
@@ -13,5 +13,15 @@ CLAIMS = {
             Variant(dict(dims=3, kernel_size=5), map_invariant=("frames",)),
         ),
         rounding=Rounding(STEEP, bfloat16=(0.01, 0.01, 0.08)),
-    )
+    ),
+    "ContextAnchorBlock": Claims(
+        dict(in_channels=8),
+        variants=(
+            Variant(dict(out_channels=6, hidden_dim=4, kernel_sizes=(3, 5), kernel_size=7)),
+            Variant(dict(norm=False, activation=False, residual=False), train_differs=False),
+            Variant(dict(dims=1)),
+            Variant(dict(dims=3, kernel_sizes=(3, 5), kernel_size=5)),
+        ),
+        rounding=Rounding(CHAIN, bfloat16=(0.01, 0.02, 0.02)),
+    ),
 }
