@@ -1,0 +1,162 @@
+"""Windows of a grid: partition and merging, cyclic shifts, relative positions.
+
+The grid is ``b c *`` and may have any size: it is padded with zeros after its last row and column
+to whole windows. The windows are ``b g n c``: g of them row by row, with n positions row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .tokens import laid_out_like
+from .tracing import leaf, recording
+
+Sizes = Sequence[int]
+
+
+@leaf
+def partition(x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = False) -> Tensor:
+    """Partition a grid ``b c *`` into windows ``b g n c``.
+
+    Args:
+        x: The grid.
+        size: Size of a window along each axis.
+        shift: Positions by which the grid is first rolled towards its start; an axis with a single
+            window is not.
+        strided: Spread the positions of a window over the whole grid, at equal distances, instead
+            of taking neighbors.
+
+    >>> x = torch.arange(6.0).reshape(1, 1, 6)
+    >>> partition(x, [3]).flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    >>> partition(x, [3], strided=True).flatten().tolist()
+    [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]
+    """
+    y = x.movedim(1, -1)  # b * c
+    missing = [count * s - n for count, s, n in zip(counts(x, size), size, x.shape[2:], strict=True)]
+    # Compiled code must work for every size: no branch on sizes.
+    if recording() or any(missing):
+        y = pad(y, [0, 0, *(end for n in reversed(missing) for end in (0, n))])
+    if any(shift):
+        y = _roll(y, _shifts(x, size, shift))
+    dims = len(size)
+    for axis, side in enumerate(size):
+        y = y.unflatten(2 * axis + 1, (side, -1) if strided else (-1, side))
+    groups, places = range(1, 2 * dims, 2), range(2, 2 * dims + 1, 2)
+    if strided:
+        groups, places = places, groups
+    return y.permute(0, *groups, *places, -1).flatten(dims + 1, 2 * dims).flatten(1, dims)
+
+
+@leaf
+def merge(
+    y: Tensor, x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = False
+) -> Tensor:
+    """Undo `partition`: put windows ``b g n c`` together into a grid as large as x.
+
+    >>> x = torch.randn(2, 3, 7, 5)
+    >>> torch.equal(merge(partition(x, (3, 2), shift=(1, 1)), x, (3, 2), shift=(1, 1)), x)
+    True
+    """
+    dims = len(size)
+    y = y.unflatten(2, list(size)).unflatten(1, counts(x, size))  # b g.. n.. c
+    pairs = ([dims + 1 + i, 1 + i] if strided else [1 + i, dims + 1 + i] for i in range(dims))
+    y = y.permute(0, *(axis for pair in pairs for axis in pair), -1)
+    for axis in range(dims):
+        y = y.flatten(axis + 1, axis + 2)
+    if any(shift):
+        y = _roll(y, [-s for s in _shifts(x, size, shift)])
+    for axis, n in enumerate(x.shape[2:]):
+        y = y.narrow(axis + 1, 0, n)
+    return laid_out_like(y.movedim(-1, 1), x)
+
+
+@leaf
+def counts(x: Tensor, size: Sizes) -> list[int]:
+    """Return the number of windows along each axis of ``b c *``."""
+    return [(n + side - 1) // side for n, side in zip(x.shape[2:], size, strict=True)]
+
+
+@leaf
+def apart(x: Tensor, size: Sizes, shift: Sizes) -> Tensor:
+    """Return where two positions of a window were no neighbors before the shift, ``g n n``."""
+    axes = []
+    for n, side, s in zip(counts(x, size), size, _shifts(x, size, shift), strict=True):
+        place = torch.arange(n * side, device=x.device)
+        region = (place >= n * side - side).int() + (place >= n * side - s).int()
+        axes.append(region.unflatten(0, (-1, side)))  # windows, places
+    region = axes[0]
+    for other in axes[1:]:  # three regions along each axis
+        region = 3 * region[:, None, :, None] + other[None, :, None]
+        region = region.flatten(2).flatten(0, 1)
+    return region[:, :, None] != region[:, None]
+
+
+def relative_index(size: Sizes, device: torch.device | None = None) -> Tensor:
+    """Return the row of a table of relative positions for each query and key, ``n n``.
+
+    The table has a row for each distance from the key to the query, ``2 side - 1`` along each axis.
+
+    >>> relative_index([3]).tolist()
+    [[2, 1, 0], [3, 2, 1], [4, 3, 2]]
+    """
+    axes = [torch.arange(side, device=device) for side in size]
+    index = torch.zeros(1, 1, dtype=torch.long, device=device)
+    for side, place in zip(size, axes, strict=True):
+        distance = place[:, None] - place + side - 1
+        index = index[:, None, :, None] * (2 * side - 1) + distance[None, :, None]
+        index = index.flatten(2).flatten(0, 1)
+    return index
+
+
+def relative_bias(table: Tensor, size: Sizes) -> Tensor:
+    """Return the biases of a table ``distances heads`` for each query and key, ``heads n n``."""
+    return table[relative_index(size, table.device)].permute(2, 0, 1)
+
+
+def table_rows(size: Sizes) -> int:
+    """Return the number of rows of a table of relative positions."""
+    return torch.Size(2 * side - 1 for side in size).numel()
+
+
+def log_spaced(distance: Tensor) -> Tensor:
+    """Return distances, as parts of the largest, on a logarithmic scale from -1 to 1.
+
+    Equation 4 of "Swin Transformer V2", with the factors of its code.
+    """
+    return distance.sign() * (8 * distance.abs()).log1p() / log(9)
+
+
+def log_distances(size: Sizes, largest: Sizes, like: Tensor) -> Tensor:
+    """Return `log_spaced` distances for each row of a table of relative positions.
+
+    Args:
+        size: Size of a window along each axis.
+        largest: Size of the window whose largest distance becomes 1.
+        like: Has the dtype and the device of the result.
+    """
+    axes = [
+        torch.arange(1 - side, side, device=like.device, dtype=like.dtype) / max(most - 1, 1)
+        for side, most in zip(size, largest, strict=True)
+    ]
+    return log_spaced(torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, -2))
+
+
+def _shifts(x: Tensor, size: Sizes, shift: Sizes) -> list[int]:
+    """Return the shift of each axis, zero where there is a single window, without a branch."""
+    return [s - s * (1 // n) for n, s in zip(counts(x, size), shift, strict=True)]
+
+
+def _roll(y: Tensor, shifts: Sizes) -> Tensor:
+    """Roll ``b * c`` towards the start."""
+    if not recording():
+        return y.roll([-s for s in shifts], list(range(1, len(shifts) + 1)))
+    for axis, s in enumerate(shifts, 1):  # exporters know no roll by a symbol
+        n = y.shape[axis]
+        y = y.index_select(axis, (torch.arange(n, device=y.device) + s) % n)
+    return y
