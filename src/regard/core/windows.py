@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .tokens import laid_out_like
-from .tracing import leaf, recording
+from .tracing import at_least, leaf, recording
 
 Sizes = Sequence[int]
 
@@ -38,7 +38,9 @@ def partition(x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = Fals
     [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]
     """
     y = x.movedim(1, -1)  # b * c
-    missing = [count * s - n for count, s, n in zip(counts(x, size), size, x.shape[2:], strict=True)]
+    missing = [
+        count * s - n for count, s, n in zip(counts(x, size), size, x.shape[2:], strict=True)
+    ]
     # Compiled code must work for every size: no branch on sizes.
     if recording() or any(missing):
         y = pad(y, [0, 0, *(end for n in reversed(missing) for end in (0, n))])
@@ -50,13 +52,11 @@ def partition(x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = Fals
     groups, places = range(1, 2 * dims, 2), range(2, 2 * dims + 1, 2)
     if strided:
         groups, places = places, groups
-    return y.permute(0, *groups, *places, -1).flatten(dims + 1, 2 * dims).flatten(1, dims)
+    return y.permute(0, *groups, *places, 2 * dims + 1).flatten(dims + 1, 2 * dims).flatten(1, dims)
 
 
 @leaf
-def merge(
-    y: Tensor, x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = False
-) -> Tensor:
+def merge(y: Tensor, x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = False) -> Tensor:
     """Undo `partition`: put windows ``b g n c`` together into a grid as large as x.
 
     >>> x = torch.randn(2, 3, 7, 5)
@@ -66,14 +66,12 @@ def merge(
     dims = len(size)
     y = y.unflatten(2, list(size)).unflatten(1, counts(x, size))  # b g.. n.. c
     pairs = ([dims + 1 + i, 1 + i] if strided else [1 + i, dims + 1 + i] for i in range(dims))
-    y = y.permute(0, *(axis for pair in pairs for axis in pair), -1)
+    y = y.permute(0, *(axis for pair in pairs for axis in pair), 2 * dims + 1)
     for axis in range(dims):
         y = y.flatten(axis + 1, axis + 2)
     if any(shift):
         y = _roll(y, [-s for s in _shifts(x, size, shift)])
-    for axis, n in enumerate(x.shape[2:]):
-        y = y.narrow(axis + 1, 0, n)
-    return laid_out_like(y.movedim(-1, 1), x)
+    return laid_out_like(_cropped(y, x).movedim(dims + 1, 1), x)
 
 
 @leaf
@@ -125,11 +123,11 @@ def table_rows(size: Sizes) -> int:
 
 
 def log_spaced(distance: Tensor) -> Tensor:
-    """Return distances, as parts of the largest, on a logarithmic scale from -1 to 1.
+    """Return distances, as parts of the largest, on a logarithmic scale.
 
     Equation 4 of "Swin Transformer V2", with the factors of its code.
     """
-    return distance.sign() * (8 * distance.abs()).log1p() / log(9)
+    return distance.sign() * (8 * distance.abs()).log1p() / log(8)
 
 
 def log_distances(size: Sizes, largest: Sizes, like: Tensor) -> Tensor:
@@ -149,7 +147,17 @@ def log_distances(size: Sizes, largest: Sizes, like: Tensor) -> Tensor:
 
 def _shifts(x: Tensor, size: Sizes, shift: Sizes) -> list[int]:
     """Return the shift of each axis, zero where there is a single window, without a branch."""
-    return [s - s * (1 // n) for n, s in zip(counts(x, size), shift, strict=True)]
+    return [s - s * at_least(2 - n, 0) for n, s in zip(counts(x, size), shift, strict=True)]
+
+
+def _cropped(y: Tensor, x: Tensor) -> Tensor:
+    """Drop the padding of ``b * c`` at the end."""
+    for axis, n in enumerate(x.shape[2:], 1):
+        if recording():  # a view would be contiguous at some sizes only
+            y = y.index_select(axis, torch.arange(n, device=y.device))
+        else:
+            y = y.narrow(axis, 0, n)
+    return y
 
 
 def _roll(y: Tensor, shifts: Sizes) -> Tensor:
@@ -158,5 +166,7 @@ def _roll(y: Tensor, shifts: Sizes) -> Tensor:
         return y.roll([-s for s in shifts], list(range(1, len(shifts) + 1)))
     for axis, s in enumerate(shifts, 1):  # exporters know no roll by a symbol
         n = y.shape[axis]
-        y = y.index_select(axis, (torch.arange(n, device=y.device) + s) % n)
+        place = torch.arange(n, device=y.device) + s
+        place = torch.where(place >= n, place - n, torch.where(place < 0, place + n, place))
+        y = y.index_select(axis, place)
     return y
