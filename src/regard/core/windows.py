@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from . import pairwise
 from .tokens import laid_out_like
 from .tracing import at_least, leaf, recording
 
@@ -81,6 +82,29 @@ def counts(x: Tensor, size: Sizes) -> list[int]:
 
 
 @leaf
+def inside(x: Tensor, size: Sizes, *, strided: bool = False) -> Tensor:
+    """Return which positions of the windows are no padding, ``g n``.
+
+    >>> inside(torch.zeros(1, 1, 4), [3]).int().tolist()
+    [[1, 1, 1], [1, 0, 0]]
+    """
+    axes = []
+    for count, side, n in zip(counts(x, size), size, x.shape[2:], strict=True):
+        real = torch.arange(count * side, device=x.device) < n
+        axes.append(real.unflatten(0, (side, -1)).T if strided else real.unflatten(0, (-1, side)))
+    real = axes[0]
+    for other in axes[1:]:
+        real = (real[:, None, :, None] & other[None, :, None]).flatten(2).flatten(0, 1)
+    return real
+
+
+def padded(x: Tensor, size: Sizes) -> bool:
+    """Return whether a grid may have to be padded: in compiled code, always."""
+    # Compiled code must work for every size: no branch on sizes.
+    return recording() or any(n % side for n, side in zip(x.shape[2:], size, strict=True))
+
+
+@leaf
 def apart(x: Tensor, size: Sizes, shift: Sizes) -> Tensor:
     """Return where two positions of a window were no neighbors before the shift, ``g n n``."""
     axes = []
@@ -93,6 +117,35 @@ def apart(x: Tensor, size: Sizes, shift: Sizes) -> Tensor:
         region = 3 * region[:, None, :, None] + other[None, :, None]
         region = region.flatten(2).flatten(0, 1)
     return region[:, :, None] != region[:, None]
+
+
+@leaf
+def scaled_dot_product(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float = 1.0,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return the weighted sum of the values in each window, ``b g heads n d`` like them.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        scale: Multiplies the scores.
+        mask: A mask or a bias ``g heads n n`` for all images; any of the first two may be 1.
+        dropout: Dropout rate of the weights.
+    """
+    first = 0  # the windows join the batch, or, where they differ, the heads
+    # Compiled code must work for every size: no branch on sizes.
+    if mask is not None and (recording() or mask.shape[0] > 1):
+        first, mask = 1, mask.expand(v.shape[1], v.shape[2], -1, -1).flatten(0, 1)[None]
+    q, k, v_flat = (t.flatten(first, first + 1) for t in (q, k, v))
+    y = pairwise.scaled_dot_product(q, k, v_flat, scale=scale, mask=mask, dropout=dropout)
+    return y.reshape(v.shape)
 
 
 def relative_index(size: Sizes, device: torch.device | None = None) -> Tensor:

@@ -207,15 +207,9 @@ class Window(Attention):
 
     def fused(self, z: Prepared) -> Tensor:
         x, q, k, v = z
-        # The mask is one for all images, or for all windows: the others join the heads, the batch.
-        first = 1 if any(self.shift_size) else 0
-        mask = self.bias(x).flatten(0, 1) if first else self.bias(x)
-        y = pairwise.scaled_dot_product(
-            *(t.flatten(first, first + 1) for t in (q, k, v)),
-            mask=mask[None] if first else mask,
-            dropout=self.drop.p if self.training else 0.0,
-        )
-        return self.join(y.reshape(v.shape), x)
+        dropout = self.drop.p if self.training else 0.0
+        y = windows.scaled_dot_product(q, k, v, mask=self.bias(x), dropout=dropout)
+        return self.join(y, x)
 
     def bias(self, x: Tensor) -> Tensor:
         """Return what is added to the scores, ``1 heads n n``, with a shift ``g heads n n``."""
