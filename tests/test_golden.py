@@ -110,12 +110,14 @@ INSTALLED = (
     ("focal_modulation", "timm", "timm.models.focalnet", "FocalModulation", FOCAL),
     ("ufo", XMU, f"{A}.UFOAttention", "UFOAttention", HEADS),
 )
-# What is tried in tests of its own: test_references.py, test_transformer.py, test_compat.py.
+# What is tried in tests of its own: test_references.py, test_transformer.py, test_compat.py,
+# test_peers.py.
 ELSEWHERE = (
     "mmcv:NonLocal1d",
     "mmcv:NonLocal2d",
     "mmcv:NonLocal3d",
     "mmcv:ContextBlock",
+    "Meituan-AutoML/Twins:GroupAttention.forward_padding",
     "torch:TransformerEncoder",
     "torch:TransformerDecoder",
     "XPixelGroup/BasicSR:RCAB",
