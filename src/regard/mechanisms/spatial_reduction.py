@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
-from ..core import grid, pairwise
+from ..core import grid, pairwise, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability
 from ..core.conv_norm import CONV
-from ..core.tokens import to_grid, to_tokens
 from ..core.tracing import at_least, leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
@@ -150,9 +149,10 @@ class SpatialReduction(Attention):
             self.shrink_norm.reset_parameters()
 
     def prepare(self, x: Tensor) -> Prepared:
-        q, source = self.query(to_tokens(x)), self.source(x)
+        q, source = self.query(tokens.to_tokens(x)), self.source(x)
         q, k, v = (
-            pairwise.split_heads(t, self.num_heads) for t in (q, self.key(source), self.value(source))
+            pairwise.split_heads(t, self.num_heads)
+            for t in (q, self.key(source), self.value(source))
         )
         return x, q, k, v
 
@@ -172,15 +172,15 @@ class SpatialReduction(Attention):
     def source(self, x: Tensor) -> Tensor:
         """Return the tokens ``b m c`` that keys and values are computed from."""
         if self.shrink is None or self.shrink_norm is None:
-            return to_tokens(x)
+            return tokens.to_tokens(x)
         if self.pool_size is None:
-            return self.shrink_norm(to_tokens(self.shrink(_fill_a_patch(x, self.reduction))))
+            return self.shrink_norm(tokens.to_tokens(self.shrink(_fill_a_patch(x, self.reduction))))
         pooled = grid.adaptive_avg_pool2d(x, (self.pool_size, self.pool_size))
-        return gelu(self.shrink_norm(to_tokens(self.shrink(pooled))))
+        return gelu(self.shrink_norm(tokens.to_tokens(self.shrink(pooled))))
 
     def join(self, y: Tensor, x: Tensor) -> Tensor:
         """Merge the heads, project, and return a grid like x."""
-        return to_grid(self.drop_out(self.out(pairwise.merge_heads(y))), x)
+        return tokens.to_grid(self.drop_out(self.out(pairwise.merge_heads(y))), x)
 
 
 @leaf

@@ -10,7 +10,7 @@ from .tracing import leaf
 
 
 @leaf
-def channel_weights(q: Tensor, k: Tensor, temperature: Tensor) -> Tensor:
+def cosine_weights(q: Tensor, k: Tensor, temperature: Tensor) -> Tensor:
     """Return the map ``… d e`` between channels: softmax of their cosines over all positions.
 
     Args:
