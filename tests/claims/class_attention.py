@@ -1,0 +1,16 @@
+"""What the laws try ClassAttention with, and what they should find."""
+
+from . import SHARP, Claims, Rounding, Variant
+
+CLAIMS = {
+    "ClassAttention": Claims(
+        dict(channels=16, num_heads=4),
+        variants=(
+            Variant(dict(bias=True, scale=0.3)),
+            Variant(dict(keep_patches=True)),
+            Variant(dict(dropout=0.5, out_dropout=0.5), train_differs=True),
+        ),
+        zero_grad={"key.bias": "a constant added to all scores of a query cancels in the softmax"},
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.5, 2), float16=(0.01, 0.1, 1)),
+    )
+}
