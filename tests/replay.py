@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,9 @@ class Golden:
     @property
     def grid(self) -> tuple[int, int] | None:
         """Height and width of the image whose positions are the tokens of the case."""
+        if "square windows" in self.meta["layout"]:
+            side = isqrt(self.tensors["input"].shape[1])
+            return side, side
         return (int(self.meta["H"]), int(self.meta["W"])) if "H" in self.meta else None
 
     def build(self) -> nn.Module:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .tracing import leaf
+from .tracing import at_least, leaf
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -33,3 +34,9 @@ def laid_out_like(y: Tensor, x: Tensor) -> Tensor:
     if last is not None and x.is_contiguous(memory_format=last):
         return y.contiguous(memory_format=last)
     return y.contiguous()
+
+
+@leaf
+def fill_a_patch(x: Tensor, side: int) -> Tensor:
+    """Pad axes that are shorter than a patch of that side with zeros, at the end."""
+    return pad(x, [end for n in reversed(x.shape[2:]) for end in (0, at_least(side - n, 0))])

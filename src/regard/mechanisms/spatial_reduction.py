@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu
 
 from ..core import grid, pairwise, tokens
 from ..core.attention import Attention
@@ -14,7 +14,6 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability
 from ..core.conv_norm import CONV
-from ..core.tracing import at_least, leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
 
@@ -174,16 +173,12 @@ class SpatialReduction(Attention):
         if self.shrink is None or self.shrink_norm is None:
             return tokens.to_tokens(x)
         if self.pool_size is None:
-            return self.shrink_norm(tokens.to_tokens(self.shrink(_fill_a_patch(x, self.reduction))))
+            return self.shrink_norm(
+                tokens.to_tokens(self.shrink(tokens.fill_a_patch(x, self.reduction)))
+            )
         pooled = grid.adaptive_avg_pool2d(x, (self.pool_size, self.pool_size))
         return gelu(self.shrink_norm(tokens.to_tokens(self.shrink(pooled))))
 
     def join(self, y: Tensor, x: Tensor) -> Tensor:
         """Merge the heads, project, and return a grid like x."""
         return tokens.to_grid(self.drop_out(self.out(pairwise.merge_heads(y))), x)
-
-
-@leaf
-def _fill_a_patch(x: Tensor, side: int) -> Tensor:
-    """Pad axes that are shorter than a patch."""
-    return pad(x, [end for n in reversed(x.shape[2:]) for end in (0, at_least(side - n, 0))])
