@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import linear, pad
+from torch import Tensor
+from torch.nn.functional import batch_norm, conv2d, linear, pad, silu
 
 from cases import randomize
 from closeness import assert_same
-from regard.factory import load_reference
+from regard.factory import create, load_reference
 
 TIMM = "timm.models"
 HEADS = dict(dim=16, num_heads=4, qkv_bias=True)
@@ -42,6 +43,53 @@ def test_class_attention_of_xcit_is_that_of_cait_and_the_patches() -> None:
     cait = load_reference("cait", "facebookresearch/deit:Class_Attention", kwargs, apart).eval()
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     assert_same(xcit(x), torch.cat([cait(x), x[:, 1:]], 1))
+
+
+def normed(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """A convolution of YOLO in evaluation, with its batch norm."""
+    weight = state[f"{name}.conv.weight"]
+    groups = 1 if weight.shape[1] > 1 else len(weight)
+    y = conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+    norm = (state[f"{name}.bn.{n}"] for n in ("running_mean", "running_var", "weight", "bias"))
+    return batch_norm(y, *norm)
+
+
+@pytest.mark.parametrize("source", ["ultralytics:PSA", "THU-MIG/yolov10:PSA"])
+def test_partial_attention_of_yolo_leaves_the_first_half_out(source: str) -> None:
+    """Eight channels, of which four are attended to by one head, with two for its keys."""
+    layers = {"cv1": (8, 8, 1), "attn.qkv": (8, 4, 1), "attn.pe": (4, 1, 3), "attn.proj": (4, 4, 1)}
+    layers |= {"ffn.0": (8, 4, 1), "ffn.1": (4, 8, 1), "cv2": (8, 8, 1)}
+    state = {}
+    for name, (out, into, side) in layers.items():
+        state[f"{name}.conv.weight"] = torch.randn(out, into, side, side, dtype=torch.float64)
+        for part in ("running_mean", "weight", "bias"):
+            state[f"{name}.bn.{part}"] = torch.randn(out, dtype=torch.float64)
+        state[f"{name}.bn.running_var"] = torch.rand(out, dtype=torch.float64) + 0.5
+    ours = load_reference("psa_yolo", source, dict(c1=8, c2=8, e=0.5), state).eval()
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+
+    kept, b = silu(normed(state, "cv1", x)).chunk(2, 1)
+    q, k, v = normed(state, "attn.qkv", b).flatten(2).split([2, 2, 4], 1)
+    o = (v @ (q.mT @ k / 2**0.5).softmax(-1).mT).unflatten(2, (5, 3))
+    v = v.unflatten(2, (5, 3))
+    b = b + normed(state, "attn.proj", o + normed(state, "attn.pe", v))
+    b = b + normed(state, "ffn.1", silu(normed(state, "ffn.0", b)))
+    assert_same(ours(x), silu(normed(state, "cv2", torch.cat([kept, b], 1))))
+
+
+def test_attention_of_yolo_is_the_same_in_both_repositories() -> None:
+    kwargs = dict(dim=8, num_heads=2)
+    module = create("psa_yolo", 8, num_heads=2, form="attention").double()
+    state = module.state_dict()
+    names = {"qkv": "qkv", "local": "pe", "out": "proj"}
+    state = {
+        f"{names[layer]}.{'conv' if index == '0' else 'bn'}.{rest}": t
+        for (layer, index, rest), t in ((n.split("."), t) for n, t in state.items())
+    }
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+    for repo in ("ultralytics", "THU-MIG/yolov10"):
+        ours = load_reference("psa_yolo", f"{repo}:Attention", kwargs, state)
+        assert_same(ours.eval()(x), module.eval()(x))
 
 
 def test_padding_of_groups_is_attended_to_as_any_other_position() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .tracing import at_least, leaf
+from .tracing import at_least, leaf, recording
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -40,3 +40,18 @@ def laid_out_like(y: Tensor, x: Tensor) -> Tensor:
 def fill_a_patch(x: Tensor, side: int) -> Tensor:
     """Pad axes that are shorter than a patch of that side with zeros, at the end."""
     return pad(x, [end for n in reversed(x.shape[2:]) for end in (0, at_least(side - n, 0))])
+
+
+@leaf
+def heads_to_grid(y: Tensor, x: Tensor) -> Tensor:
+    """Merge the heads ``b heads n d`` to a grid ``b c *`` with the size and the layout of x."""
+    y = y.transpose(-2, -1).flatten(1, 2)
+    return laid_out_like(y.unflatten(2, x.shape[2:]), x)
+
+
+@leaf
+def first(x: Tensor, axis: int, n: int) -> Tensor:
+    """Return the first n entries along an axis."""
+    if recording():  # a view would be contiguous at some sizes only, and the code for these alone
+        return x.index_select(axis, torch.arange(n, device=x.device))
+    return x.narrow(axis, 0, n)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from . import pairwise
-from .tokens import laid_out_like
+from .tokens import first, laid_out_like
 from .tracing import at_least, leaf, recording
 
 Sizes = Sequence[int]
@@ -72,7 +72,9 @@ def merge(y: Tensor, x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool
         y = y.flatten(axis + 1, axis + 2)
     if any(shift):
         y = _roll(y, [-s for s in _shifts(x, size, shift)])
-    return laid_out_like(_cropped(y, x).movedim(dims + 1, 1), x)
+    for axis, n in enumerate(x.shape[2:], 1):
+        y = first(y, axis, n)
+    return laid_out_like(y.movedim(dims + 1, 1), x)
 
 
 @leaf
@@ -201,16 +203,6 @@ def log_distances(size: Sizes, largest: Sizes, like: Tensor) -> Tensor:
 def _shifts(x: Tensor, size: Sizes, shift: Sizes) -> list[int]:
     """Return the shift of each axis, zero where there is a single window, without a branch."""
     return [s - s * at_least(2 - n, 0) for n, s in zip(counts(x, size), shift, strict=True)]
-
-
-def _cropped(y: Tensor, x: Tensor) -> Tensor:
-    """Drop the padding of ``b * c`` at the end."""
-    for axis, n in enumerate(x.shape[2:], 1):
-        if recording():  # a view would be contiguous at some sizes only
-            y = y.index_select(axis, torch.arange(n, device=y.device))
-        else:
-            y = y.narrow(axis, 0, n)
-    return y
 
 
 def _roll(y: Tensor, shifts: Sizes) -> Tensor:

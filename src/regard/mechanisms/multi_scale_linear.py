@@ -15,7 +15,6 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, odd, one_of, positive
 from ..core.conv_norm import CONV, conv_norm
-from ..core.tracing import leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
 
@@ -148,15 +147,8 @@ class MultiScaleLinear(Attention):
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, _, _, v = z
-        return self.out(_as_grid(a @ v, x))
+        return self.out(tokens.heads_to_grid(a @ v, x))
 
     def fused(self, z: Prepared) -> Tensor:
         x, q, k, v = z
-        return self.out(_as_grid(linear.weighted_sum(q, k, v, self.eps), x))
-
-
-@leaf
-def _as_grid(y: Tensor, x: Tensor) -> Tensor:
-    """Merge the heads ``b heads n d`` to a grid like x."""
-    y = y.transpose(-2, -1).flatten(1, 2)
-    return tokens.laid_out_like(y.unflatten(2, x.shape[2:]), x)
+        return self.out(tokens.heads_to_grid(linear.weighted_sum(q, k, v, self.eps), x))
