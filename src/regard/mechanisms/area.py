@@ -73,7 +73,7 @@ class Area(Attention):
         kind="relation",
         train_differs=True,
         cost=dict(time="n^2 c + n c^2", memory="n c"),
-        aliases=("area_attention", "aattn", "yolov12", "a2"),
+        aliases=("area_attention", "aattn", "yolov12"),
         differs=(
             "The paper cuts the image into bands; the authors' code, and this file, cuts the row "
             "of all positions, so that a band may end within a row.",
