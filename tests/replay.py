@@ -382,7 +382,7 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
     in_order = main if len(main) == sum(map(str.isdigit, wanted)) else ours
     passes = len({m.tap for m in in_order}) == 1  # and not several blocks, each with a tap
     ranks = {len(m.axes.split()) for m in in_order}
-    if passes and list(wanted) == ["0"] and ranks == {len(wanted["0"].split())}:
+    if passes and list(wanted) == ["0"] and ranks == {len(wanted["0"].replace("_", " ").split())}:
         wanted = {str(i): wanted["0"] for i in range(len(in_order))}  # of each pass
     grid = next(iter(golden.inputs.values())).dim() - 2
     results = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, linear, pad, silu
 
 from cases import randomize
@@ -21,6 +22,77 @@ ON_TOKENS = (
     ("class_attention", f"{TIMM}.cait", "ClassAttn", HEADS),
     ("talking_heads", f"{TIMM}.cait", "TalkingHeadAttn", HEADS),
 )
+
+
+TV = "torchvision.models.swin_transformer"
+PAIRS = dict(dim=16, key_dim=4, num_heads=4, attn_ratio=1, kernels=(3, 5, 3, 3))
+SHIFTED = dict(dim=16, window_size=[4, 3], shift_size=[2, 1], num_heads=4)
+# As above, with what the class is called in the records where that is not its name.
+ON_IMAGES = (
+    (
+        "cascaded_group",
+        f"{TIMM}.efficientvit_msra",
+        "LocalWindowAttention",
+        PAIRS | dict(window_resolution=5),
+    ),
+    ("locally_grouped", f"{TIMM}.twins", "LocallyGroupedAttn", dict(dim=16, num_heads=4, ws=4)),
+    (
+        "spatial_reduction",
+        f"{TIMM}.twins",
+        "GlobalSubSampleAttn",
+        dict(dim=16, num_heads=4, sr_ratio=3),
+    ),
+    ("spatial_reduction", f"{TIMM}.pvt_v2", "Attention", dict(dim=16, num_heads=4, sr_ratio=2)),
+    ("spatial_reduction", f"{TIMM}.pvt_v2", "Attention", dict(dim=16, linear_attn=True)),
+    ("window", TV, "ShiftedWindowAttention", SHIFTED),
+    ("window", TV, "ShiftedWindowAttentionV2", SHIFTED),
+)
+RECORDS = {f"{TIMM}.pvt_v2": "timm:pvt_v2.Attention", TV: "torchvision:{name}"}
+
+
+def randomized(module: nn.Module) -> Any:
+    """Draw what a class learns, but leave the tables that it computes."""
+    tables = {n: t.clone() for n, t in module.state_dict().items() if n.endswith("_table")}
+    tables = {n: t for n, t in tables.items() if n not in dict(module.named_parameters())}
+    randomize(module).load_state_dict(tables, strict=False)
+    return module.eval()
+
+
+def on_image(theirs: nn.Module, x: Tensor) -> Tensor:
+    """Call a class that takes tokens and their grid, or channels last, with an image."""
+    names = list(inspect.signature(theirs.forward).parameters)
+    if len(names) == 2:
+        return theirs(x.flatten(2).mT, x.shape[2:]).mT.unflatten(2, x.shape[2:])
+    if type(theirs).__module__ == TV:
+        return theirs(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return theirs(x)
+
+
+@pytest.mark.parametrize(("key", "module", "name", "kwargs"), ON_IMAGES)
+def test_on_images(key: str, module: str, name: str, kwargs: dict[str, Any]) -> None:
+    cls = getattr(pytest.importorskip(module), name)
+    theirs = randomized(cls(**kwargs).double())
+    source = RECORDS.get(module, "timm:{name}").format(name=name)
+    ours = load_reference(key, source, kwargs, theirs.state_dict()).eval()
+    x = torch.randn(2, 16, 11, 7, dtype=torch.float64)
+    single = name.endswith("V2")  # its table of distances is computed so
+    assert_same(ours(x), on_image(theirs, x), dtype=torch.float32 if single else x.dtype)
+
+
+def test_one_window_of_cascaded_groups() -> None:
+    module = pytest.importorskip(f"{TIMM}.efficientvit_msra")
+    kwargs = PAIRS | dict(resolution=5)
+    theirs = randomize(module.CascadedGroupAttention(**kwargs).double())
+    theirs.eval()  # returns nothing
+    state = theirs.state_dict()
+    ours = load_reference("cga", "timm:CascadedGroupAttention", kwargs, state).eval()
+    x = torch.randn(2, 16, 5, 5, dtype=torch.float64)
+    assert_same(ours(x), theirs(x))
+    names = {n: f"attn.{n.replace('.conv.', '.c.')}" for n in state}
+    windowed = {names[n]: t for n, t in state.items()}
+    kwargs |= dict(resolution=9, window_resolution=5)
+    ours = load_reference("cga", "microsoft/Cream:LocalWindowAttention", kwargs, windowed).eval()
+    assert_same(ours(x), theirs(x))
 
 
 @pytest.mark.parametrize(("key", "module", "name", "kwargs"), ON_TOKENS)

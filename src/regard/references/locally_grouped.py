@@ -63,4 +63,13 @@ REFERENCES = (
         builds=_global_module,
         map="b heads n m",
     ),
+    Reference(
+        "timm:LocallyGroupedAttn",
+        lambda dim, num_heads=8, attn_drop=0.0, proj_drop=0.0, ws=1: _local(
+            dim, num_heads, True, None, attn_drop, proj_drop, ws
+        ),
+        {"qkv": ("query", "key", "value"), "proj": "out"},
+        differs="does not mask the padding",
+        before=dict(mask_padding=False),
+    ),
 )

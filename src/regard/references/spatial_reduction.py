@@ -30,6 +30,29 @@ def arguments(
     )
 
 
+def _timm(
+    dim: int,
+    num_heads: int = 8,
+    sr_ratio: int = 1,
+    linear_attn: bool = False,
+    qkv_bias: bool = True,
+    attn_drop: float = 0.0,
+    proj_drop: float = 0.0,
+) -> Options:
+    return arguments(
+        dim, num_heads, qkv_bias, None, attn_drop, proj_drop, sr_ratio, linear=linear_attn
+    )
+
+
 REFERENCES = (
     Reference("whai362/PVT:Attention", arguments, NAMES, map="b heads n m"),
+    Reference("timm:pvt_v2.Attention", _timm, NAMES, map="b heads n m"),
+    Reference(
+        "timm:GlobalSubSampleAttn",
+        lambda dim, num_heads=8, attn_drop=0.0, proj_drop=0.0, sr_ratio=1: arguments(
+            dim, num_heads, True, None, attn_drop, proj_drop, sr_ratio
+        ),
+        NAMES,
+        map="b heads n m",
+    ),
 )

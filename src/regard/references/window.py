@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .record import Options, Reference
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .reading import State
 
 NAMES = {
     "attn.qkv": ("query", "key", "value"),
@@ -95,6 +101,37 @@ def _torchvision(
     )
 
 
+def _torchvision_v2(
+    dim: int,
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    num_heads: int,
+    qkv_bias: bool = True,
+    proj_bias: bool = True,
+    attention_dropout: float = 0.0,
+    dropout: float = 0.0,
+) -> Options:
+    options = _torchvision(
+        dim,
+        window_size,
+        shift_size,
+        num_heads,
+        qkv_bias,
+        proj_bias,
+        attention_dropout,
+        dropout,
+    )
+    return options | dict(scores="cosine")
+
+
+def _no_key_bias(state: dict[str, Tensor], module: nn.Module) -> State:
+    """Leave out the bias of the keys, which torchvision sets to zero in each call."""
+    if "qkv.bias" in state:
+        query, _, value = state.pop("qkv.bias").chunk(3)
+        state |= {"q_bias": query, "v_bias": value}
+    return state
+
+
 IGNORED = ("mlp_ratio", "drop_path", "act_layer", "norm_layer", "fused_window_process")
 
 REFERENCES = (
@@ -119,6 +156,14 @@ REFERENCES = (
         _torchvision,
         {name.removeprefix("attn."): ours for name, ours in NAMES.items()},
         unread=("relative_position_index",),
+        map="b_g heads q k",
+    ),
+    Reference(
+        "torchvision:ShiftedWindowAttentionV2",
+        _torchvision_v2,
+        {name.removeprefix("attn."): ours for name, ours in NAMES.items()},
+        unread=("relative_position_index", "relative_coords_table"),
+        adapt=_no_key_bias,
         map="b_g heads q k",
     ),
 )
