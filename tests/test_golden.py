@@ -120,6 +120,7 @@ ELSEWHERE = (
     "Meituan-AutoML/Twins:GroupAttention.forward_padding",
     "THU-MIG/yolov10:Attention",
     "THU-MIG/yolov10:PSA",
+    "lucidrains/bottleneck-transformer-pytorch:Attention",
     "microsoft/Cream:LocalWindowAttention",
     "timm:CascadedGroupAttention",
     "timm:ClassAttn",

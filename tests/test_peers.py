@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import product
 from typing import Any
 
 import pytest
@@ -162,6 +163,34 @@ def test_attention_of_yolo_is_the_same_in_both_repositories() -> None:
     for repo in ("ultralytics", "THU-MIG/yolov10"):
         ours = load_reference("psa_yolo", f"{repo}:Attention", kwargs, state)
         assert_same(ours.eval()(x), module.eval()(x))
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_bottleneck_attention_of_the_other_library(relative: bool) -> None:
+    """Scores by row and column, each pair written out."""
+    h, w, heads, d = 4, 3, 2, 5
+    names = ("rel_height", "rel_width") if relative else ("height", "width")
+    rows, columns = (2 * h - 1, 2 * w - 1) if relative else (h, w)
+    sizes = {"to_qkv.weight": (3 * heads * d, 6, 1, 1)}
+    sizes |= {f"pos_emb.{n}": (size, d) for n, size in zip(names, (rows, columns), strict=True)}
+    state = {name: torch.randn(size, dtype=torch.float64) for name, size in sizes.items()}
+    kwargs = dict(dim=6, fmap_size=[h, w], heads=heads, dim_head=d, rel_pos_emb=relative)
+    source = "lucidrains/bottleneck-transformer-pytorch:Attention"
+    ours = load_reference("botnet", source, kwargs, state)
+    x = torch.randn(2, 6, h, w, dtype=torch.float64)
+
+    qkv = conv2d(x, state["to_qkv.weight"]).flatten(2).unflatten(1, (3, heads, d)).mT
+    q, k, v = qkv.unbind(1)  # b heads n d
+    q = q / d**0.5
+    scores = torch.empty(2, heads, h * w, h * w, dtype=torch.float64)
+    for i, j in product(range(h * w), repeat=2):
+        (row, column), (to_row, to_column) = divmod(i, w), divmod(j, w)
+        if relative:
+            to_row, to_column = to_row - row + h - 1, to_column - column + w - 1
+        place = state[f"pos_emb.{names[0]}"][to_row] + state[f"pos_emb.{names[1]}"][to_column]
+        scores[..., i, j] = (q[:, :, i] * (k[:, :, j] + place)).sum(-1)
+    y = scores.softmax(-1) @ v
+    assert_same(ours(x), y.mT.flatten(1, 2).unflatten(2, (h, w)))
 
 
 def test_padding_of_groups_is_attended_to_as_any_other_position() -> None:

@@ -16,6 +16,8 @@ M = TypeVar("M", bound="nn.Module")
 
 # Other names of repositories and packages, with the name in the records.
 SAME = {
+    "bottleneck-transformer-pytorch": "lucidrains/bottleneck-transformer-pytorch",
+    "bottleneck_transformer_pytorch": "lucidrains/bottleneck-transformer-pytorch",
     "huggingface/pytorch-image-models": "timm",
     "fightingcv-attention": "xmu-xiaoma666/External-Attention-pytorch",
     "fightingcv_attention": "xmu-xiaoma666/External-Attention-pytorch",
