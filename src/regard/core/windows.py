@@ -57,6 +57,18 @@ def partition(x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = Fals
 
 
 @leaf
+def filled(x: Tensor, size: Sizes) -> Tensor:
+    """Pad a grid ``b c *`` with zeros after its last row and column to whole windows."""
+    missing = [
+        count * s - n for count, s, n in zip(counts(x, size), size, x.shape[2:], strict=True)
+    ]
+    # Compiled code must work for every size: no branch on sizes.
+    if recording() or any(missing):
+        return pad(x, [end for n in reversed(missing) for end in (0, n)])
+    return x
+
+
+@leaf
 def merge(y: Tensor, x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = False) -> Tensor:
     """Undo `partition`: put windows ``b g n c`` together into a grid as large as x.
 
