@@ -122,6 +122,7 @@ ELSEWHERE = (
     "THU-MIG/yolov10:PSA",
     "lucidrains/bottleneck-transformer-pytorch:Attention",
     "microsoft/Cream:LocalWindowAttention",
+    "open-mmlab/mmsegmentation:DisentangledNonLocal2d",
     "timm:CascadedGroupAttention",
     "timm:ClassAttn",
     "timm:GlobalSubSampleAttn",

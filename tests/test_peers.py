@@ -193,6 +193,29 @@ def test_bottleneck_attention_of_the_other_library(relative: bool) -> None:
     assert_same(ours(x), y.mT.flatten(1, 2).unflatten(2, (h, w)))
 
 
+def test_disentangled_block_of_mmsegmentation_projects_both_parts_at_once() -> None:
+    shapes = {"theta.conv.weight": (4, 8, 1, 1), "phi.conv.weight": (4, 8, 1, 1)}
+    shapes |= {"g.conv.weight": (4, 8, 1, 1), "conv_out.conv.weight": (8, 4, 1, 1)}
+    shapes |= {f"{n}.conv.bias": (4,) for n in ("theta", "phi", "g")}
+    shapes |= {f"conv_out.bn.{n}": (8,) for n in ("running_mean", "weight", "bias")}
+    shapes |= {"conv_mask.weight": (1, 8, 1, 1), "conv_mask.bias": (1,)}
+    state = {n: torch.randn(shape, dtype=torch.float64) for n, shape in shapes.items()}
+    state["conv_out.bn.running_var"] = torch.rand(8, dtype=torch.float64) + 0.5
+    source = "open-mmlab/mmsegmentation:DisentangledNonLocal2d"
+    ours = load_reference("dnl", source, dict(in_channels=8, temperature=0.5), state).eval()
+    x = torch.randn(2, 8, 5, 3, dtype=torch.float64)
+
+    q, k, v = (
+        conv2d(x, state[f"{n}.conv.weight"], state[f"{n}.conv.bias"]).flatten(2)
+        for n in ("theta", "phi", "g")
+    )
+    q, k = (t - t.mean(2, keepdim=True) for t in (q, k))
+    pairs = (q.mT @ k / 4**0.5 / 0.5).softmax(-1)
+    unary = conv2d(x, state["conv_mask.weight"], state["conv_mask.bias"]).flatten(2).softmax(-1)
+    read = (v @ pairs.mT + v @ unary.mT).unflatten(2, (5, 3))
+    assert_same(ours(x), x + normed(state, "conv_out", read))
+
+
 def test_padding_of_groups_is_attended_to_as_any_other_position() -> None:
     """What Twins' code for segmentation does in `forward_padding`, group by group."""
     kwargs = dict(dim=6, num_heads=2, qkv_bias=True, ws=4)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
 
 from ..core import pairwise, tokens, windows
 from ..core.attention import Attention
@@ -17,6 +16,7 @@ from ..core.card import Card
 from ..core.check import divides, odd, positive
 from ..core.conv_norm import conv_norm
 from ..core.tracing import leaf
+from ..core.uncounted import uncounted
 
 Prepared = tuple[Tensor, Tensor]  # x; the heads' channels of its windows, (b g) heads c h w
 
@@ -142,7 +142,7 @@ class CascadedGroup(Attention):
         for i in range(self.num_heads):
             part = parts[:, i]
             # The norm of the projections counts the batch in `combine`, and must not do so twice.
-            q, k, v = self.heads(_uncounted(self.qkv[i], part if y is None else part + y))
+            q, k, v = self.heads(uncounted(self.qkv[i], part if y is None else part + y))
             q = tokens.to_tokens(self.mix[i](q))
             bias = self.bias(i)
             maps.append(
@@ -193,14 +193,6 @@ def _distances(side: int, device: torch.device) -> Tensor:
     distance = (place[:, None] - place).abs()
     index = distance[:, None, :, None] * side + distance[None, :, None]
     return index.flatten(2).flatten(0, 1)
-
-
-def _uncounted(layer: nn.Module, x: Tensor) -> Tensor:
-    """Run a convolution with batch norm, but leave its running statistics alone."""
-    conv, norm = layer.children()
-    if not norm.training:
-        return layer(x)
-    return batch_norm(conv(x), None, None, norm.weight, norm.bias, True, eps=norm.eps)
 
 
 @leaf

@@ -21,6 +21,8 @@ SAME = {
     "huggingface/pytorch-image-models": "timm",
     "fightingcv-attention": "xmu-xiaoma666/External-Attention-pytorch",
     "fightingcv_attention": "xmu-xiaoma666/External-Attention-pytorch",
+    "mmseg": "open-mmlab/mmsegmentation",
+    "mmsegmentation": "open-mmlab/mmsegmentation",
     "open-mmlab/mmcv": "mmcv",
     "pytorch/vision": "torchvision",
     "qubvel/segmentation_models.pytorch": "qubvel-org/segmentation_models.pytorch",
