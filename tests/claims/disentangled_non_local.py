@@ -2,11 +2,8 @@
 
 from . import SHARP, Claims, Rounding, Variant
 
-CANCELS = "a constant in all queries or keys is part of the mean that is subtracted"
-NO_KEYS = {"key.bias": "a constant added to all scores of a query cancels in the softmax"}
-UNARY = {"query.bias": CANCELS, "key.bias": CANCELS}
-KEYS = {"key.bias": "a constant added to all scores of a query cancels in the softmax"}
-UNARY = {"score.bias": "a constant added to all scores cancels in the softmax"}
+MEANS = "a constant in all queries or keys is part of the mean that is subtracted"
+CANCELS = "a constant added to all scores of a query cancels in the softmax"
 
 CLAIMS = {
     "DisentangledNonLocal": Claims(
@@ -14,11 +11,14 @@ CLAIMS = {
         variants=(
             Variant(dict(project=True, norm=True, hidden_dim=6), train_differs=True),
             Variant(dict(unary=False, subsample=True), identity_at_init=True, equivariant=()),
-            Variant(dict(whiten=("channels", "both"), gate=False), zero_grad=UNARY | KEYS),
+            Variant(
+                dict(whiten=("channels", "both"), gate=False),
+                zero_grad={"key.bias": CANCELS, "score.bias": CANCELS},
+            ),
             Variant(dict(dims=1)),
             Variant(dict(dims=3)),
         ),
-        zero_grad=NO_UNARY | UNARY,
+        zero_grad={"query.bias": MEANS, "key.bias": MEANS, "score.bias": CANCELS},
         rounding=Rounding(SHARP, bfloat16=(0.02, 0.5, 2), float16=(0.01, 0.1, 1)),
     )
 }
