@@ -151,7 +151,7 @@ def positions(axis: Axis, windows: Sequence[Factor] = ()) -> Positions | None:
     digits = [*windows, *tokens]
     along: dict[Axis, Tensor] = {}  # positions along each axis
     for dim, factor in enumerate(digits):
-        steps = torch.arange(factor.size) * factor.stride
+        steps = torch.arange(factor.size, device="cpu") * factor.stride
         steps = steps.view([-1 if i == dim else 1 for i in range(len(digits))])
         along[factor.axis] = along.get(factor.axis, torch.zeros(1, dtype=torch.long)) + steps
     sides: dict[str, tuple[int, Tensor]] = {}

@@ -49,7 +49,7 @@ def moves_of(func: Callable[..., Any], args: Any, kwargs: Any, x: Tensor) -> lis
 def _of_view(y: Tensor, numel: int) -> Move:
     first = y.storage_offset()
     steps = zip(y.shape, y.stride(), strict=True)
-    lines = [first + step * torch.arange(size) for size, step in steps]
+    lines = [first + step * torch.arange(size, device="cpu") for size, step in steps]
     return Move(tuple(y.shape), lines, y.is_contiguous() and y.numel() == numel, regular=True)
 
 
