@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..core import precision
 from ..core.attention import Attention, Tap
 from ..core.axes import Axes
 from ..core.card import Card
@@ -24,9 +25,8 @@ class DeformableLargeKernel(Attention):
     where :math:`\circledast` is a depthwise deformable convolution, without modulation, whose
     offsets another convolution computes from all channels: a :math:`5 \times 5` one, then a
     :math:`7 \times 7` one with dilation 3; equations 1 to 3 of the paper. All channels share the
-    offsets. They do not start at zero. `DeformableLargeKernelBlock` is the block around it.
-
-    In half precision, the sampled positions are rounded by a part of a pixel.
+    offsets. They do not start at zero, and are computed in single precision at least.
+    `DeformableLargeKernelBlock` is the block around it.
 
     Args:
         channels: :math:`C`.
@@ -86,8 +86,9 @@ class DeformableLargeKernel(Attention):
         self.tap_offset_near, self.tap_offset_far = Tap(), Tap()
 
     def attention(self, x: Tensor) -> Tensor:
-        z = self.near(x, self.tap_offset_near(self.near.offsets(x)))
-        return self.mix(self.far(z, self.tap_offset_far(self.far.offsets(z))))
+        z = self.near(precision.widen(x), self.tap_offset_near(self.near.offsets(x)))
+        z = self.far(z, self.tap_offset_far(self.far.offsets(z)))
+        return precision.conv2d(self.mix, z).to(x.dtype)
 
     def combine(self, a: Tensor, x: Tensor) -> Tensor:
         return x * a
@@ -100,8 +101,6 @@ class DeformableLargeKernelBlock(GateBlock):
         z = \mathrm{GELU}(P_1 x), \quad y = x + P_2 (a(z) \odot z)
 
     where a is the map of `DeformableLargeKernel`, with its tap ``gate.tap``; figure 3 of the paper.
-
-    In half precision, the sampled positions are rounded by a part of a pixel.
 
     Args:
         channels: :math:`C`.
@@ -132,7 +131,7 @@ class DeformableLargeKernelBlock(GateBlock):
     ) -> None:
         factory = {"device": device, "dtype": dtype}
         gate = DeformableLargeKernel(channels, offsets=offsets, **factory)
-        super().__init__(channels, gate, **factory)
+        super().__init__(channels, gate, wide=True, **factory)
 
 
 class _Moved(nn.Module):
@@ -166,7 +165,9 @@ class _Moved(nn.Module):
 
     def offsets(self, x: Tensor) -> Tensor:
         """Return the offsets ``b k 2 h w``."""
-        return self.place(x).unflatten(1, (-1, 2))
+        for layer in self.place:
+            x = precision.conv2d(layer, x)
+        return x.unflatten(1, (-1, 2))
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
         weight = self.conv.weight
