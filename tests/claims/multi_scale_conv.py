@@ -11,6 +11,6 @@ VARIANTS = (
 CLAIMS = {
     "MultiScaleConv": Claims(dict(channels=16), VARIANTS),
     "MultiScaleConvBlock": Claims(
-        dict(channels=12), VARIANTS, rounding=Rounding(CHAIN, bfloat16=(0.02, 0.01, 0.01))
+        dict(channels=12), VARIANTS, rounding=Rounding(CHAIN, bfloat16=(0.02, 0.02, 0.01))
     ),
 }

@@ -12,6 +12,6 @@ CLAIMS = {
             Variant(dict(form="coordinate", kernel_size=1, reduction=1, norm=True)),
             Variant(dict(in_channels=12, form="coordinate", reduction=1)),
         ),
-        rounding=Rounding(SHARP, bfloat16=(0.01, 0.01, 0.02)),
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.02, 0.02)),
     )
 }

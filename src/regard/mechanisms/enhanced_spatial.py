@@ -29,8 +29,8 @@ class EnhancedSpatial(Attention):
     and U interpolates bilinearly to the size of x; section 3.3 and figure 4 of the paper. An image
     with a side below 15 pixels is filled up with zeros, where the authors' code fails.
 
-    In bfloat16, rounding can change on which side of its step the sigmoid is where scores are in
-    the hundreds.
+    In half precision, the roundings of its layers add up to two percent, and can change on which
+    side of its step the sigmoid is where scores are in the hundreds.
 
     Args:
         channels: :math:`C`.
