@@ -38,6 +38,12 @@ class Inserted(nn.Module):
         which = tuple(sorted(runs or ()))
         return Insertion(path, child, name, self.layout, parameters, gated, output, which)
 
+    def reset_parameters(self) -> None:
+        """Initialize the mechanism, and let it start as it did."""
+        if self.gamma is not None:
+            nn.init.zeros_(self.gamma)
+        self.mechanism.reset_parameters()
+
     def extra_repr(self) -> str:
         """Show the layout."""
         return str(self.layout)
@@ -191,7 +197,7 @@ def attach(model: nn.Module, one: Insertion, attention: InsertedAttention) -> nn
     if (place := attended(module)) is None:
         place = Attended(module)
         model = exchanged(model, module, place)
-    place.attend(attention.train(module.training), one.output, one.runs or None)
+    place.attend(attention.train(module.training), one.output, one.runs or None, one.child)
     if one.runs:
         parent, _, name = one.path.rpartition(".")
         around = outermost(model, parent)

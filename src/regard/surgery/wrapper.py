@@ -105,17 +105,29 @@ class Attended(Wrapper):
             y = with_tensor(y, path, attention(tensor_at(y, path))) if path else attention(y)
         return y
 
-    def attend(self, attention: nn.Module, path: Path, runs: Collection[int] | None = None) -> str:
+    def attend(
+        self,
+        attention: nn.Module,
+        path: Path,
+        runs: Collection[int] | None = None,
+        name: str = "",
+    ) -> str:
         """Add attention for the tensor at a path of the output, and return its name.
 
         With ``runs`` it follows only those; a `Counted` around it then has to start the count.
         """
-        name = next(free_names(self))
+        name = name or next(free_names(self))
         self.add_module(name, attention)
         self._paths = {**self._paths, name: path}
         if runs is not None:
             self._runs = {**self._runs, name: frozenset(runs)}
         return name
+
+    def reset_parameters(self) -> None:
+        """Initialize the attention, and the host if it knows how."""
+        for module in self._modules.values():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
 
     def release(self, name: str) -> None:
         """Remove attention."""
