@@ -15,6 +15,7 @@ from .dry_run import Example
 from .places import At, match
 from .plan import Plan
 from .planning import PlannedInsertion, plan_insertions, plan_replacements
+from .recipe import Recipe, load, recipe, save
 from .site import (
     Insertion,
     Replacement,
@@ -30,14 +31,18 @@ from .wrapper import innermost
 __all__ = [
     "Insertion",
     "Plan",
+    "Recipe",
     "attention_parameters",
     "freeze",
     "insert",
     "insertions",
+    "load",
     "parameter_groups",
     "plan",
+    "recipe",
     "remove",
     "replace",
+    "save",
     "unfreeze",
 ]
 
@@ -53,6 +58,7 @@ def insert(
     layout: str | None = None,
     outputs: Collection[int | str] | None = None,
     runs: Collection[int] | None = None,
+    skip: Literal["unfit"] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> nn.Module:
@@ -100,6 +106,8 @@ def insert(
             all by default, each with a mechanism of its own.
         runs: Numbers of the runs to follow, of a module that runs several times in each pass
             through the module that it belongs to: 0 is the first; all by default.
+        skip: ``"unfit"`` leaves out the modules that the mechanism cannot follow, with a warning
+            that has the reasons; by default they are an error.
         example_input: Input of the model: a tensor, a tuple of arguments or a dictionary of
             keyword arguments. Without it, images are tried, of the size that is found in the
             model's attributes or of usual sizes.
@@ -115,7 +123,7 @@ def insert(
 
     Warns:
         UserWarning: some of several places are left out, because the mechanism makes no sense
-            there: the tokens are no image, or nothing reads them.
+            there: the tokens are no image, or nothing reads them; or because of ``skip``.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
@@ -133,6 +141,7 @@ def insert(
         layout=layout,
         outputs=outputs,
         runs=runs,
+        skip=skip,
         example_input=example_input,
         **options,
     )
@@ -150,6 +159,7 @@ def plan(
     layout: str | None = None,
     outputs: Collection[int | str] | None = None,
     runs: Collection[int] | None = None,
+    skip: Literal["unfit"] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> Plan:
@@ -163,11 +173,13 @@ def plan(
         layout: The axes of the tensors.
         outputs: The outputs to attend.
         runs: The runs to follow.
+        skip: Whether modules that it cannot follow are left out.
         example_input: Input of the model.
         options: Options of the mechanism.
 
     Returns:
-        A sequence of insertions, with ``table()`` and ``apply()``, which returns the new model.
+        A sequence of insertions, with ``table()`` and ``apply()``, which returns the new model;
+        ``skipped`` has the modules that are left out.
 
     Raises:
         ValueError: as for `insert`.
@@ -177,10 +189,10 @@ def plan(
     >>> plan(net, "se", at="0", reduction=2)[0].parameters
     65
     """
-    planned = plan_insertions(
-        model, mechanism, at, start, layout, outputs, runs, example_input, options
+    planned, skipped = plan_insertions(
+        model, mechanism, at, start, layout, outputs, runs, example_input, options, skip
     )
-    return Plan(model, planned)
+    return Plan(model, planned, skipped)
 
 
 def replace(
@@ -188,6 +200,7 @@ def replace(
     mechanism: str | type[Mechanism],
     at: At,
     *,
+    skip: Literal["unfit"] | None = None,
     example_input: Example = None,
     **options: object,
 ) -> nn.Module:
@@ -207,6 +220,7 @@ def replace(
         model: Any module that is not compiled; it is not changed.
         mechanism: A key or alias of the catalog, or a class; of the kind convolution.
         at: Names of `torch.nn.Conv2d` modules, as in `insert`; there are no presets.
+        skip: ``"unfit"`` leaves out what cannot be replaced, with a warning.
         example_input: Input of the model, as in `insert`.
         options: Options of the mechanism, which override those of the convolution.
 
@@ -223,7 +237,7 @@ def replace(
     >>> print(*insertions(new))
     selective_kernel in place of 1: 8 channels of b c h w, 2,016 parameters
     """
-    planned = plan_replacements(model, mechanism, at, example_input, options)
+    planned, _ = plan_replacements(model, mechanism, at, example_input, options, skip)
     new = deepcopy(model)
     for one in planned:
         old = innermost(outermost(new, one.insertion.path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 
 from torch import nn
@@ -16,6 +16,10 @@ from .site import InsertedAttention, Insertion, attach, exchanged, outermost
 class Plan(Sequence[Insertion]):
     """The insertions that `regard.plan` returns, in the order of execution.
 
+    Attributes:
+        model: The model that it is for.
+        skipped: The modules that are left out, and why.
+
     >>> from regard import plan
     >>> plan(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "se", at="0", reduction=2)
     Plan of 1 insertion, 65 parameters
@@ -23,9 +27,15 @@ class Plan(Sequence[Insertion]):
     0       squeeze_excitation         8  b c h w          65
     """
 
-    def __init__(self, model: nn.Module, planned: Iterable[PlannedInsertion]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        planned: Iterable[PlannedInsertion],
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
         self.model = model
         self.planned = tuple(planned)
+        self.skipped = dict(skipped or {})
 
     def __getitem__(self, index):  # type: ignore[override]  # an integer or a slice
         return [one.insertion for one in self.planned][index]
@@ -39,7 +49,10 @@ class Plan(Sequence[Insertion]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"{self._title()}\n{self.table()}"
+        shown = f"{self._title()}\n{self.table()}"
+        if self.skipped:
+            shown += f"\nleft out\n{aligned([*self.skipped.items()], left=2)}"
+        return shown
 
     def _repr_html_(self) -> str:
         return html_table(self._rows(), left=2, caption=self._title())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..core.attention import Mechanism
 from ..core.names import listing
+from ..core.text import aligned
 from ..factory import create
 from ..factory import mechanism as find_class
 from .dry_run import DryRun, Example, dry_run
@@ -34,6 +35,7 @@ from .site import (
 from .wrapper import free_names, innermost
 
 Options = dict[str, object]
+Planned = tuple[list["PlannedInsertion"], dict[str, str]]  # with the reasons of what is left out
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def plan_insertions(
     runs: Collection[int] | None,
     example: Example,
     options: Options,
-) -> list[PlannedInsertion]:
+    skip: str | None = None,
+) -> Planned:
     """Plan what `regard.insert` does, and raise what it raises."""
+    _check_skip(skip)
     cls = _class_of(mechanism, options)
     kind = _kind(cls)
     if kind == "convolution":
@@ -119,7 +123,12 @@ def plan_insertions(
 
     possible = [c.name for c in run.calls if c.name and _is_possible(c) and c.name not in own]
     names = _names(model, run, at, own, possible)
-    return _plan_each(names, plan, cls, possible)
+    return _plan_each(names, plan, cls, possible, skip)
+
+
+def _check_skip(skip: str | None) -> None:
+    if skip not in (None, "unfit"):
+        raise ValueError(f"skip must be None or 'unfit', got {skip!r}")
 
 
 def _check_countable(calls: list[Call]) -> None:
@@ -206,9 +215,15 @@ def _arrangement(
 
 
 def plan_replacements(
-    model: nn.Module, mechanism: str | type[Mechanism], at: At, example: Example, options: Options
-) -> list[PlannedInsertion]:
+    model: nn.Module,
+    mechanism: str | type[Mechanism],
+    at: At,
+    example: Example,
+    options: Options,
+    skip: str | None = None,
+) -> Planned:
     """Plan what `regard.replace` does, and raise what it raises."""
+    _check_skip(skip)
     cls = _class_of(mechanism, options)
     if _kind(cls) not in (None, "convolution"):
         raise ValueError(f"{cls.__name__} is a {_kind(cls)}: use regard.insert")
@@ -235,7 +250,7 @@ def plan_replacements(
     possible = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
     if not (names := match(at, modules)):
         raise ValueError(f"nothing matches at={at!r}; convolutions: {listing(possible, str(at))}")
-    return _plan_each(dict.fromkeys(names), plan, cls, possible)
+    return _plan_each(dict.fromkeys(names), plan, cls, possible, skip)
 
 
 def _kind(cls: type[Mechanism]) -> str | None:
@@ -374,7 +389,8 @@ def _plan_each(
     plan: Callable[[str, Value | None], Iterable[PlannedInsertion]],
     cls: type[Mechanism],
     possible: list[str],
-) -> list[PlannedInsertion]:
+    skip: str | None,
+) -> Planned:
     """Plan an insertion for each name, or raise with the reasons of all that failed."""
     planned: list[PlannedInsertion] = []
     problems: dict[str, ValueError] = {}
@@ -384,18 +400,23 @@ def _plan_each(
         except ValueError as e:
             problems[name] = e
     if not problems:
-        return planned
-    reasons = [f"{name or 'the model'!r}: {reason}" for name, reason in problems.items()]
-    more = f"; … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    said = f"{'; '.join(reasons[:5])}{more}"
-    if planned and all(isinstance(e, NoFeatures) for e in problems.values()):
-        warnings.warn(f"{cls.__name__} is left out at {said}", stacklevel=4)
-        return planned
+        return planned, {}
+    reasons = {name or "the model": str(e) for name, e in problems.items()}
+    if len(reasons) == 1:
+        ((name, reason),) = reasons.items()
+        said = f" at {name!r}: {reason}"
+    else:
+        rows = [("module", "reason"), *reasons.items()]
+        said = f" at {len(reasons)} of {len(names)} modules:\n{aligned(rows, left=2)}\n"
+    if planned and (skip == "unfit" or all(isinstance(e, NoFeatures) for e in problems.values())):
+        warnings.warn(f"{cls.__name__} is left out{said.rstrip()}", stacklevel=4)
+        return planned, reasons
     left = [name for name in possible if name not in problems]
-    raise ValueError(
-        f"{cls.__name__} cannot be inserted at {said}. "
-        + (f"There are {listing(left, next(iter(problems)))}" if left else "")
-    )
+    advice = " skip='unfit' leaves these out." if planned else ""
+    if left:
+        advice += f" There are {listing(left, next(iter(problems)))}"
+    end = "." if len(reasons) == 1 else ""
+    raise ValueError(f"{cls.__name__} cannot be inserted{said}{end}{advice}")
 
 
 def _output(call: Call) -> Value:
