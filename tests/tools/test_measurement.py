@@ -1,6 +1,7 @@
 """The counts are those that arithmetic gives, and measuring leaves nothing behind."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -326,3 +327,41 @@ def test_text():
     assert si(0) == "0"
     assert si(1e12, "B") == "1.000 TB"
     assert aligned([("a", "bb", "c"), ("aa", "b", "10")], left=2) == "a   bb   c\naa  b   10"
+
+
+class Named(nn.Module):
+    """Takes its image by name, as the models of transformers do, and a list, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(
+        self,
+        pixels: list[torch.Tensor] | None = None,
+        *,
+        pixel_values: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        x = pixel_values if pixels is None else torch.stack(pixels)
+        assert x is not None and return_dict
+        return {"y": self.conv(x)}
+
+
+def test_inputs_with_names_and_in_lists():
+    x = torch.rand(2, 3, 5, 5)
+    wanted = measure(Named().conv, x, latency=False)
+    for args, kwargs in (
+        ((), {"pixel_values": x}),
+        ((), {"pixel_values": (2, 3, 5, 5), "return_dict": True}),
+        (({"pixel_values": x},), {}),
+        (([*x],), {}),
+    ):
+        found = measure(Named(), *args, **kwargs)
+        assert found.macs == wanted.macs and found.latency
+        listed = bool(args) and isinstance(args[0], list)  # which is stacked first
+        assert listed or found.memory_kept == wanted.memory_kept
+        assert sum(math.prod(shape) for shape in found.input) == x.numel()
+    assert measure(Named(), pixel_values=(2, 3, 5, 5), device="meta").macs == wanted.macs
+    with pytest.raises(TypeError, match="inputs: expected tensors or shapes"):
+        measure(Named(), "image")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..core.text import aligned, html_table, si
 from ..core.watching import undisturbed
-from .meter import peak_memory, run
+from .meter import run
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,14 @@ class Measurement:
         return json.dumps(self.to_dict(), indent=2)
 
 
-def _timed(model: nn.Module, inputs: Sequence[Any], least: float) -> Latency:
+def _timed(
+    model: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], least: float
+) -> Latency:
     from torch.utils.benchmark import Timer  # slow to import: it loads tools for C++ extensions
 
     threads = torch.get_num_threads()
-    scope = {"model": model, "inputs": inputs}
-    timer = Timer("model(*inputs)", globals=scope, num_threads=threads)
+    scope = {"model": model, "inputs": inputs, "named": named}
+    timer = Timer("model(*inputs, **named)", globals=scope, num_threads=threads)
     with undisturbed(model):
         once = timer.timeit(2).median
         # Five times that, so that a slow model runs more than once or twice.
@@ -149,33 +152,58 @@ def _example_of(model: nn.Module) -> Tensor:
     return next(floats, torch.empty(0))
 
 
-def _tensors(
-    inputs: Sequence[Any], like: Tensor, device: str | torch.device | None
-) -> list[Tensor]:
+def _tensors(inputs: Sequence[Any], like: Tensor, device: str | torch.device | None) -> list[Any]:
     """Return the inputs as tensors, random ones for shapes."""
-    target = like.device if device is None else torch.device(device)
     source = torch.Generator().manual_seed(0)
     found = []
     for x in inputs:
-        if isinstance(x, Tensor):
-            found.append(x.detach().clone().to(device))
+        leaves = tree_leaves(x)
+        if leaves and all(isinstance(leaf, Tensor) for leaf in leaves):
+            found.append(tree_map(lambda leaf: leaf.detach().clone().to(device), x))
         elif not isinstance(x, Sequence) or not all(isinstance(size, int) for size in x):
             raise TypeError(
                 f"inputs: expected tensors or shapes, one after the other, got {type(x).__name__}"
             )
-        elif target.type == "meta":
-            found.append(torch.empty(tuple(x), device="meta", dtype=like.dtype))
         else:
-            found.append(torch.randn(tuple(x), generator=source).to(target, like.dtype))
+            found.append(_random(x, like, device, source))
     return found
+
+
+def _named(
+    inputs: Mapping[str, Any], like: Tensor, device: str | torch.device | None
+) -> dict[str, Any]:
+    """Return keyword arguments: tensors, random ones for shapes, and other things as they are."""
+    source = torch.Generator().manual_seed(0)
+
+    def made(x: Any) -> Any:
+        if isinstance(x, (tuple, list)) and x and all(type(size) is int for size in x):
+            return _random(x, like, device, source)
+        return tree_map(
+            lambda leaf: leaf.detach().clone().to(device) if isinstance(leaf, Tensor) else leaf, x
+        )
+
+    return {name: made(x) for name, x in inputs.items()}
+
+
+def _random(
+    shape: Sequence[int],
+    like: Tensor,
+    device: str | torch.device | None,
+    source: torch.Generator,
+) -> Tensor:
+    target = like.device if device is None else torch.device(device)
+    if target.type == "meta":
+        return torch.empty(tuple(shape), device="meta", dtype=like.dtype)
+    return torch.randn(tuple(shape), generator=source).to(target, like.dtype)
 
 
 def measure(
     model: nn.Module,
-    *inputs: Tensor | Sequence[int],
+    *inputs: Any,
     device: str | torch.device | None = None,
     latency: bool = True,
     depth: int | None = None,
+    **named: Any,
 ) -> Measurement:
     """Measure parameters, MACs, other operations, activation memory and latency.
 
@@ -185,10 +213,14 @@ def measure(
 
     Args:
         model: Any module, compiled or not.
-        inputs: Inputs of the model, each a tensor or a shape; ``(1, 3, 224, 224)`` by default.
+        inputs: Inputs of the model, each a tensor or a shape, or a list or dictionary of tensors;
+            ``(1, 3, 224, 224)`` by default. A single dictionary has keyword arguments, as for
+            `regard.insert`.
         device: Measure a copy of the model on this device; ``"meta"`` counts without computing.
         latency: Measure the latency too, which takes some seconds for a slow model.
         depth: Depth of the rows: 1 for the model and its children, None for all modules.
+        named: Keyword arguments of the model: tensors or shapes, such as
+            ``pixel_values=(1, 3, 224, 224)``, or anything else.
 
     Raises:
         ValueError: the depth is negative.
@@ -202,9 +234,14 @@ def measure(
         raise ValueError(f"depth must be zero or more, got {depth}")
     if device is not None:
         model = deepcopy(model).to(device)
-    tensors = _tensors(inputs or ((1, 3, 224, 224),), _example_of(model), device)
-    forward = run(model, tensors)
-    on = tensors[0].device
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        inputs, named = (), {**inputs[0], **named}
+    like = _example_of(model)
+    args = _tensors(inputs or (() if named else ((1, 3, 224, 224),)), like, device)
+    kwargs = _named(named, like, device)
+    forward = run(model, args, kwargs)
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    on = tensors[0].device if tensors else like.device
     rows = []
     for module, path in forward.paths.items():
         level = path.count(".") + 1 if path else 0
@@ -223,8 +260,8 @@ def measure(
         macs=rows[0].macs,
         elementwise=rows[0].elementwise,
         memory=rows[0].memory,
-        memory_kept=peak_memory(model, *tensors, backward=True),
-        latency=_timed(model, tensors, 0.5) if latency and on.type != "meta" else None,
+        memory_kept=run(model, args, kwargs, grad=True).kept,
+        latency=_timed(model, args, kwargs, 0.5) if latency and on.type != "meta" else None,
         modules=tuple(rows),
         uncounted=tuple(sorted(forward.uncounted)),
     )

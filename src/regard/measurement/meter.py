@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.attention import Tap
@@ -209,12 +209,22 @@ def _copy(x: Tensor, grad: bool) -> Tensor:
     return x.detach().requires_grad_(grad and x.is_floating_point()).clone()
 
 
-def run(model: nn.Module, inputs: Sequence[Any], *, grad: bool = False) -> Meter:
-    """Run a model on copies of the inputs and return the counts."""
+def run(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    named: Mapping[str, Any] | None = None,
+    *,
+    grad: bool = False,
+) -> Meter:
+    """Run a model on copies of the inputs, and of those with a name, and return the counts."""
     with undisturbed(model, grad=grad), uncompiled():
-        inputs = [_copy(x, grad) if isinstance(x, Tensor) else x for x in inputs]
+        args, kwargs = tree_map(
+            lambda x: _copy(x, grad) if isinstance(x, Tensor) else x, (list(inputs), named or {})
+        )
         with Meter(model) as meter:
-            out = model(*inputs)  # keeps the output alive until the end, so that it is counted
+            out = model(
+                *args, **kwargs
+            )  # keeps the output alive until the end, so that it is counted
         del out
     return meter
 
