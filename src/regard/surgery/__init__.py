@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from typing import Literal
@@ -10,9 +11,8 @@ from typing import Literal
 from torch import nn
 
 from ..core.attention import Mechanism
-from ..core.names import listing
 from .dry_run import Example
-from .places import At, match
+from .places import At
 from .plan import Plan
 from .planning import PlannedInsertion, plan_insertions, plan_replacements
 from .recipe import Recipe, load, recipe, save
@@ -20,10 +20,9 @@ from .site import (
     Insertion,
     Replacement,
     described,
-    detach,
     exchanged,
-    inserted_modules,
     outermost,
+    removed,
 )
 from .training import attention_parameters, freeze, parameter_groups, unfreeze
 from .wrapper import innermost
@@ -145,6 +144,7 @@ def insert(
         example_input=example_input,
         **options,
     )
+    _warn_of_trainer(model, "regard.hosts.ultralytics.insert(yolo, …) is kept")
     new = found.apply()
     _log(found.planned)
     return new
@@ -237,6 +237,7 @@ def replace(
     >>> print(*insertions(new))
     selective_kernel in place of 1: 8 channels of b c h w, 2,016 parameters
     """
+    _warn_of_trainer(model, "replaced convolutions are kept by a loop of your own only")
     planned, _ = plan_replacements(model, mechanism, at, example_input, options, skip)
     new = deepcopy(model)
     for one in planned:
@@ -269,23 +270,22 @@ def remove(model: nn.Module, at: At | None = None) -> nn.Module:
     ... ).state_dict().keys() == net.state_dict().keys()
     True
     """
-    modules = {one.path: outermost(model, one.path) for one in insertions(model)}
-    if not modules:
-        raise ValueError(f"{type(model).__name__}: nothing was inserted")
-    paths = list(modules) if at is None else match(at, modules.items())
-    if not paths:
-        raise ValueError(f"nothing was inserted at {at!r}; but at {listing(modules, str(at))}")
-    new = deepcopy(model)
-    # Reversed, because what follows a replacement has to be removed before it.
-    for path, child, _ in reversed([*inserted_modules(new)]):
-        if path in paths:
-            new = detach(new, path, child)
-    return new
+    _warn_of_trainer(model, "regard.hosts.ultralytics.remove(yolo) is for good")
+    return removed(model, at)
 
 
 def insertions(model: nn.Module) -> list[Insertion]:
     """List the mechanisms that `insert` and `replace` added to a model."""
     return described(model)
+
+
+def _warn_of_trainer(model: nn.Module, advice: str) -> None:
+    if any(cls.__module__.startswith("ultralytics.") for cls in type(model).__mro__):
+        warnings.warn(
+            f"ultralytics builds a {type(model).__name__} anew from its YAML to train it, whatever "
+            f"was changed in it; {advice}",
+            stacklevel=3,
+        )
 
 
 def _log(planned: Sequence[PlannedInsertion]) -> None:

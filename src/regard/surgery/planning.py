@@ -75,7 +75,7 @@ def plan_insertions(
 ) -> Planned:
     """Plan what `regard.insert` does, and raise what it raises."""
     _check_skip(skip)
-    cls = _class_of(mechanism, options)
+    cls = class_of(mechanism, options)
     kind = _kind(cls)
     if kind == "convolution":
         raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
@@ -109,7 +109,7 @@ def plan_insertions(
             if len(channels) < len(found):
                 raise ValueError(f"it runs {len(values)} times, with different layouts")
             for one, same in found.items():
-                make = _maker(mechanism, cls, one, options)
+                make = maker(mechanism, cls, one, options)
                 with torch.device("meta"):
                     built = make()
                     gated = start == "identity" and not built.identity_at_init
@@ -224,7 +224,7 @@ def plan_replacements(
 ) -> Planned:
     """Plan what `regard.replace` does, and raise what it raises."""
     _check_skip(skip)
-    cls = _class_of(mechanism, options)
+    cls = class_of(mechanism, options)
     if _kind(cls) not in (None, "convolution"):
         raise ValueError(f"{cls.__name__} is a {_kind(cls)}: use regard.insert")
     run = _dry_run(model, example)
@@ -238,7 +238,7 @@ def plan_replacements(
         if not calls:
             raise ValueError("it did not run in the dry run")
         layout = Layout.of(calls[0].given[0])
-        build = _maker(mechanism, cls, layout, _geometry(cls, convolution, options))
+        build = maker(mechanism, cls, layout, _geometry(cls, convolution, options))
         with torch.device("meta"):
             replacement = Replacement(build(), convolution, layout)
         for call in calls:
@@ -259,7 +259,8 @@ def _kind(cls: type[Mechanism]) -> str | None:
     return None if card is None else card.kind if card.plug else "whole model"
 
 
-def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechanism]:
+def class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechanism]:
+    """Return the class of a mechanism; device and dtype are no options of an insertion."""
     cls = find_class(mechanism) if isinstance(mechanism, str) else mechanism
     if not (isinstance(cls, type) and issubclass(cls, Mechanism)):
         raise TypeError(f"mechanism: expected a name or a Mechanism class, got {mechanism!r}")
@@ -268,7 +269,7 @@ def _class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechan
     return cls
 
 
-def _maker(
+def maker(
     mechanism: str | type[Mechanism], cls: type[Mechanism], layout: Layout, options: Options
 ) -> Callable[[], Mechanism]:
     """Return a function that creates the mechanism, with channels and ``dims`` if it takes them."""

@@ -168,7 +168,8 @@ class Recipe(Sequence[Step]):
         Raises:
             ValueError: places are missing, or the model has insertions already.
         """
-        if self.steps and described(model):
+        taken = {(one.path, one.child) for one in described(model)}
+        if any((step.path, step.child) in taken for step in self.steps):
             raise ValueError(f"{type(model).__name__} has insertions already: regard.remove first")
         there = {path for path, _ in paths(model)}
         needed = {step.path: str(step) for step in reversed(self.steps)}

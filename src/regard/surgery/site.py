@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from ..catalog import entries
 from ..core.attention import Mechanism
+from ..core.names import listing
 from ..core.tracing import leaf, recording
 from ..core.watching import path_of
 from .grids import Sized, Sizes
 from .layout import Layout
 from .outputs import Path
+from .places import At, match
 from .wrapper import Attended, Counted, Wrapper, innermost
 
 
@@ -275,6 +278,22 @@ def detach(model: nn.Module, path: str, child: str) -> nn.Module:
         original = old.replaced[0].to(like.device, like.dtype).train(old.training)
         model = exchanged(model, old, original)
     return without_idle_wrappers(model)
+
+
+def removed(model: nn.Module, at: At | None) -> nn.Module:
+    """Return a copy of the model without the insertions that ``at`` names; None: without any."""
+    modules = {one.path: outermost(model, one.path) for one in described(model)}
+    if not modules:
+        raise ValueError(f"{type(model).__name__}: nothing was inserted")
+    chosen = list(modules) if at is None else match(at, modules.items())
+    if not chosen:
+        raise ValueError(f"nothing was inserted at {at!r}; but at {listing(modules, str(at))}")
+    new = deepcopy(model)
+    # Reversed, because what follows a replacement has to be removed before it.
+    for path, child, _ in reversed([*inserted_modules(new)]):
+        if path in chosen:
+            new = detach(new, path, child)
+    return new
 
 
 def without_idle_wrappers(model: nn.Module) -> nn.Module:
