@@ -17,8 +17,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -45,7 +43,6 @@ from ..surgery.site import (
 from ..surgery.wrapper import HOST, Attended, Wrapper, innermost
 
 T = TypeVar("T")
-START = "attended.pt"  # what the processes of a training start from
 SIZES = (128, 64, 256, 640)
 
 
@@ -134,7 +131,6 @@ def register() -> None:
     _around(tasks.BaseModel, "load", _load_moved)
     _around(tasks.BaseModel, "fuse", _fuse)
     _around(BaseTrainer, "build_optimizer", _spare_gates)
-    _around(BaseTrainer, "train", _hand_over)
     for entry in entries().values():
         if entry.card.plug and entry.card.kind in ("gate", "relation", "sequence"):
             # The class of a layer is looked up among the names of that file.
@@ -312,7 +308,7 @@ def _load_moved(load: Callable[..., Any], model: Any, weights: Any, *args: Any, 
 
 def _moved(theirs: Any, model: Any) -> Any:
     """Return a model whose layers are numbered as those of another one, which has more of ours."""
-    old = getattr(theirs, "model", None) if isinstance(theirs, nn.Module) else None
+    old: Any = getattr(theirs, "model", None) if isinstance(theirs, nn.Module) else None
     if not isinstance(theirs, nn.Module) or not isinstance(old, nn.Sequential):
         return theirs
     numbers = [i for i, layer in enumerate(model.model) if not _is_layer(layer)]
@@ -391,18 +387,3 @@ def _spare_gates(build: Callable[..., Any], trainer: Any, model: Any, *args: Any
             group["params"] = [p for p in group["params"] if id(p) not in spared]
             target["params"] += moved
     return optimizer
-
-
-def _hand_over(train: Callable[..., Any], trainer: Any, *args: Any, **kwargs: Any) -> Any:
-    """Let the processes of a training start from a file that has the attention."""
-    model, own = trainer.model, isinstance(trainer.model, nn.Module)
-    if not getattr(trainer, "ddp", False) or not own or KEY not in getattr(model, "yaml", {}):
-        return train(trainer, *args, **kwargs)
-    with TemporaryDirectory() as folder:
-        given, file = trainer.args.model, str(Path(folder) / START)
-        torch.save({"model": copy.deepcopy(model)}, file)
-        trainer.args.model = file
-        try:
-            return train(trainer, *args, **kwargs)
-        finally:
-            trainer.args.model = given
