@@ -22,13 +22,14 @@ Chosen = dict[str, Value | None]  # names of modules, and of each the tensor tha
 
 
 def branches(run: DryRun) -> Iterator[tuple[Call, Call | None, Value | None]]:
-    """Yield for every residual addition the module that adds, and where the branch ends.
+    """Yield for every residual addition the block that it belongs to, and where the branch ends.
 
-    An addition is residual if both terms are computed, inside the module that adds, from the same
-    tensor: the shortcut is not sliced and contains at most one convolution, the branch contains
-    more. The branch ends at the last layer that normalizes, convolves or multiplies by a weight,
-    and through which the whole branch passes: at the outermost module around that layer through
-    which the whole branch passes too. There may be none.
+    An addition is residual if both terms are computed, inside the block, from the same tensor: the
+    shortcut is not sliced and contains at most one convolution, the branch contains more. The block
+    is the module that adds; or the one that calls it, if that gives it the shortcut as an argument.
+    The branch ends at the last layer that normalizes, convolves or multiplies by a weight, and
+    through which the whole branch passes: at the outermost module around that layer through which
+    the whole branch passes too. There may be none.
     """
     for added in run.values:
         call = added.call
@@ -36,11 +37,11 @@ def branches(run: DryRun) -> Iterator[tuple[Call, Call | None, Value | None]]:
             continue
         if any(term.shape != added.shape for term in added.inputs):
             continue
-        left, right = (_ancestors(term, call.start) for term in added.inputs)
-        if not (shared := left & right):
+        if (found := _source(added, call)) is None:
             continue
-        source = max(shared, key=lambda v: v.index)
-        old = _ancestors(source, call.start)
+        block, source = found
+        left, right = (_ancestors(term, block.start) for term in added.inputs)
+        old = _ancestors(source, block.start)
         (shortcut, _), (branch, end) = sorted(
             ((left - old, added.inputs[0]), (right - old, added.inputs[1])),
             key=lambda t: _work(t[0]),
@@ -54,12 +55,26 @@ def branches(run: DryRun) -> Iterator[tuple[Call, Call | None, Value | None]]:
         host = value = None
         layer = _layer(last) if last else None
         for around in layer.within() if layer else ():
-            if around is call:
+            if around in (call, block):
                 break
             passed = [v for v in around.outputs.values() if v in branch and _passes(end, v, old)]
             if passed:
                 host, value = around, passed[0]
-        yield call, host, value
+        yield block, host, value
+
+
+def _source(added: Value, call: Call) -> tuple[Call, Value] | None:
+    """Return the block of an addition, and the last tensor from which both terms are computed."""
+    left, right = (_ancestors(term, call.start) for term in added.inputs)
+    if shared := left & right:
+        return call, max(shared, key=lambda v: v.index)
+    given = [term for term in added.inputs if term in call.given and term.index < call.start]
+    if len(given) != 1 or call.parent is None:
+        return None
+    left, right = (_ancestors(term, call.parent.start) for term in added.inputs)
+    if not (shared := left & right) or max(shared, key=lambda v: v.index) is not given[0]:
+        return None
+    return call.parent, given[0]
 
 
 def _ancestors(value: Value, start: int) -> set[Value]:
