@@ -76,10 +76,24 @@ def is_window(grid: Grid) -> bool:
 class Sizes:
     """The grid of tokens in the pass through the network that runs.
 
-    It does not belong to the network: a copy starts without it.
+    It does not belong to the network: a copy starts without it. But a copy of attention alone,
+    which some programs put in its place, reads that of the network that it is in.
     """
 
-    grid: Sequence[int | Tensor] | None = None
+    noted: Sequence[int | Tensor] | None = None
+    _original: Sizes | None = None
+
+    @property
+    def grid(self) -> Sequence[int | Tensor] | None:
+        """The sides of the grid, or None."""
+        if self.noted is None and self._original is not None:
+            return self._original.grid
+        return self.noted
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sizes:
+        new = memo[id(self)] = Sizes()
+        new._original = self
+        return new
 
     def __getstate__(self) -> None:
         return None
@@ -100,9 +114,13 @@ class Note(nn.Module):
         self.sides = tuple(sides)
         self.__module__ = "torch.nn"  # torch.fx looks into all other modules
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.sizes._original = None  # the copy notes its own
+
     def forward(self, x: Tensor) -> None:
         """Note the grid."""
-        self.sizes.grid = tuple(
+        self.sizes.noted = tuple(
             side.number if side.axis is None else -(-x.shape[side.axis] // side.number)
             for side in self.sides
         )

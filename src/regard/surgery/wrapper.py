@@ -53,6 +53,11 @@ class Wrapper(nn.Module):
         if mine or HOST not in modules:
             super().__setattr__(name, value)
             return
+        if isinstance(value, nn.Parameter) and name in self.host._buffers:
+            # Of a loader that asked for the buffers of the wrapper, which has none.
+            buffer = value.detach()
+            buffer.__dict__.update(value.__dict__)
+            value = buffer
         try:
             setattr(self.host, name, value)
         except TypeError as e:  # a tensor for a parameter, as torch.func.functional_call sets it
