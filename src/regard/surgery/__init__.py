@@ -108,8 +108,9 @@ def insert(
         skip: ``"unfit"`` leaves out the modules that the mechanism cannot follow, with a warning
             that has the reasons; by default they are an error.
         example_input: Input of the model: a tensor, a tuple of arguments or a dictionary of
-            keyword arguments. Without it, images are tried, of the size that is found in the
-            model's attributes or of usual sizes.
+            keyword arguments. Without it, images, volumes or sequences are tried, as the first
+            convolution reads them, of the size that is found in the model's attributes or of usual
+            sizes.
         options: Options of the mechanism; the number of channels is inferred, and ``dims`` too.
 
     Returns:

@@ -37,7 +37,8 @@ Example = Tensor | tuple[object, ...] | Mapping[str, object] | None
 
 LAYERS = WEIGHTED | FIRST_NORMS | LAST_NORMS
 LINEAR = frozenset(("linear",))  # it mixes channels, not tokens
-SIZES = (224, 32, 28, 64, 128, 256, 384, 512)
+# Usual sizes of inputs, by the number of axes of space.
+SIZES = {2: (224, 32, 28, 64, 128, 256, 384, 512), 3: (32, 64, 96, 16), 1: (256, 64, 1024)}
 
 
 class DryRun(TorchFunctionMode):
@@ -259,7 +260,8 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
         model: Any module.
         example_input: A tensor, a tuple of arguments or a dictionary of keyword arguments. Without
             one, random images are tried, of the size in the model's attributes (timm's ``img_size``
-            and ``input_size``, torchvision's ``image_size``) or of usual sizes.
+            and ``input_size``, torchvision's ``image_size``) or of usual sizes; volumes or
+            sequences if the first convolution reads these.
 
     Raises:
         ValueError: no input was found that the model accepts.
@@ -272,17 +274,18 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
             return DryRun(model, *tree_map(_twice, example))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):
             return DryRun(model, *example)
-    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    convolution = _first_convolution(model)
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     who = type(model).__name__
     if convolution is None or weight is None:
         raise ValueError(f"{who}: its input cannot be inferred; pass example_input")
     problem = None
-    sizes = dict.fromkeys([*_named_sizes(model), *((n, n) for n in SIZES)])
+    dims = len(convolution.kernel_size)
+    sizes = dict.fromkeys([*_named_sizes(model, dims), *((n,) * dims for n in SIZES[dims])])
     # The first convolution may read another tensor than the image, as after space to depth.
-    for channels, (height, width) in product(dict.fromkeys((convolution.in_channels, 3)), sizes):
+    for channels, space in product(dict.fromkeys((convolution.in_channels, 3)), sizes):
         generator = torch.Generator().manual_seed(0)
-        x = torch.rand(2, channels, height, width, generator=generator)
+        x = torch.rand(2, channels, *space, generator=generator)
         try:
             return DryRun(model, (x.to(weight.device, weight.dtype),))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as e:
@@ -290,15 +293,24 @@ def dry_run(model: nn.Module, example_input: Example = None) -> DryRun:
     raise ValueError(f"{who}: no usual size of image fits ({problem}); pass example_input")
 
 
-def _named_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
+def _first_convolution(model: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
+    """Return the first one over images or volumes; of a model without any, over sequences."""
+    for kinds in ((nn.Conv2d, nn.Conv3d), (nn.Conv1d,)):
+        for module in model.modules():
+            if isinstance(module, kinds):
+                return module
+    return None
+
+
+def _named_sizes(model: nn.Module, dims: int) -> Iterator[tuple[int, ...]]:
     for module in model.modules():
         for name in ("img_size", "image_size"):
             size = getattr(module, name, None)
             if isinstance(size, int):
-                yield size, size
-            elif isinstance(size, (tuple, list)) and len(size) == 2:
-                yield int(size[0]), int(size[1])
+                yield (size,) * dims
+            elif isinstance(size, (tuple, list)) and len(size) == dims:
+                yield tuple(map(int, size))
     for name in ("pretrained_cfg", "default_cfg"):
         cfg = getattr(model, name, None)
-        if isinstance(cfg, Mapping) and (size := cfg.get("input_size")):
+        if dims == 2 and isinstance(cfg, Mapping) and (size := cfg.get("input_size")):
             yield int(size[-2]), int(size[-1])
