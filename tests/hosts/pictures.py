@@ -58,6 +58,8 @@ def settled(model: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
         norm.momentum = None
         norm.reset_running_stats()
         norm.training = True
+        if norm.affine and not norm.weight.any():  # branches that start at zero
+            nn.init.ones_(norm.weight)
     with torch.no_grad():
         model(*args, **kwargs)
     for norm, momentum in zip(norms, usual, strict=True):

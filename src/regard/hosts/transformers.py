@@ -8,7 +8,6 @@ whose weights a checkpoint lacks starts as it would be inserted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from ..surgery import Recipe, attention_parameters
 from ..surgery import insert as insert_into
 from ..surgery.recipe import KEY, recipe
 from ..surgery.site import Inserted, described, inserted_modules
+from .around import around
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -80,15 +80,15 @@ def register() -> None:
     """
     from transformers import PreTrainedModel, Trainer
 
-    _around(PreTrainedModel, "post_init", _complete)
-    _around(PreTrainedModel, "save_pretrained", _save)
-    _around(PreTrainedModel, "_initialize_weights", _initialize)
-    _around(Trainer, "get_decay_parameter_names", _without_gates)
+    around(PreTrainedModel, "post_init", _complete)
+    around(PreTrainedModel, "save_pretrained", _save)
+    around(PreTrainedModel, "_initialize_weights", _initialize)
+    around(Trainer, "get_decay_parameter_names", _without_gates)
     if find_spec("peft"):
         from peft.tuners import tuners_utils
 
         # The entries of adapters, which PEFT chooses from the state dict by names of modules.
-        _around(tuners_utils, "_get_tuner_state_dict_key_prefixes", _as_in_state_dict)
+        around(tuners_utils, "_get_tuner_state_dict_key_prefixes", _as_in_state_dict)
 
 
 def modules_to_save(model: nn.Module) -> list[str]:
@@ -98,20 +98,6 @@ def modules_to_save(model: nn.Module) -> list[str]:
     """
     added = {inserted for *_, inserted in inserted_modules(model)}
     return [name for name, module in model.named_modules() if module in added]
-
-
-def _around(owner: Any, name: str, function: Callable[..., Any]) -> None:
-    """Let a function run around a method, once; its first argument is the method."""
-    old = vars(owner)[name]
-    if hasattr(old, "_regard"):
-        return
-
-    @wraps(old)
-    def new(*args: Any, **kwargs: Any) -> Any:
-        return function(old, *args, **kwargs)
-
-    new._regard = True  # type: ignore[attr-defined]
-    setattr(owner, name, new)
 
 
 def _store(model: Any) -> None:

@@ -16,7 +16,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -41,6 +41,7 @@ from ..surgery.site import (
     wrappers,
 )
 from ..surgery.wrapper import HOST, Attended, Wrapper, innermost
+from .around import around
 
 T = TypeVar("T")
 SIZES = (128, 64, 256, 640)
@@ -127,10 +128,10 @@ def register() -> None:
 
     for cls in [*vars(tasks).values()]:
         if isinstance(cls, type) and issubclass(cls, tasks.BaseModel) and "__init__" in vars(cls):
-            _around(cls, "__init__", _complete)
-    _around(tasks.BaseModel, "load", _load_moved)
-    _around(tasks.BaseModel, "fuse", _fuse)
-    _around(BaseTrainer, "build_optimizer", _spare_gates)
+            around(cls, "__init__", _complete)
+    around(tasks.BaseModel, "load", _load_moved)
+    around(tasks.BaseModel, "fuse", _fuse)
+    around(BaseTrainer, "build_optimizer", _spare_gates)
     for entry in entries().values():
         if entry.card.plug and entry.card.kind in ("gate", "relation", "sequence"):
             # The class of a layer is looked up among the names of that file.
@@ -242,20 +243,6 @@ def _without_head(model: Any, at: At) -> At:
         and name != head
         and not (name.startswith(f"{head}.") and "dfl" in name.split("."))
     )
-
-
-def _around(owner: type, name: str, function: Callable[..., Any]) -> None:
-    """Let a function run around a method, once; its first argument is the method."""
-    old = vars(owner)[name]
-    if hasattr(old, "_regard"):
-        return
-
-    @wraps(old)
-    def new(*args: Any, **kwargs: Any) -> Any:
-        return function(old, *args, **kwargs)
-
-    new._regard = True  # type: ignore[attr-defined]
-    setattr(owner, name, new)
 
 
 def _complete(init: Callable[..., None], model: Any, *args: Any, **kwargs: Any) -> None:
