@@ -335,6 +335,8 @@ def _moved(
 
 def _rearranged(move: Move, value: Value) -> tuple[Axis, ...]:
     """Return the axes of a tensor, given where its elements were in another one."""
+    if not move.shape:
+        return ()
     if not math.prod(move.shape):
         return unknown(move.shape)
     if move.whole:
