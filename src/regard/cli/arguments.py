@@ -26,7 +26,9 @@ AT = "residual"
 START = "identity"
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
-Network = Annotated[str, typer.Argument(help="A name of timm, or torchvision/name.")]
+Network = Annotated[
+    str, typer.Argument(help="A name of timm or YOLO, torchvision/name or transformers/type.")
+]
 Name = Annotated[str, typer.Argument(help="Key or alias of a mechanism.", autocompletion=complete)]
 Shape = Annotated[
     str | None, typer.Option(INPUT, metavar="SIZES", help="Shape of the input: 1,3,224,224.")

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 
     from ..explanation import Explanation
 
-IMAGENET = {
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "input_size": (3, 224, 224),
-}
-
 
 class Method(str, Enum):
     """What is shown."""
@@ -73,7 +67,7 @@ def explain(
     change = insertion.requested(insert, at, start, models.options(set_))
     more = {} if classes is None else {"num_classes": classes}
     network = models.network(model, pretrained=pretrained, **more)
-    cfg = IMAGENET | (getattr(network, "pretrained_cfg", None) or {})
+    cfg = models.preprocessing(network)
     picture = read(image, size or cfg["input_size"][-1])
     x = normalized(picture, cfg)
     own = network.state_dict().keys()

@@ -44,8 +44,10 @@ def insert(
     network = models.network(model)
     shape = models.sizes(input, INPUT) if input else models.image_shape(network)
     found = request.plan(network, shape)
+    # The head of a YOLO computes its anchors from values.
+    device = None if models.is_yolo(network) else "meta"
     before, after = (
-        measure(one, shape, device="meta", latency=False, depth=0)
+        measure(one, shape, device=device, latency=False, depth=0)
         for one in (network, found.apply())
     )
     if json:
@@ -55,7 +57,7 @@ def insert(
     show_places(found)
     typer.echo()
     show_change(before, after)
-    typer.echo(f"\n{request.in_python()}")
+    typer.echo(f"\n{request.in_python(network)}")
 
 
 def show_places(found: Plan) -> None:

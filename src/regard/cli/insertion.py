@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .arguments import AT, START
+from .models import is_yolo
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,11 +32,9 @@ class Request:
 
     def into(self, network: nn.Module, example: Tensor | tuple[int, ...]) -> nn.Module:
         """Return a copy of the model with the mechanism in it."""
-        from ..surgery import insert
+        return self.plan(network, example).apply()
 
-        return insert(network, self.mechanism, **self._where(example), **self.options)
-
-    def in_python(self) -> str:
+    def in_python(self, network: nn.Module | None = None) -> str:
         """Return the line of Python that makes the insertion.
 
         >>> Request("se", options={"reduction": 4}).in_python()
@@ -45,6 +44,8 @@ class Request:
         shown = {name: value for name, (value, usual) in arguments.items() if value != usual}
         shown |= self.options
         written = "".join(f", {name}={_quoted(value)}" for name, value in shown.items())
+        if network is not None and is_yolo(network):
+            return f'regard.hosts.ultralytics.insert(yolo, "{self.mechanism}"{written})'
         return f'model = regard.insert(model, "{self.mechanism}"{written})'
 
     def _where(self, example: Tensor | tuple[int, ...]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def measure(
     model: Annotated[
         str,
         typer.Argument(
-            help="A name of timm, torchvision/name, or a mechanism.", autocompletion=complete
+            help="A mechanism, or a model: a name of timm or YOLO, torchvision/name, …",
+            autocompletion=complete,
         ),
     ],
     input: Shape = None,

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 IMAGE = (1, 3, 224, 224)
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LIBRARIES = ("timm", "torchvision", "ultralytics", "transformers")
+YOLOS = ("yolo", "rtdetr-")  # with which the names of ultralytics begin, and none of timm
 FEATURES = {"b": 1, "c": 256, "d": 256, "t": 8, "h": 14, "w": 14, "l": 196, "n": 196}
 
 
@@ -105,17 +108,26 @@ def mechanism(
 
 
 def network(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
-    """Build a model of timm, or of torchvision if the name begins with ``torchvision/``.
+    """Build a model of timm, or of the library whose name and a slash it begins with.
+
+    Names of ultralytics, such as ``yolov8n``, need no library.
 
     Raises:
         ValueError: there is no such model.
         ImportError: the library is not installed.
     """
-    library, slash, stem = name.rpartition("/")
+    library, slash, stem = name.partition("/")
+    if slash and library not in LIBRARIES:
+        known = ", ".join(f"{one}/…" for one in LIBRARIES)
+        raise ValueError(f'no library "{library}"; there are {known}')
+    if not slash:
+        library, stem = "timm", name
     if library == "torchvision":
         return _of_torchvision(stem, pretrained, more)
-    if slash and library != "timm":
-        raise ValueError(f'no library "{library}"; there are timm/… and torchvision/…')
+    if library == "transformers":
+        return _of_transformers(stem, pretrained, more)
+    if library == "ultralytics" or stem.startswith(YOLOS):
+        return _of_ultralytics(stem, pretrained, more)
     try:
         import timm
     except ImportError as error:
@@ -128,7 +140,54 @@ def network(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
 def image_shape(network: nn.Module) -> tuple[int, ...]:
     """Return the shape of one image of the model's default size."""
     cfg = getattr(network, "pretrained_cfg", None) or {}
-    return (1, *cfg.get("input_size", IMAGE[1:]))
+    if "input_size" in cfg:
+        return (1, *cfg["input_size"])
+    if is_yolo(network):
+        return (1, getattr(network, "yaml", {}).get("channels", 3), 640, 640)
+    config = getattr(network, "config", None)
+    channels = getattr(config, "num_channels", None) or IMAGE[1]
+    size = getattr(config, "image_size", None)
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    return (1, channels, height or IMAGE[2], width or IMAGE[3])
+
+
+def preprocessing(network: nn.Module) -> dict[str, Any]:
+    """Return the mean, the deviation and the size of the images that a model was trained with."""
+    shape = image_shape(network)[1:]
+    if is_yolo(network):
+        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "input_size": shape}
+    return {**IMAGENET, "input_size": shape, **(getattr(network, "pretrained_cfg", None) or {})}
+
+
+def is_yolo(network: nn.Module) -> bool:
+    """Return whether a model is of ultralytics."""
+    return any(cls.__module__.startswith("ultralytics.") for cls in type(network).__mro__)
+
+
+def _of_ultralytics(stem: str, pretrained: bool, more: Mapping[str, Any]) -> nn.Module:
+    from ..hosts import ultralytics
+
+    try:
+        known = ultralytics.names()
+    except ImportError as error:
+        raise ImportError(
+            f'"{stem}" needs ultralytics: pip install ultralytics (its license is the AGPL-3.0)'
+        ) from error
+    if stem not in known:
+        raise _unknown(stem, stem, known)
+    return ultralytics.build(stem, pretrained=pretrained, **more)
+
+
+def _of_transformers(stem: str, pretrained: bool, more: Mapping[str, Any]) -> nn.Module:
+    from ..hosts import transformers
+
+    try:
+        known = transformers.names()
+    except ImportError as error:
+        raise ImportError(f'"{stem}" needs transformers: pip install transformers') from error
+    if "/" not in stem and stem not in known:
+        raise _unknown(f"transformers/{stem}", stem, known)
+    return transformers.build(stem, pretrained=pretrained, **more)
 
 
 def _of_torchvision(stem: str, pretrained: bool, more: Mapping[str, Any]) -> nn.Module:

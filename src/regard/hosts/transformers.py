@@ -147,3 +147,46 @@ def _as_in_state_dict(names: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     """Return prefixes of names without that of the wrapped module, as state dicts have them."""
     found = names(*args, **kwargs)
     return type(found)(name.replace(f"{HOST}.", "") for name in found)
+
+
+def names() -> list[str]:
+    """Return the types of models that transformers knows."""
+    import transformers
+
+    return sorted(transformers.CONFIG_MAPPING)
+
+
+def build(name: str, *, pretrained: bool = False, **more: Any) -> Any:
+    """Return a model of images: of a type, such as ``vit``, or of a repository.
+
+    Args:
+        name: A type that transformers lists, with its usual configuration; or a folder or the name
+            of a repository.
+        pretrained: Whether weights are loaded; a type has none.
+        more: ``num_classes``.
+
+    Raises:
+        ValueError: there is no such type, or it has no model of images.
+    """
+    import transformers
+
+    options = {"num_labels": more.pop("num_classes")} if more.get("num_classes") else {}
+    if more:
+        raise TypeError(f"{name}: no option {next(iter(more))!r}")
+    local = name not in transformers.CONFIG_MAPPING
+    if local:
+        config = transformers.AutoConfig.from_pretrained(name, **options)
+    elif pretrained:
+        raise ValueError(f"{name!r} is a type of models: name a repository for its weights")
+    else:
+        config = transformers.AutoConfig.for_model(name, **options)
+    for task in (
+        "ImageClassification",
+        "ObjectDetection",
+        "SemanticSegmentation",
+        "DepthEstimation",
+    ):
+        auto = getattr(transformers, f"AutoModelFor{task}")
+        if type(config) in auto._model_mapping:
+            return auto.from_pretrained(name, **options) if pretrained else auto.from_config(config)
+    raise ValueError(f"{name!r} has no model that classifies, detects, segments or measures depth")

@@ -13,10 +13,12 @@ one over a network, has to follow that license.
 from __future__ import annotations
 
 import copy
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -374,3 +376,37 @@ def _spare_gates(build: Callable[..., Any], trainer: Any, model: Any, *args: Any
             group["params"] = [p for p in group["params"] if id(p) not in spared]
             target["params"] += moved
     return optimizer
+
+
+def names() -> list[str]:
+    """Return the names of models that are built from the YAML files of ultralytics."""
+    import ultralytics
+
+    files = (Path(str(ultralytics.__file__)).parent / "cfg" / "models").rglob("*.yaml")
+    found = set()
+    for file in files:
+        scales = re.findall(r"^\s+([nstmblx]):\s*\[", file.read_text("utf-8"), re.MULTILINE)
+        stem = file.stem
+        family, dash, task = stem.partition("-")
+        named = family[-1:].isdigit() and scales
+        found |= {f"{family}{scale}{dash}{task}" for scale in scales} if named else {stem}
+    return sorted(found)
+
+
+def build(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
+    """Return the module of a model, such as ``yolov8n`` or ``yolo11n-seg``.
+
+    Args:
+        name: One of `names`.
+        pretrained: Whether its weights are downloaded.
+        more: ``num_classes``.
+    """
+    import ultralytics
+
+    cls = ultralytics.RTDETR if name.startswith("rtdetr") else ultralytics.YOLO
+    model = cls(f"{name}.pt" if pretrained else f"{name}.yaml").model
+    if classes := more.pop("num_classes", None):
+        model = type(model)(cfg=model.yaml, nc=classes, verbose=False)
+    if more:
+        raise TypeError(f"{name}: no option {next(iter(more))!r}")
+    return model
