@@ -81,8 +81,9 @@ def test_networks_of_monai(name):
     volumes = [w for w in places if w.layout.axes == "b c t h w"]
     assert len(size) == 2 or volumes or "n" in places[0].layout.axes
     for one in volumes:
-        module = dict(new.named_modules())[one.path].attention.mechanism
-        assert module.arguments.get("dims") == 3, "presets set it themselves"
+        place = dict(new.named_modules())[one.path]
+        mechanism = place.get_submodule(one.child).mechanism
+        assert mechanism.arguments.get("dims") == 3, "presets set it themselves"
     wanted = awake(new)(x)
     assert distance(wanted, plain(x)) > 1e-4
     assert distance(new(x[:1]), wanted[:1]) < 1e-4

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pictures import awake, distance, entries, folder, gates, images, same_old_entries, settled
+from pictures import awake, distance, entries, folder, images, same_old_entries, settled
 from torch import Tensor, nn
 
 import regard
@@ -29,14 +28,6 @@ RUN: dict[str, Any] = {
     "plots": False,
     "device": "cpu",
     "verbose": False,
-}
-TASKS = {
-    "yolov8n": "detect",
-    "yolo11n-seg": "segment",
-    "yolo12n": "detect",
-    "yolo26n-obb": "obb",
-    "yolo11n-pose": "pose",
-    "yolov8n-cls": "classify",
 }
 
 
@@ -282,63 +273,6 @@ def test_gates_are_not_decayed():
     for name, parameter in found.model.named_parameters():
         if ".attention." in name:
             assert (decays[id(parameter)] > 0) == (parameter.dim() > 1), name
-
-
-RELOAD = """
-import sys, torch
-from ultralytics import YOLO
-found = YOLO(sys.argv[1])
-assert "regard.hosts.ultralytics" in sys.modules
-from regard.surgery import insertions
-x = torch.load(sys.argv[2])
-state = found.model.state_dict()
-y = found.model.eval()(x)[0]
-found.train(data=sys.argv[3], epochs=1, imgsz=64, batch=4, workers=0, plots=False, device="cpu",
-            project=sys.argv[4], name="again", verbose=False)
-print(len(insertions(found.model)))
-torch.save(y, sys.argv[4] + "/y.pt")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
-def test_training_keeps_the_attention(name, tmp_path):
-    found = yolo(name)
-    at = "stage" if name != "yolov8n-cls" else "residual"
-    host.insert(found, "cbam", at, reduction=2)
-    number, before = len(insertions(found.model)), gates(found.model)
-    assert number >= 4
-    kwargs = {**RUN, "project": str(tmp_path), "data": folder(tmp_path / "data", TASKS[name])}
-    seen = []
-    found.add_callback("on_train_batch_end", lambda t: seen.append(len(insertions(t.model))))
-    found.train(epochs=2, nbs=4, save_period=1, warmup_epochs=0, name="first", **kwargs)
-    assert set(seen) == {number} and len(insertions(found.model)) == number
-    last = tmp_path / "first" / "weights" / "last.pt"
-    trained = gates(ultralytics.YOLO(str(last)).model)
-    assert len(trained) == len(before)
-    moved = [not torch.equal(a.half(), b.half()) for a, b in zip(trained, before, strict=True)]
-    assert sum(moved) > len(moved) / 2
-    found.val(**kwargs)
-    picture = next((tmp_path / "data").rglob("*.png"))
-    found.predict(str(picture), imgsz=64, device="cpu", verbose=False)
-    assert len(insertions(found.predictor.model.model)) == number
-    # Resuming, from the first of two epochs.
-    again = ultralytics.YOLO(str(tmp_path / "first" / "weights" / "epoch0.pt"))
-    again.train(resume=True)
-    assert again.trainer.start_epoch == 1 and len(insertions(again.model)) == number
-    # A fresh process, which knows nothing of regard before it reads the file.
-    x = images()
-    torch.save(x, tmp_path / "x.pt")
-    arguments = [str(last), str(tmp_path / "x.pt"), kwargs["data"], str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RELOAD, *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split()[-1] == str(number)
-    net = ultralytics.YOLO(str(last)).model.eval()
-    wanted = net(x)[0]
-    assert distance(torch.load(tmp_path / "y.pt"), wanted) < 1e-5
-    assert distance(net.fuse(verbose=False)(x)[0], wanted) < 1e-4
 
 
 @pytest.mark.slow
