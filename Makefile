@@ -12,7 +12,7 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[vision,compare,export,keras,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[vision,compare,export,hosts,keras,dev]"
 	touch $@
 
 demo: setup  ## compare attentions on real data; ends with a table and an HTML report

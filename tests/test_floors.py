@@ -72,6 +72,7 @@ def test_imports_reach_down(parts: tuple[str, ...]) -> None:
         assert there != "cli" or here == "cli", f"nobody imports the command line: {target}"
         if here == "cli" or there == here:
             continue
+        assert there != "hosts", f"{here} may not import what is for one library: {target}"
         twins = there == "keras"
         assert not twins or here == "compat", f"{here} may not import the twins"
         allowed = BELOW.get(here)
