@@ -60,7 +60,7 @@ def networks() -> dict[str, tuple[Callable[[Any], nn.Module], str, tuple[int, ..
     }  # fmt: skip
 
 
-FAST = ("UNet 2d", "UNet 3d")
+FAST = ("UNet 3d",)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_patterns_leave_out_the_head():
         host.insert(found, "simam", at="model.22")
 
 
+@pytest.mark.slow
 def test_places_do_not_depend_on_what_ran_before():
     first = recipe(host.insert(yolo().model, "simam", at="**", skip="unfit"))
     used = yolo().model
