@@ -176,12 +176,16 @@ from .mechanisms.weighted_permute import WeightedPermute as WeightedPermute
 from .mechanisms.window import Window as Window
 from .networks import find_networks as find_networks
 from .networks import network as network
+from .surgery import Recipe as Recipe
 from .surgery import attention_parameters as attention_parameters
 from .surgery import freeze as freeze
 from .surgery import insertions as insertions
+from .surgery import load as load
 from .surgery import parameter_groups as parameter_groups
 from .surgery import plan as plan
+from .surgery import recipe as recipe
 from .surgery import remove as remove
+from .surgery import save as save
 from .surgery import unfreeze as unfreeze
 
 @overload

@@ -156,3 +156,8 @@ class Sized(Wrapper):
     def sizes(self) -> Sizes:
         """Where the grid is noted."""
         return self._modules["_note"].sizes  # type: ignore[union-attr,return-value]
+
+    def source(self, path: str) -> Source:
+        """Return where the grid is read, given the path of the module."""
+        note: Note = self._modules["_note"]  # type: ignore[assignment]
+        return Source(path, self._output, note.sides)

@@ -17,6 +17,7 @@ from ..core.text import aligned
 from ..core.watching import path_of
 from ..factory import create
 from ..factory import mechanism as find_class
+from .grids import Note, Side, Sized, Sizes, Source
 from .layout import Layout
 from .outputs import Path
 from .site import (
@@ -32,11 +33,10 @@ from .site import (
     outermost,
     paths,
 )
-from .wrapper import Sized, Sizes, innermost
+from .wrapper import innermost
 
 FORMAT = 1
 KEY = "regard"  # under which the metadata of a file, or a library's configuration, holds a recipe
-Source = tuple[str, Path, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Step:
         output: Where its tensor is in what the module returns.
         runs: The runs of the module that it follows; empty if it follows all.
         grid: Whether tokens are put into the order of their grid.
-        source: Where the grid of a pass can be read: name of a module, where its tensor is in what
-            it returns, and the axes of the grid.
+        source: Where the grid of a pass can be read.
         some_runs: Whether the module also runs with other channels.
     """
 
@@ -173,7 +172,7 @@ class Recipe(Sequence[Step]):
             raise ValueError(f"{type(model).__name__} has insertions already: regard.remove first")
         there = {path for path, _ in paths(model)}
         needed = {step.path: str(step) for step in reversed(self.steps)}
-        needed |= {s.source[0]: f"grid of {s.path}" for s in self.steps if s.source is not None}
+        needed |= {s.source.module: f"grid of {s.path}" for s in self.steps if s.source is not None}
         if missing := [(path, what) for path, what in needed.items() if path not in there]:
             raise ValueError(
                 f"{type(model).__name__} lacks places of the recipe"
@@ -187,9 +186,9 @@ class Recipe(Sequence[Step]):
         sizes: dict[Source, Sizes] = {}
         for step in self.steps:
             new = _with_step(new, step, own, sizes)
-        for (path, item, axes), noted in sizes.items():
-            old = outermost(new, path)
-            new = exchanged(new, old, Sized(old, axes, item, noted))
+        for source, noted in sizes.items():
+            old = outermost(new, source.module)
+            new = exchanged(new, old, Sized(old, source.output, Note(noted, source.sides)))
         return new
 
 
@@ -206,7 +205,7 @@ def recipe(model: nn.Module) -> Recipe:
     # What follows a replacement can only be inserted after it was made.
     ordered = [one for one in found if not one[1]] + [one for one in found if one[1]]
     sources = {
-        id(module._sizes): (path, module._path, module._axes)
+        id(module.sizes): module.source(path)
         for path, module in _with_wrappers(model)
         if isinstance(module, Sized)
     }
@@ -429,6 +428,9 @@ def _from_data(data: Mapping[str, Any]) -> Step:
         facts = {name: _fixed(value) for name, value in data.items()}
         layout = {name: _fixed(value) for name, value in facts.pop("layout").items()}
         arguments = {name: _fixed(value) for name, value in facts.pop("arguments").items()}
+        if source := facts.pop("source", None):
+            path, output, sides = source
+            facts["source"] = Source(path, output, tuple(Side(*side) for side in sides))
         return Step(**facts, layout=Layout(**layout), arguments=arguments)
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"expected an insertion of a recipe, got {str(data)[:80]!r}: {e}") from e
