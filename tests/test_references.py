@@ -231,6 +231,19 @@ def test_block_of_pkinet() -> None:
     assert_same(ours(x), apply("post", z + a.sigmoid() * z))
 
 
+def test_learned_weight_of_mlca_is_found() -> None:
+    """Whatever it is called: the only single number beside the kernels."""
+    torch.manual_seed(0)
+    state = {f"{name}.weight": random(1, 1, 3) for name in ("conv", "conv_local")}
+    learned = {**state, "mixing": torch.tensor([0.3]).double()}
+    ours = regard.load_reference("mlca", "wandahangFY/MLCA", dict(in_size=16), learned)
+    kwargs = dict(in_size=16, local_weight=learned["mixing"].item())
+    fixed = regard.load_reference("mlca", "wandahangFY/MLCA", kwargs, state)
+    x = random(2, 16, 7, 9)
+    assert_same(ours(x), fixed(x))
+    assert "weight" in dict(ours.named_parameters())
+
+
 def test_unfolded_form_of_rfaconv() -> None:
     """The second class of its name; the layers are told apart by their shapes."""
     torch.manual_seed(0)

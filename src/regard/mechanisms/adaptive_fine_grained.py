@@ -23,7 +23,7 @@ class AdaptiveFineGrained(Attention):
         u_1 = k * z, \quad u_2 = W z + b, \quad y = a \odot x
 
     where z averages each channel, k is a 1D convolution along the channels, the same in both
-    places, W is :math:`C \times C` and :math:`w = \sigma(\theta)` is learned; section 3.3 of the
+    places, W is :math:`C \times C` and :math:`w = \sigma(\theta)` is learned; section 3 of the
     paper. The sums are those over rows and columns of the correlations :math:`u_1 u_2^\top`.
 
     In half precision, rounding can change on which side of its step the sigmoid is where scores

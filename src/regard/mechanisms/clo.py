@@ -41,7 +41,7 @@ class Clo(Attention):
 
     where each group g has a depthwise kernel :math:`D_g` of its own size and pointwise layers
     :math:`A_g, B_g`, d is the width of a head, and :math:`\bar x` averages x over windows;
-    equations 1 to 8 of the paper.
+    section 3 of the paper.
 
     In half precision, rounding can change on which side of their steps tanh and softmax are where
     scores are in the hundreds.

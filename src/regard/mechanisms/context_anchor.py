@@ -116,7 +116,7 @@ class ContextAnchorBlock(Mechanism):
         t = D_1 u, \quad u = N(P_1 x)
 
     where P are pointwise convolutions, :math:`D_i` depthwise ones, N is batch norm with SiLU, and a
-    is the map of `ContextAnchor`, with its tap ``gate.tap``; equations 1, 2 and 6 of the paper.
+    is the map of `ContextAnchor`, with its tap ``gate.tap``; section 3.2 of the paper.
 
     In bfloat16, the roundings of its layers add up to a little more than one percent.
 

@@ -29,7 +29,7 @@ class ConvolutionAttentionFusion(Attention):
     where the rows of q, k and v are the channels of a head, D is a :math:`3 \times 3` depthwise
     kernel, t a learned number for each head, and E a grouped :math:`3 \times 3` kernel; f has nine
     linear functions of the heads' q, k and v for each of the :math:`C/h` channels of a head;
-    equations 3 to 6 of the paper.
+    section 2 of the paper.
 
     Args:
         channels: :math:`C`.

@@ -30,7 +30,7 @@ class CPCA(Attention):
     where :math:`\bar u` and :math:`\hat u` are the average and the maximum of each channel,
     :math:`M = W_2\,\delta\,W_1` with ReLU, :math:`D_5` is a :math:`5 \times 5` depthwise
     convolution, and :math:`D_k` a depthwise :math:`1 \times k` one followed by a
-    :math:`k \times 1` one; section 3.2 of the paper. The weights :math:`a^s` have no activation.
+    :math:`k \times 1` one; section 3 of the paper. The weights :math:`a^s` have no activation.
 
     In bfloat16, the roundings of its layers add up to a little more than one percent.
 

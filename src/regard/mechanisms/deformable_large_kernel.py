@@ -24,7 +24,7 @@ class DeformableLargeKernel(Attention):
 
     where :math:`\circledast` is a depthwise deformable convolution, without modulation, whose
     offsets another convolution computes from all channels: a :math:`5 \times 5` one, then a
-    :math:`7 \times 7` one with dilation 3; equations 1 to 3 of the paper. All channels share the
+    :math:`7 \times 7` one with dilation 3; section 3 of the paper. All channels share the
     offsets. They do not start at zero, and are computed in single precision at least.
     `DeformableLargeKernelBlock` is the block around it.
 
@@ -100,7 +100,8 @@ class DeformableLargeKernelBlock(GateBlock):
     .. math::
         z = \mathrm{GELU}(P_1 x), \quad y = x + P_2 (a(z) \odot z)
 
-    where a is the map of `DeformableLargeKernel`, with its tap ``gate.tap``; figure 3 of the paper.
+    where a is the map of `DeformableLargeKernel`, with its tap ``gate.tap``; section 3 of the
+    paper.
 
     Args:
         channels: :math:`C`.

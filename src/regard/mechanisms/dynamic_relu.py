@@ -28,7 +28,7 @@ class DynamicReLU(Attention):
         b_{kc} = \beta_k + t^b_{kc} - \tfrac12, \quad
         t = \sigma\big(W_2\,\delta(W_1 \bar x + b_1) + b_2\big)
 
-    where the bar averages over positions and :math:`\delta` is ReLU; equations 1 to 5 of the paper.
+    where the bar averages over positions and :math:`\delta` is ReLU; section 3 of the paper.
     If t is a half everywhere, it is ReLU. With ``spatial``, y is scaled by
     :math:`\min(n\, s, 3)/3`, where s is the softmax over the n positions of a linear score.
 

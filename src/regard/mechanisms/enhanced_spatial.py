@@ -26,7 +26,7 @@ class EnhancedSpatial(Attention):
 
     where :math:`W_1` reduces the channels, :math:`K_1` is a :math:`3 \times 3` convolution of
     stride 2, the pooling takes :math:`7 \times 7` windows at a stride of 3, :math:`\delta` is ReLU
-    and U interpolates bilinearly to the size of x; section 3.3 and figure 4 of the paper. An image
+    and U interpolates bilinearly to the size of x; section 3 of the paper. An image
     with a side below 15 pixels is filled up with zeros, where the authors' code fails.
 
     In half precision, the roundings of its layers add up to two percent, and can change on which

@@ -28,7 +28,7 @@ class FocalModulation(Attention):
 
     where :math:`D_l` is a depthwise convolution of kernel :math:`k + f (l - 1)`, the bar averages
     over positions, and each position has one gate :math:`g_l` for each level, without activation;
-    equations 3 to 6 of the paper.
+    section 3 of the paper.
 
     In bfloat16, the roundings of its layers add up to a little more than one percent.
 
@@ -60,7 +60,7 @@ class FocalModulation(Attention):
     card = Card(
         title="Focal Modulation",
         paper="Focal Modulation Networks",
-        authors="Jianwei Yang, Chunyuan Li, Xiyang Dai, Lu Yuan, Jianfeng Gao",
+        authors="Jianwei Yang, Chunyuan Li, Xiyang Dai, Jianfeng Gao",
         venue="NeurIPS",
         year=2022,
         url="https://arxiv.org/abs/2203.11926",

@@ -24,8 +24,8 @@ class LargeSeparableKernel(Attention):
 
     where :math:`K_1, K_2` are depthwise convolutions along the width and the height, of length
     :math:`2d - 1`, and :math:`K_3, K_4` two more of length :math:`\lfloor K/d \rfloor` with
-    dilation d: together they approximate one :math:`K \times K` kernel; equations 4 to 8 of the
-    paper. The gate has no activation. `LargeSeparableKernelBlock` is the block around it.
+    dilation d: together they approximate one :math:`K \times K` kernel; section 3 of the paper. The
+    gate has no activation. `LargeSeparableKernelBlock` is the block around it.
 
     Args:
         channels: :math:`C`.
@@ -106,7 +106,7 @@ class LargeSeparableKernelBlock(GateBlock):
     .. math::
         z = \mathrm{GELU}(P_1 x), \quad y = x + P_2 (a(z) \odot z)
 
-    where a is the map of `LargeSeparableKernel`, with its tap ``gate.tap``; figure 2 of the paper.
+    where a is the map of `LargeSeparableKernel`, with its tap ``gate.tap``; section 3 of the paper.
 
     Args:
         channels: :math:`C`.

@@ -29,8 +29,8 @@ class LSK(Attention):
         u_1 = D_5 * x, \quad u_2 = D_7 * u_1
 
     with depthwise kernels :math:`D_5` and :math:`D_7`, the latter with dilation 3,
-    :math:`P_1, P_2` to half the channels and P back, and a :math:`7 \times 7` kernel K; equations
-    2 to 8 of the paper. The gate has no activation, and the two weights of a position do not sum to
+    :math:`P_1, P_2` to half the channels and P back, and a :math:`7 \times 7` kernel K; section
+    3 of the paper. The gate has no activation, and the two weights of a position do not sum to
     one. `LSKAttention` is the block around it.
 
     In half precision, rounding can change on which side of its step the sigmoid is where scores
@@ -113,7 +113,7 @@ class LSKAttention(GateBlock):
     .. math::
         z = \mathrm{GELU}(P_1 x), \quad y = x + P_2 (a(z) \odot z)
 
-    where a is the map of `LSK`, with its tap ``gate.tap``; section 3.2 of the paper. In the
+    where a is the map of `LSK`, with its tap ``gate.tap``; section 3 of the paper. In the
     authors' network, it stands in a second residual connection, with a norm before it.
 
     In bfloat16, the roundings of its layers add up, and can change on which side of its step the

@@ -28,7 +28,7 @@ class MCA(Attention):
         y = \tfrac13 (a_h + a_w + a_c) \odot x
 
     where :math:`\mu_d` and :math:`s_d` are the mean and the standard deviation over all axes but d,
-    and :math:`k_d` is a 1D convolution along d; equations 2 to 9 of the paper.
+    and :math:`k_d` is a 1D convolution along d; section 3 of the paper.
 
     In half precision, rounding can change on which side of its step the sigmoid is where scores
     are in the hundreds.

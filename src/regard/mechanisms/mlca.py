@@ -21,7 +21,7 @@ class MLCA(Attention):
 
     where l averages x over :math:`L \times L` cells, g averages l over the cells, :math:`k_g` is a
     1D convolution along the channels, :math:`k_l` one along the channels of all cells, one cell
-    after the other, and U is adaptive average pooling to the size of x; section 3.2 of the paper.
+    after the other, and U is adaptive average pooling to the size of x; section 3 of the paper.
 
     Args:
         channels: :math:`C`.

@@ -22,7 +22,7 @@ class ProjectExcite(Attention):
         z_{cijk} = \bar x_{ci} + \bar x_{cj} + \bar x_{ck}, \quad y = a \odot x
 
     where :math:`\bar x_{ci}` averages the i-th slice along the first axis, and so on, and
-    :math:`\delta` is ReLU; equations 2 to 6 of the paper.
+    :math:`\delta` is ReLU; section 2 of the paper.
 
     In bfloat16, rounding can change on which side of its step the sigmoid is where scores are in
     the hundreds.

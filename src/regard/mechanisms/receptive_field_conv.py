@@ -31,14 +31,13 @@ class ReceptiveFieldConv(Attention):
     each window on its own. The map is, by form,
 
     - ``group``: :math:`a = \operatorname{softmax}_t(w_{ct}\, \bar x_c)` over the places t of a
-      window, from its average; the paper's RFAConv, equation 2;
+      window, from its average; the paper's RFAConv, section 3;
     - ``unfold``: :math:`a = \operatorname{softmax}_t(\mathrm{BN}(W_c F_c + b))`, with the values of
       x in the window as F; the authors' earlier form;
     - ``cbam``: :math:`a = \sigma(V_2\,\delta(V_1 \bar x))\, \sigma\big(\kappa * [\max_c F;
-      \operatorname{mean}_c F]\big)`, a gate for channels times one for places; RFCBAMConv, section
-      3.3;
+      \operatorname{mean}_c F]\big)`, a gate for channels times one for places; RFCBAMConv;
     - ``coordinate``: a gate for the rows times one for the columns of all windows side by side, as
-      in `Coordinate`; RFCAConv, section 3.3.
+      in `Coordinate`; RFCAConv.
 
     In half precision, the softmax of large scores is almost a maximum, and rounding can change
     whose.

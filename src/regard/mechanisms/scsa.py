@@ -32,7 +32,7 @@ class SCSA(Attention):
 
     where :math:`z^h` averages x along the width, :math:`z^w` along the height, both split into
     groups of channels i with a depthwise kernel :math:`k_i` each; P pools windows, the softmax is
-    over the d channels of a head, and the bar averages over positions; equations 1 to 10 of the
+    over the d channels of a head, and the bar averages over positions; section 3 of the
     paper.
 
     In bfloat16, the roundings of its layers add up to a little more than one percent.

@@ -29,7 +29,7 @@ class SEAM(Attention):
     .. math::
         z = \tfrac{1}{S + 1}\Big(\bar x + \textstyle\sum_i \overline{B_i^n(N_{E_i}(x))}\Big)
 
-    where :math:`E_i` is a convolution of kernel and stride :math:`p_i`; section 3.3 of the paper. A
+    where :math:`E_i` is a convolution of kernel and stride :math:`p_i`; section 3 of the paper. A
     border that does not fill a patch is left out; an image below a patch is filled up with zeros.
 
     Args:
