@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, avg_pool2d
 
-from ..core.attention import Attention, Mechanism, names_itself
+from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import odd, one_of, per_axis, positive
@@ -107,7 +107,7 @@ class ContextAnchor(Attention):
         return x * a
 
 
-class ContextAnchorBlock(Mechanism):
+class ContextAnchorBlock(Attention):
     r"""Convolves with kernels of several sizes in parallel, and gates the result by its context.
 
     .. math::
@@ -116,7 +116,7 @@ class ContextAnchorBlock(Mechanism):
         t = D_1 u, \quad u = N(P_1 x)
 
     where P are pointwise convolutions, :math:`D_i` depthwise ones, N is batch norm with SiLU, and a
-    is the map of `ContextAnchor`, with its tap ``gate.tap``; section 3.2 of the paper.
+    is the map of `ContextAnchor`; section 3.2 of the paper.
 
     In bfloat16, the roundings of its layers add up to a little more than one percent.
 
@@ -134,7 +134,7 @@ class ContextAnchorBlock(Mechanism):
         dtype: Their type.
 
     Shape:
-        x ``b c *`` (``dims`` axes of space and time), y ``b o *``; the map is that of ``gate``.
+        x ``b c *`` (``dims`` axes of space and time), map ``b d *``, y ``b o *``.
 
     Raises:
         ValueError: a size is not positive, a kernel is even, there is no depthwise kernel, or
@@ -183,17 +183,18 @@ class ContextAnchorBlock(Mechanism):
         self.gate = ContextAnchor(hidden_dim, kernel_size, dims=dims, **factory)
         self.after = _pointwise(hidden_dim, out_channels, **options)
 
-    @names_itself
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block."""
-        self.check(x)
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         u = self.before(x)
         first, *others = self.kernels
         t = first(u)
-        z = self.mix(sum((kernel(t) for kernel in others), t))
-        a = self.gate.tap(self.gate.attention(u))
-        gated = self.gate.combine(a, z)
-        return self.after(z + gated if self.residual else gated)
+        return u, self.mix(sum((kernel(t) for kernel in others), t))
+
+    def attention(self, z: tuple[Tensor, Tensor]) -> Tensor:
+        return self.gate.tap(self.gate.attention(z[0]))
+
+    def combine(self, a: Tensor, z: tuple[Tensor, Tensor]) -> Tensor:
+        gated = z[1] * a
+        return self.after(z[1] + gated if self.residual else gated)
 
 
 def _pointwise(
