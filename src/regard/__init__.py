@@ -28,6 +28,7 @@ _TOOLS = {
     "remove": "surgery",
     "plan": "surgery",
     "insertions": "surgery",
+    "adopt": "surgery",
     "recipe": "surgery",
     "Recipe": "surgery",
     "save": "surgery",

@@ -177,6 +177,7 @@ from .mechanisms.window import Window as Window
 from .networks import find_networks as find_networks
 from .networks import network as network
 from .surgery import Recipe as Recipe
+from .surgery import adopt as adopt
 from .surgery import attention_parameters as attention_parameters
 from .surgery import freeze as freeze
 from .surgery import insertions as insertions

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import nn
 
 from ..core.attention import Mechanism
+from .adoption import adopt
 from .dry_run import Example
 from .places import At
 from .plan import Plan
@@ -31,6 +32,7 @@ __all__ = [
     "Insertion",
     "Plan",
     "Recipe",
+    "adopt",
     "attention_parameters",
     "freeze",
     "insert",
