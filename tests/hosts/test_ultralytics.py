@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,28 @@ def test_layers_that_only_moved_keep_their_weights(tmp_path):
     both = host.insert(again, "se", at="model.0", reduction=2)
     assert len(both.yaml["regard"]["insertions"]) == 1
     assert len(recipe(type(both)(cfg=both.yaml, verbose=False))) == 3
+
+
+FRESH = """
+import sys
+from ultralytics import YOLO
+net = YOLO(sys.argv[1]).model
+from regard.surgery import insertions
+again = type(net)(cfg=net.yaml, verbose=False)
+again.load(net)
+print(len(insertions(again)), len(insertions(again.fuse(verbose=False))))
+"""
+
+
+@pytest.mark.slow
+def test_a_fresh_process_builds_layers_again(tmp_path):
+    host.register()
+    found = layers(tmp_path, "n", "  - [-1, 1, regard.CBAM, [{reduction: 8}]]")
+    found.save(tmp_path / "layers.pt")
+    command = [sys.executable, "-W", "ignore", "-c", FRESH, str(tmp_path / "layers.pt")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-2:] == ["1", "1"]
 
 
 def test_wrong_layers_are_refused(tmp_path):

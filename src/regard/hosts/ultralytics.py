@@ -160,6 +160,10 @@ class Layer(Attended):
         self._mechanism = mechanism
         self._options = tuple((options or {}).items())
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        register()  # a checkpoint is read by a process that may train on
+        super().__setstate__(state)
+
     def build(self, channels: int) -> None:
         """Create the mechanism."""
         options = dict(self._options)
