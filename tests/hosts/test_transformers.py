@@ -213,6 +213,21 @@ def test_queries_are_no_image():
     assert "model.decoder.layers.0.mlp" in plan.skipped
 
 
+def test_what_a_detr_leaves_open_is_decided_by_layout():
+    """Its queries are sixteen, which are no image of four by four."""
+    net, x = model("detr"), example("detr")
+    at = "model.decoder.layers.0.mlp"
+    with pytest.raises(ValueError, match=r"either \(b n c\) or \(n b c\); pass layout"):
+        regard.plan(net, "se", at, reduction=4, example_input=x)
+    (one,) = regard.plan(net, "se", at, layout="b n c", reduction=4, example_input=x)
+    assert one.layout.grid == () and one.channels == 32
+    with pytest.raises(ValueError, match=r"its tokens \(b n c\) have no known grid"):
+        regard.plan(net, "coordinate", at, layout="b n c", example_input=x)
+    first = host.insert(net, "se", at, layout="b n c", start="paper", reduction=4, example_input=x)
+    alone = answers(first(pixel_values=x["pixel_values"][:1]))
+    assert distance(alone, [y[:1] for y in answers(first(**x))]) < 1e-4, "images are separate"
+
+
 def test_measured_and_explained(pair):
     _, new = pair
     counts = [regard.measure(net, **example("vit"), latency=False) for net in pair]

@@ -199,7 +199,7 @@ def _random(
 
 def measure(
     model: nn.Module,
-    *inputs: Any,
+    *inputs: Tensor | Sequence[Any] | Mapping[str, Any],
     device: str | torch.device | None = None,
     latency: bool = True,
     depth: int | None = None,
