@@ -2,14 +2,16 @@
 
 import os
 import tempfile
+from pathlib import Path
 
-HOME = tempfile.mkdtemp(prefix="regard-hosts-")
+SOURCES = str(Path(__file__).parents[2] / "src")  # also for processes in other folders
+HOME = tempfile.TemporaryDirectory(prefix="regard-hosts-")
 os.environ |= {
     "YOLO_OFFLINE": "True",
     "YOLO_AUTOINSTALL": "False",
     "YOLO_VERBOSE": "False",
-    "YOLO_CONFIG_DIR": HOME,
+    "YOLO_CONFIG_DIR": HOME.name,
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
-    "PYTHONPATH": os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")])),
+    "PYTHONPATH": os.pathsep.join(filter(None, [SOURCES, os.environ.get("PYTHONPATH")])),
 }

@@ -26,7 +26,9 @@ def data(*arguments: str) -> Any:
     return json.loads(text[text.index("{") :])
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "ultralytics/yolov8n"])
+@pytest.mark.parametrize(
+    "name", ["yolov8n", pytest.param("ultralytics/yolov8n", marks=pytest.mark.slow)]
+)
 def test_insert_into_a_yolo(name):
     pytest.importorskip("ultralytics", reason="ultralytics is not installed")
     text = run("insert", name, "cbam", "--dry-run", "--set", "reduction=8")

@@ -108,6 +108,7 @@ def test_parallel_convolutions_with_attention_inside_are_not_added_up():
     assert distance(plain.double().fuse(verbose=False)(x), wanted) > 1e-4
 
 
+@pytest.mark.slow
 def test_patterns_leave_out_the_head():
     found = yolo()
     everything = host.insert(found.model, "simam", at=re.compile("."), skip="unfit")
