@@ -129,6 +129,8 @@ def test_places_do_not_depend_on_what_ran_before():
 
 
 def test_wrong_models_are_refused():
+    with pytest.raises(ValueError, match=r"nothing matches at='modul\.\*'; there are model"):
+        host.insert(yolo(), "se", at="modul.*")
     with pytest.raises(TypeError, match="expected a YOLO or another model of ultralytics, got Lin"):
         host.insert(nn.Linear(2, 2), "se")
     fused = yolo()

@@ -244,6 +244,8 @@ def _without_head(model: Any, at: At) -> At:
             raise ValueError(f"{at!r} is the head, whose output the loss reads: name a part of it")
         if at in dict(paths(model)) or at.rpartition(".")[2] in PRESETS:
             return at
+    if not match(at, paths(model)):
+        return at  # which the error then names
     return lambda name, module: (
         bool(match(at, [(name, module)]))
         and name != head
