@@ -196,6 +196,8 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
         watch: Watch every tap, so that each map is built and found among the results.
     """
     module = golden.build()
+    if "aux.bases" in golden.tensors:  # which were drawn in the call, for each image
+        module.bases = golden.tensors["aux.bases"]
     passed: list[tuple[str, Any]] = []
     if watch:
         listen(module, passed)

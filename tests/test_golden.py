@@ -123,6 +123,7 @@ ELSEWHERE = (
     "lucidrains/bottleneck-transformer-pytorch:Attention",
     "microsoft/Cream:LocalWindowAttention",
     "open-mmlab/mmsegmentation:DisentangledNonLocal2d",
+    "open-mmlab/mmsegmentation:Hamburger",
     "timm:CascadedGroupAttention",
     "timm:ClassAttn",
     "timm:GlobalSubSampleAttn",

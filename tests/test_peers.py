@@ -216,6 +216,32 @@ def test_disentangled_block_of_mmsegmentation_projects_both_parts_at_once() -> N
     assert_same(ours(x), x + normed(state, "conv_out", read))
 
 
+def test_light_hamburger_has_a_gradient_through_all_updates() -> None:
+    shapes = {"ham_in.conv.weight": (6, 6, 1, 1), "ham_in.conv.bias": (6,)}
+    shapes |= {"ham_out.conv.weight": (6, 6, 1, 1)}
+    shapes |= {f"ham_out.bn.{n}": (6,) for n in ("running_mean", "weight", "bias")}
+    state = {n: torch.randn(shape, dtype=torch.float64) for n, shape in shapes.items()}
+    state["ham_out.bn.running_var"] = torch.rand(6, dtype=torch.float64) + 0.5
+    kwargs = dict(ham_channels=6, ham_kwargs=dict(MD_R=3, eval_steps=2))
+    ours = load_reference("ham", "open-mmlab/mmsegmentation:Hamburger", kwargs, state).eval()
+
+    def theirs(x: Tensor) -> Tensor:
+        features = conv2d(x, state["ham_in.conv.weight"], state["ham_in.conv.bias"])
+        features = features.relu().flatten(2)  # b d n
+        bases = ours.bases.expand(2, -1, -1)
+        c = (features.mT @ bases).softmax(-1)
+        for step in range(3):
+            c = c * (features.mT @ bases) / (c @ (bases.mT @ bases) + 1e-6)
+            if step < 2:
+                bases = bases * (features @ c) / (bases @ (c.mT @ c) + 1e-6)
+        return (x + normed(state, "ham_out", (bases @ c.mT).unflatten(2, (5, 3)))).relu()
+
+    x = torch.randn(2, 6, 5, 3, dtype=torch.float64, requires_grad=True)
+    assert_same(ours(x), theirs(x))
+    found = (torch.autograd.grad(y(x).square().sum(), x)[0] for y in (ours, theirs))
+    assert_same(*found)
+
+
 def test_padding_of_groups_is_attended_to_as_any_other_position() -> None:
     """What Twins' code for segmentation does in `forward_padding`, group by group."""
     kwargs = dict(dim=6, num_heads=2, qkv_bias=True, ws=4)
