@@ -132,6 +132,7 @@ ELSEWHERE = (
     "timm:TalkingHeadAttn",
     "timm:XCA",
     "timm:pvt_v2.Attention",
+    "torchvision:ShiftedWindowAttention",
     "torchvision:ShiftedWindowAttentionV2",
     "facebookresearch/xcit:ClassAttention",
     "torch:TransformerEncoder",
