@@ -59,6 +59,15 @@ class MultiHead(SequenceAttention):
     >>> attention = MultiHead(64, num_heads=4)
     >>> attention(torch.randn(2, 9, 64), torch.randn(2, 5, 64)).shape
     torch.Size([2, 9, 64])
+
+    With a mask it is the masked cross-attention of Mask2Former: each query attends to the pixels
+    of the mask that it predicted before, or to all of them if it predicted none.
+
+    >>> queries, pixels = torch.randn(2, 9, 64), torch.randn(2, 35, 64)
+    >>> predicted = torch.randn(2, 1, 9, 35) > 0
+    >>> free = ~predicted.any(-1, keepdim=True)
+    >>> attention(queries, pixels, mask=predicted | free).shape
+    torch.Size([2, 9, 64])
     """
 
     card = Card(
@@ -79,7 +88,15 @@ class MultiHead(SequenceAttention):
         kind="sequence",
         equivariant=("pixels",),
         cost=dict(time="n^2 c + n c^2", memory="n c"),
-        aliases=("mha", "multi_head_attention", "multihead_attention"),
+        aliases=(
+            "mha",
+            "multi_head_attention",
+            "multihead_attention",
+            "masked_cross",
+            "masked_cross_attention",
+            "masked_attention",
+            "mask2former",
+        ),
         differs=(
             "The projections have biases, as in common implementations; the paper's equations have "
             "none (bias=False).",
