@@ -124,6 +124,7 @@ ELSEWHERE = (
     "microsoft/Cream:LocalWindowAttention",
     "open-mmlab/mmsegmentation:DisentangledNonLocal2d",
     "open-mmlab/mmsegmentation:Hamburger",
+    "swz30/Restormer:TransformerBlock",
     "timm:CascadedGroupAttention",
     "timm:ClassAttn",
     "timm:GlobalSubSampleAttn",

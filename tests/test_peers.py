@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, conv2d, linear, pad, silu
+from torch.nn.functional import batch_norm, conv2d, gelu, linear, pad, silu
 
 from cases import randomize
 from closeness import assert_same
@@ -240,6 +240,38 @@ def test_light_hamburger_has_a_gradient_through_all_updates() -> None:
     assert_same(ours(x), theirs(x))
     found = (torch.autograd.grad(y(x).square().sum(), x)[0] for y in (ours, theirs))
     assert_same(*found)
+
+
+@pytest.mark.parametrize("norm", ["WithBias", "BiasFree"])
+def test_block_of_restormer(norm: str) -> None:
+    """Around its attention, which has golden cases: norms over channels, and a gated network."""
+    shapes = {f"norm{i}.body.{part}": (4,) for i in (1, 2) for part in ("weight", "bias")}
+    shapes |= {"attn.qkv.weight": (12, 4, 1, 1), "attn.qkv_dwconv.weight": (12, 1, 3, 3)}
+    shapes |= {"attn.temperature": (2, 1, 1), "attn.project_out.weight": (4, 4, 1, 1)}
+    shapes |= {"ffn.project_in.weight": (12, 4, 1, 1), "ffn.dwconv.weight": (12, 1, 3, 3)}
+    shapes |= {"ffn.project_out.weight": (4, 6, 1, 1)}
+    state = {n: torch.randn(shape, dtype=torch.float64) for n, shape in shapes.items()}
+    if norm == "BiasFree":
+        state = {n: t for n, t in state.items() if not n.endswith("bias")}
+    kwargs = dict(dim=4, num_heads=2, ffn_expansion_factor=1.5, bias=False, LayerNorm_type=norm)
+    block = load_reference("mdta", "swz30/Restormer:TransformerBlock", kwargs, state).eval()
+    own = {n.removeprefix("attn."): t for n, t in state.items() if n.startswith("attn.")}
+    kwargs = dict(dim=4, num_heads=2, bias=False)
+    attention = load_reference("mdta", "swz30/Restormer:Attention", kwargs, own).eval()
+
+    def normalized(x: Tensor, i: int) -> Tensor:
+        y = x.movedim(1, -1)
+        y = y if norm == "BiasFree" else y - y.mean(-1, keepdim=True)
+        y = y / (y.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        y = y * state[f"norm{i}.body.weight"] + state.get(f"norm{i}.body.bias", 0)
+        return y.movedim(-1, 1)
+
+    x = torch.randn(2, 4, 5, 3, dtype=torch.float64)
+    u = x + attention(normalized(x, 1))
+    wide = conv2d(normalized(u, 2), state["ffn.project_in.weight"])
+    first, second = conv2d(wide, state["ffn.dwconv.weight"], padding=1, groups=12).chunk(2, 1)
+    want = u + conv2d(gelu(first) * second, state["ffn.project_out.weight"])
+    assert_same(block(x), want)
 
 
 def test_padding_of_groups_is_attended_to_as_any_other_position() -> None:
