@@ -18,7 +18,7 @@ from .around import around
 
 def register() -> None:
     """Let ``PyTorchModelHubMixin`` save and load insertions; it may be called several times."""
-    from huggingface_hub import PyTorchModelHubMixin
+    from huggingface_hub import PyTorchModelHubMixin  # type: ignore[attr-defined]  # loaded lazily
 
     around(PyTorchModelHubMixin, "_save_pretrained", _save)
     around(PyTorchModelHubMixin, "_load_as_safetensor", _load)

@@ -53,7 +53,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
     def file(part: str) -> str:
         if kind == "local-dir":
             return str(Path(place) / part)
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download  # type: ignore[attr-defined]  # loaded lazily
 
         return hf_hub_download(place, part)
 

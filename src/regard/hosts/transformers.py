@@ -40,7 +40,7 @@ def insert(model: M, mechanism: str | type[Mechanism], at: Any = "residual", **o
         ValueError: as for `regard.insert`.
         TypeError: it is no model of transformers.
     """
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel  # type: ignore[attr-defined]  # loaded lazily
 
     register()
     if not isinstance(model, PreTrainedModel):
@@ -66,7 +66,7 @@ def from_pretrained(folder: str, **options: Any) -> Any:
     import transformers
 
     register()
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder)  # type: ignore[attr-defined]  # loaded lazily
     if not (found := getattr(config, KEY, None)):
         raise ValueError(f"{folder} has no recipe in its config.json: save_pretrained writes one")
     return getattr(transformers, found["model"]).from_pretrained(folder, **options)
@@ -78,7 +78,7 @@ def register() -> None:
     ``from_pretrained`` of the class that was saved, or of an auto class, then does what
     `from_pretrained` does here, and `Trainer` keeps gates and biases of attention from decaying.
     """
-    from transformers import PreTrainedModel, Trainer
+    from transformers import PreTrainedModel, Trainer  # type: ignore[attr-defined]  # loaded lazily
 
     around(PreTrainedModel, "post_init", _complete)
     around(PreTrainedModel, "save_pretrained", _save)
@@ -153,7 +153,7 @@ def names() -> list[str]:
     """Return the types of models that transformers knows."""
     import transformers
 
-    return sorted(transformers.CONFIG_MAPPING)
+    return sorted(transformers.CONFIG_MAPPING)  # type: ignore[attr-defined]  # loaded lazily
 
 
 def build(name: str, *, pretrained: bool = False, **more: Any) -> Any:
@@ -173,13 +173,13 @@ def build(name: str, *, pretrained: bool = False, **more: Any) -> Any:
     options = {"num_labels": more.pop("num_classes")} if more.get("num_classes") else {}
     if more:
         raise TypeError(f"{name}: no option {next(iter(more))!r}")
-    local = name not in transformers.CONFIG_MAPPING
+    local = name not in transformers.CONFIG_MAPPING  # type: ignore[attr-defined]  # loaded lazily
     if local:
-        config = transformers.AutoConfig.from_pretrained(name, **options)
+        config = transformers.AutoConfig.from_pretrained(name, **options)  # type: ignore[attr-defined]  # loaded lazily
     elif pretrained:
         raise ValueError(f"{name!r} is a type of models: name a repository for its weights")
     else:
-        config = transformers.AutoConfig.for_model(name, **options)
+        config = transformers.AutoConfig.for_model(name, **options)  # type: ignore[attr-defined]  # loaded lazily
     for task in (
         "ImageClassification",
         "ObjectDetection",

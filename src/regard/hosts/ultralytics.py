@@ -409,7 +409,7 @@ def build(name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
     """
     import ultralytics
 
-    cls = ultralytics.RTDETR if name.startswith("rtdetr") else ultralytics.YOLO
+    cls = ultralytics.RTDETR if name.startswith("rtdetr") else ultralytics.YOLO  # type: ignore[attr-defined]  # loaded lazily
     model = cls(f"{name}.pt" if pretrained else f"{name}.yaml").model
     if classes := more.pop("num_classes", None):
         model = type(model)(cfg=model.yaml, nc=classes, verbose=False)
