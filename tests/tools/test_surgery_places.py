@@ -315,6 +315,27 @@ def test_a_grid_of_patches_is_noted_at_every_size(size):
     )
 
 
+def test_two_grids_may_be_read_from_one_module():
+    class Both(Patches):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            x = x + self.tokens(x.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(x)
+            b, c, h, w = x.shape
+            x = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 2, 4, 1)
+            return self.mlp(x.reshape(b * 4, h * w // 4, c))
+
+    net = Both().eval()
+    new = regard.insert(net, "coordinate", at="tokens", example_input=images(8, 8))
+    new = regard.insert(new, "coordinate", at="mlp", example_input=images(8, 8))
+    for size in ((8, 12), (12, 8)):
+        assert torch.equal(new(images(*size)), net(images(*size)))
+    assert list(regard.remove(new).state_dict()) == list(net.state_dict())
+
+
 class Untraced(torch.fx.Tracer):
     """Looks into everything except the layer itself."""
 

@@ -140,7 +140,7 @@ class Sized(Wrapper):
     def __init__(self, host: nn.Module, output: Path, note: Note) -> None:
         super().__init__(host)
         self._output = output
-        self.add_module("_note", note)
+        self._modules["_note"] = note  # the host may be another module that notes a grid
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the host's output."""
