@@ -23,6 +23,7 @@ from claims import Claims, Variant
 from regard.catalog import entries
 from regard.core.attention import Mechanism, SequenceAttention, Tap
 from regard.core.axes import Axes
+from regard.core.contracts import PoolAttention
 from regard.core.shapes import expand, split
 
 # Unequal primes: an axis taken for another shows.
@@ -33,6 +34,8 @@ GRID = "lthw"
 SCALE = 0.5
 
 
+# What takes a mask beside its inputs.
+MASKED = (SequenceAttention, PoolAttention)
 EXAMPLE = Variant()
 
 
@@ -306,7 +309,7 @@ def map_of(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> A
 def by_parts(module: Any, inputs: tuple[Tensor, ...], **masks: Tensor | None) -> tuple[Any, Any]:
     """The map and the output, computed by hand from e, g and f."""
     z = module.prepare(*inputs)
-    if isinstance(module, SequenceAttention):
+    if isinstance(module, MASKED):
         a = module.attention(z, masks.get("mask"))
     else:
         a = module.attention(z)

@@ -17,6 +17,7 @@ from cases import Case, draw, law, patterns, randomize
 from claims import Claims, Variant
 from closeness import flat, same
 from regard.core.attention import Mechanism, SequenceAttention
+from regard.core.contracts import PoolAttention
 from regard.core.shapes import split
 
 FACTORY = ("device", "dtype")
@@ -80,6 +81,9 @@ def bites(case: Case, name: str) -> bool:
     if isinstance(module, SequenceAttention):
         query, key, _ = inputs
         closed["mask"] = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool)
+        closed["mask"][:, 0] = False
+    elif isinstance(module, PoolAttention):
+        closed["mask"] = torch.ones(inputs[0].shape[:2], dtype=torch.bool)
         closed["mask"][:, 0] = False
     for training in (False, True):
         for masks in {}, closed:

@@ -19,9 +19,9 @@ from torch.export import Dim
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from cases import Case, draw, has_form, law, map_of, patterns, randomize, watched
+from cases import MASKED, Case, draw, has_form, law, map_of, patterns, randomize, watched
 from closeness import assert_same, flat
-from regard.core.attention import Mechanism, SequenceAttention
+from regard.core.attention import Mechanism
 
 OTHER_SIZES = {"b": 3, "l": 17, "t": 5, "h": 13, "w": 8, "n": 17, "m": 19}
 
@@ -158,7 +158,7 @@ def test_older_onnx_exporter_gives_the_same(case: Case) -> None:
 @law()
 def test_fx_traces(case: Case) -> None:
     module = case.module()
-    absent = {"mask": None} if isinstance(module, SequenceAttention) else None
+    absent = {"mask": None} if isinstance(module, MASKED) else None
     traced = torch.fx.symbolic_trace(module, concrete_args=absent)
     others = draw(module, **OTHER_SIZES)
     assert_same(traced(*others), module(*others), "traced, at another size")

@@ -17,7 +17,18 @@ Domain = Literal[
     "spatial+temporal",
     "sequence",
 ]
-Kind = Literal["gate", "relation", "convolution", "sequence", "head", "network"]
+Kind = Literal[
+    "gate",
+    "relation",
+    "convolution",
+    "sequence",
+    "head",
+    "network",
+    "pair",
+    "pool",
+    "levels",
+    "upsampler",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +47,8 @@ class Card:
         domain: What is weighed: channels, positions, frames, branches, tokens.
         computes: How the weights are computed: ``pool``, ``fc``, ``conv``, ``matmul``, joined by +.
         applies: How they are used: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
-        kind: Its role in a network.
+        kind: Its role in a network: a ``pair`` takes two features, ``levels`` a pyramid of them, a
+            ``pool`` returns one vector and an ``upsampler`` a larger image.
         equivariant: Permuting the input along these permutes the output in the same way.
         map_invariant: Permuting the input along these does not change the map.
         independent: Slices along these do not influence one another.

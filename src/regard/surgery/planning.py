@@ -35,6 +35,13 @@ from .site import (
 from .wrapper import free_names, innermost
 
 Options = dict[str, object]
+# What no single place in a model has: said of a class, by the kind on its card.
+APART = {
+    "pair": "takes two features, and a place in a model has one",
+    "pool": "returns one vector for each image or bag, and what follows reads a feature",
+    "levels": "takes a pyramid of features, and a place in a model has one",
+    "upsampler": "returns a larger image, and what follows reads one of the old size",
+}
 Planned = tuple[list["PlannedInsertion"], dict[str, str]]  # with the reasons of what is left out
 
 
@@ -79,6 +86,8 @@ def plan_insertions(
     kind = _kind(cls)
     if kind == "convolution":
         raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
+    if kind in APART:
+        raise ValueError(f"{cls.__name__} {APART[kind]}: write it into the model where it belongs")
     if kind not in (None, "gate", "relation", "sequence"):
         raise ValueError(f"{cls.__name__} is a {kind}, which cannot be inserted into a network")
     if start not in ("identity", "paper"):
@@ -225,8 +234,11 @@ def plan_replacements(
     """Plan what `regard.replace` does, and raise what it raises."""
     _check_skip(skip)
     cls = class_of(mechanism, options)
-    if _kind(cls) not in (None, "convolution"):
-        raise ValueError(f"{cls.__name__} is a {_kind(cls)}: use regard.insert")
+    kind = _kind(cls)
+    if kind in APART:
+        raise ValueError(f"{cls.__name__} {APART[kind]}: write it into the model where it belongs")
+    if kind not in (None, "convolution"):
+        raise ValueError(f"{cls.__name__} is a {kind}: use regard.insert")
     run = _dry_run(model, example)
     own = _inserted_names(model)
 
