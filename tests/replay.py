@@ -27,10 +27,13 @@ from torch import Tensor, nn
 from regard.catalog import entries, resolve
 from regard.compat.modules import weighted
 from regard.core.attention import Mechanism, SequenceAttention, Tap
+from regard.core.contracts import PairAttention
 from regard.core.shapes import GRIDS, expand, split
 from regard.factory import mechanism
 from regard.references import Reference, Source, load, matching, records
 
+# How a case calls the feature that its other one guides, which is the first of ours.
+GUIDED = ("x (", "high (")
 QUERIES = ("x", "query", "queries")
 KEYS_AND_VALUES = ("key", "keys", "value", "values", "x_prev")
 # What the words of a case say of its reference, as the records call it.
@@ -275,6 +278,9 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
             q, k, v = [*sequences, *sequences[-1:] * 2][:3]
             mask = weighted(module, q, k, v, mask, inputs["attention_weights"])
         y = module(*sequences, mask=mask)
+    elif isinstance(module, PairAttention):
+        ordered = sorted(inputs, key=lambda name: not name.startswith(GUIDED))
+        y = module(*(inputs[name] for name in ordered))
     elif inputs.keys() & MASKS.keys():
         given = {n: x for n, x in inputs.items() if n not in MASKS}
         y = module(*map(turn, given.values()), **masks_of_a_model(module, inputs))

@@ -111,8 +111,11 @@ INSTALLED = (
     ("ufo", XMU, f"{A}.UFOAttention", "UFOAttention", HEADS),
 )
 # What is tried in tests of its own: test_references.py, test_transformer.py, test_compat.py,
-# test_peers.py.
+# test_peers.py, test_contracts.py.
 ELSEWHERE = (
+    "LeeJunHyun/Image_Segmentation:Attention_block",
+    "ozan-oktay/Attention-Gated-Networks:GridAttentionBlock2D_TORR",
+    "ozan-oktay/Attention-Gated-Networks:GridAttentionBlock3D_TORR",
     "mmcv:NonLocal1d",
     "mmcv:NonLocal2d",
     "mmcv:NonLocal3d",

@@ -19,6 +19,8 @@ SAME = {
     "bottleneck-transformer-pytorch": "lucidrains/bottleneck-transformer-pytorch",
     "bottleneck_transformer_pytorch": "lucidrains/bottleneck-transformer-pytorch",
     "huggingface/pytorch-image-models": "timm",
+    "MONAI": "Project-MONAI/MONAI",
+    "monai": "Project-MONAI/MONAI",
     "fightingcv-attention": "xmu-xiaoma666/External-Attention-pytorch",
     "fightingcv_attention": "xmu-xiaoma666/External-Attention-pytorch",
     "mmseg": "open-mmlab/mmsegmentation",

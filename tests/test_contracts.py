@@ -1,0 +1,92 @@
+"""What takes two features, a bag or a pyramid, or returns another shape: masks, sources, places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+import regard
+from cases import Case, cases, randomize
+from closeness import assert_same
+from regard.factory import load_reference
+
+APART = ("pair", "pool", "levels", "upsampler")
+OKTAY = "ozan-oktay/Attention-Gated-Networks"
+
+
+def examples(*kinds: str) -> list[Any]:
+    """The example of each mechanism of these kinds."""
+    chosen = [c for c in cases() if c.cls.card.kind in kinds and not c.changed]
+    return [pytest.param(case, id=case.key) for case in chosen]
+
+
+@pytest.mark.parametrize("case", examples(*APART))
+def test_what_no_place_can_take_is_refused_in_one_sentence(case: Case) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU())
+    x = torch.randn(2, 3, 8, 8)
+    for put in (regard.insert, regard.replace):
+        with pytest.raises(ValueError, match=rf"^{case.cls.__name__} (takes|returns) .*[^.]$"):
+            put(model, case.cls, at="0", example_input=x)
+
+
+SCORES = {
+    "concatenation_softmax": lambda s: s.softmax(-1),
+    "concatenation_sigmoid": lambda s: s.sigmoid(),
+    "concatenation_mean": lambda s: s / s.sum(-1, keepdim=True),
+    "concatenation_mean_flow": lambda s: (
+        (s - s.amin(-1, keepdim=True)) / (s - s.amin(-1, keepdim=True)).sum(-1, keepdim=True)
+    ),
+    "concatenation_range_normalise": lambda s: (
+        (s - s.amin(-1, keepdim=True)) / (s.amax(-1, keepdim=True) - s.amin(-1, keepdim=True))
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", SCORES)
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("out", ["norm", "conv", "none"])
+def test_gate_for_classification_is_loaded(mode: str, dims: int, out: str) -> None:
+    """Written out with layers under the names of the authors' code."""
+    conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+    layers = {
+        "theta": conv(6, 5, 2, 2, bias=False),
+        "phi": conv(4, 5, 2, 2, bias=False),
+        "psi": conv(5, 1, 1),
+    }
+    whole = {"norm": lambda: nn.Sequential(conv(6, 6, 1), norm(6)), "conv": lambda: conv(6, 6, 1)}
+    if out in whole:
+        layers["W"] = whole[out]()
+    net: Any = randomize(nn.ModuleDict(layers).double().eval())
+    kwargs: dict[str, Any] = dict(in_channels=6, gating_channels=4, inter_channels=5, mode=mode)
+    kwargs |= dict(sub_sample_factor=(2,) * dims, bn_layer=out == "norm", use_W=out != "none")
+    kwargs["nonlinearity1"] = None if dims == 2 else "relu"
+    source = f"{OKTAY}:GridAttentionBlock{dims}D_TORR"
+    ours = load_reference("attention_gate", source, kwargs, net.state_dict()).eval()
+    x = torch.randn(2, 6, *(9, 7, 4)[:dims], dtype=torch.float64)
+    guide = torch.randn(2, 4, *(5, 6, 7)[:dims], dtype=torch.float64)
+
+    def resized(t: Tensor, like: Tensor) -> Tensor:
+        return interpolate(t, like.shape[2:], mode="bilinear" if dims == 2 else "trilinear")
+
+    f = net["theta"](x)
+    f = f + resized(net["phi"](guide), f)
+    s = net["psi"](f if dims == 2 else f.relu())
+    y = x * resized(SCORES[mode](s.flatten(2)).reshape(s.shape), x)
+    assert_same(ours(x, guide), net["W"](y) if out in whole else y)
+
+
+def test_gate_of_most_ports_is_loaded() -> None:
+    parts = {"W_g": (8, 5), "W_x": (6, 5), "psi": (5, 1)}
+    layers = {n: nn.Sequential(nn.Conv2d(*c, 1), nn.BatchNorm2d(c[1])) for n, c in parts.items()}
+    net: Any = randomize(nn.ModuleDict(layers).double().eval())
+    kwargs = dict(F_g=8, F_l=6, F_int=5)
+    source = "LeeJunHyun/Image_Segmentation:Attention_block"
+    ours = load_reference("attention_gate", source, kwargs, net.state_dict()).eval()
+    x, guide = (torch.randn(2, c, 9, 7, dtype=torch.float64) for c in (6, 8))
+    assert_same(
+        ours(x, guide), x * net["psi"]((net["W_g"](guide) + net["W_x"](x)).relu()).sigmoid()
+    )
