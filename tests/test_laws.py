@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from typing import Any
 
@@ -28,6 +29,7 @@ from cases import (
 )
 from closeness import assert_same, flat, same
 from regard.core.attention import Mechanism, SequenceAttention, Tap
+from regard.core.contracts import PoolAttention
 from regard.core.shapes import bind, expand, split
 from regard.measurement.meter import run
 from symmetry import equivariances, independences, invariances
@@ -403,6 +405,29 @@ def test_masks_hold_on_both_paths(case: Case) -> None:
         assert_same_run(gradients(module, inputs, lambda *x, g=given: module(*x, mask=g)), want)
         with watched(module):
             assert_same_run(gradients(module, inputs, lambda *x, g=given: module(*x, mask=g)), want)
+
+
+@law(lambda case: issubclass(case.cls, PoolAttention), least=1)
+def test_instances_that_do_not_count_change_nothing(case: Case) -> None:
+    """A masked bag gives what the rest of it gives, an empty one zeros; on both paths."""
+    module = case.module()
+    (x,) = draw(module)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    mask[0, 3:] = False
+    mask[1] = False
+    alone = flat(module(x[:1, :3]))
+    for watch in (False, True):
+        with watched(module) if watch else nullcontext():
+            y, found = gradients(module, (x,), lambda x: module(x, mask))
+        assert_same([t[:1] for t in flat(y)], alone)
+        assert not flat(y)[0][1].any()
+        assert all(g.isfinite().all() for g in found.values())
+        assert not found["input 0"][~mask].any()
+    a = map_of(module, (x,), mask=mask)
+    assert not a.masked_select(~mask).any()
+    for bad, error in ((mask[:, 1:], ValueError), (mask.long(), TypeError), ("all", TypeError)):
+        with pytest.raises(error, match=rf"^{case.cls.__name__}: mask: expected "):
+            module(x, bad)
 
 
 def power(growth: str, open_axes: Collection[str]) -> float:
