@@ -28,7 +28,7 @@ from regard.core.shapes import expand, split
 
 # Unequal primes: an axis taken for another shows.
 SIZES = {"b": 2, "l": 13, "t": 3, "h": 11, "w": 7, "n": 11, "m": 13}
-OTHER_PRIMES = (5, 17, 19, 23, 29)
+OTHER_PRIMES = (5, 17, 19, 23, 29, 31, 37, 41)
 GRID = "lthw"
 # So small that no softmax saturates: a map of zeros and ones has symmetries of its own.
 SCALE = 0.5

@@ -278,6 +278,8 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
             q, k, v = [*sequences, *sequences[-1:] * 2][:3]
             mask = weighted(module, q, k, v, mask, inputs["attention_weights"])
         y = module(*sequences, mask=mask)
+    elif "input_spatial_shapes" in inputs:
+        y = over_levels(module, inputs)
     elif isinstance(module, PairAttention):
         ordered = sorted(inputs, key=lambda name: not name.startswith(GUIDED))
         y = module(*(inputs[name] for name in ordered))
@@ -289,6 +291,16 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
         single = isinstance(module, Mechanism) and len(inputs) > len(split(module.axes.input))
         y = (module.step if single else module)(*map(turn, inputs.values()))
     return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
+
+
+def over_levels(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Call our module with the levels of a reference, which has them in one sequence."""
+    sizes = [tuple(map(int, size)) for size in inputs["input_spatial_shapes"]]
+    parts = inputs["input_flatten"].transpose(1, 2).split([h * w for h, w in sizes], 2)
+    levels = [part.unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+    padding = [x for name, x in inputs.items() if name.startswith("input_padding_mask")]
+    mask = ~padding[0].bool() if padding else None
+    return module(inputs["query"], inputs["reference_points"], *levels, mask=mask)
 
 
 def in_order(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -90,3 +90,38 @@ def test_gate_of_most_ports_is_loaded() -> None:
     assert_same(
         ours(x, guide), x * net["psi"]((net["W_g"](guide) + net["W_x"](x)).relu()).sigmoid()
     )
+
+
+def test_masked_positions_of_levels_have_no_value() -> None:
+    """What they hold changes nothing, and a mask that fits no position is refused."""
+    attention = randomize(regard.MultiScaleDeformable(8, 2, num_levels=2).double())
+    query, points = torch.randn(2, 5, 8), torch.rand(2, 5, 2, 2)
+    levels = [torch.randn(2, 8, 7, 5), torch.randn(2, 8, 4, 3)]
+    query, points, *levels = (t.double() for t in (query, points, *levels))
+    mask = torch.ones(2, 7 * 5 + 4 * 3, dtype=torch.bool)
+    mask[:, 3:30] = False
+    want = attention(query, points, *levels, mask=mask)
+    levels[0] = torch.where(mask[:, None, :35].unflatten(2, (7, 5)), levels[0], 100.0)
+    assert_same(attention(query, points, *levels, mask=mask), want)
+    for bad, error in ((mask[:, 1:], ValueError), (mask.long(), TypeError)):
+        with pytest.raises(error, match=r"^MultiScaleDeformable: mask: expected "):
+            attention(query, points, *levels, mask=bad)
+    with pytest.raises(ValueError, match=r"^MultiScaleDeformable: expected 2 levels, got 1$"):
+        attention(query, points, levels[0])
+    with pytest.raises(ValueError, match=r"^MultiScaleDeformable: points: expected axis"):
+        attention(query, torch.rand(2, 5, 2, 3).double(), *levels)
+
+
+def test_levels_are_traced_within_a_model() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = randomize(regard.MultiScaleDeformable(8, 2, num_levels=1))
+
+        def forward(self, query: Tensor, points: Tensor, level: Tensor) -> Tensor:
+            return self.attention(query, points, level)
+
+    model = Model()
+    inputs = torch.randn(2, 5, 8), torch.rand(2, 5, 1, 2), torch.randn(2, 8, 7, 5)
+    traced = torch.fx.symbolic_trace(model)
+    assert_same(traced(*inputs), model(*inputs), dtype=torch.float32)

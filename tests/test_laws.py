@@ -408,7 +408,7 @@ def test_masks_hold_on_both_paths(case: Case) -> None:
 
 
 @law(lambda case: issubclass(case.cls, PoolAttention), least=1)
-def test_instances_that_do_not_count_change_nothing(case: Case) -> None:
+def test_masked_instances_change_nothing(case: Case) -> None:
     """A masked bag gives what the rest of it gives, an empty one zeros; on both paths."""
     module = case.module()
     (x,) = draw(module)

@@ -94,8 +94,11 @@ def dynamic(module: Mechanism) -> tuple[Any, ...]:
         }
         for pattern in patterns(module)
     )
-    given = inspect.signature(module.forward).parameters.values()
-    return (shapes,) if any(p.kind is p.VAR_POSITIONAL for p in given) else shapes
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    if (rest := inspect.Parameter.VAR_POSITIONAL) not in kinds:
+        return shapes
+    named = kinds.index(rest)
+    return (*shapes[:named], shapes[named:])
 
 
 @law(costly=True)
