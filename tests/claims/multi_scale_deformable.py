@@ -10,8 +10,8 @@ CLAIMS = {
             Variant(dict(num_levels=4)),
         ),
         skips={
-            "fx_traces": "torch.fx fails on a keyword after any number of inputs, unless the module "
-            "is within another"
+            "fx_traces": "torch.fx fails on a keyword after any number of inputs, unless the "
+            "module is within another"
         },
         rounding=Rounding(PLACE, bfloat16=(0.05, 0.2, 1), float16=(0.01, 0.05, 0.5)),
     )
