@@ -17,8 +17,9 @@ import test_laws_precision
 import test_laws_torch
 from cases import EXAMPLE, Case, claims_of, mechanisms
 from claims import Rounding
-from regard.catalog import FOLDER, Entry, cite, entries, find, parsed, resolve
+from regard.catalog import FOLDER, Entry, cite, entries, find, owners_of, parsed, resolve
 from regard.core import card as cards
+from regard.core.absent import ABSENT, SHARED
 from regard.core.card import Card
 from regard.core.shapes import split
 from regard.factory import mechanism
@@ -162,13 +163,20 @@ def test_a_name_that_several_answer_to_is_no_key_and_tells_them_apart() -> None:
         assert len(set(entry.card.aliases)) == len(entry.card.aliases), f"{key}: an alias twice"
         for name in entry.names:
             owners[name].add(key)
+    for name in [*SHARED, *(name for one in ABSENT for name in one.names)]:
+        keys, absent = owners_of(name)
+        owners[name] |= {*keys, *(one.title for one in absent)}
     for name, keys in owners.items():
         assert re.fullmatch(r"[a-z0-9_]+", name), f"{name}: cannot be asked for"
         if name in entries():
             assert keys == {name}, f"{name} is a key, and an alias of {keys - {name}}"
             assert resolve(name) == name
-        elif len(keys) == 1:
+        elif len(keys) == 1 and keys <= entries().keys():
             assert resolve(name) in keys
+        elif len(keys) == 1:
+            with pytest.raises(ValueError, match=r"which is not here: \w+") as answer:
+                resolve(name)
+            assert next(iter(keys)) in str(answer.value)
         else:
             with pytest.raises(ValueError, match="may mean") as answer:
                 resolve(name)
@@ -208,3 +216,81 @@ def test_every_field_of_the_card_is_documented() -> None:
 
 def test_an_entry_from_the_index_equals_the_parsed_one():
     assert {key: parsed(key) for key in entries()} == entries()
+
+
+# What two collections for YOLO offer, as their readers ask for it, and our keys.
+ASKED = {
+    "bam": ("BAM", "BAMBlock"),
+    "cbam": ("CBAM", "CBAMBlock"),
+    "squeeze_excitation": ("SE", "SEAttention"),
+    "contextual_transformer": ("CoTAttention",),
+    "mobilevit": ("MobileViTAttention",),
+    "simam": ("SimAM",),
+    "selective_kernel": ("SK", "SKAttention"),
+    "shuffle_attention": ("ShuffleAttention",),
+    "s2": ("S2Attention",),
+    "triplet": ("TripletAttention",),
+    "eca": ("ECA", "ECAAttention"),
+    "parnet": ("ParNetAttention",),
+    "coordinate": ("CoordAttention", "CoordAtt"),
+    "multi_head": ("MHSA",),
+    "spatial_group_enhance": ("SGE", "SpatialGroupEnhance"),
+    "double_attention": ("A2Attention",),
+    "global_context": ("GC",),
+    "effective_se": ("EffectiveSE", "EffectiveSEModule"),
+    "gather_excite": ("GE",),
+    "criss_cross": ("CrissCrossAttention",),
+    "polarized": ("Polarized Self-Attention", "Sequential Self-Attention"),
+    "gam": ("GAM",),
+    "bilevel_routing": ("Biformer", "BiLevelRoutingAttention", "BiLevelRoutingAttention_nchw"),
+    "lsk": ("LSKBlock",),
+    "mlca": ("MLCA",),
+    "large_separable_kernel": ("LSKA",),
+    "deformable_attention": ("DAttention",),
+    "context_anchor": ("CAA",),
+    "cpca": ("CPCA",),
+    "clo": ("CloAttention", "EfficientAttention"),
+    "deformable_large_kernel": ("deformable_LKA",),
+    "multi_scale_conv": ("SegNext_Attention",),
+    "focused_linear": ("FocusedLinearAttention",),
+    "aggregated": ("TransNeXt_AggregatedAttention", "AggregatedAttention"),
+    "cascaded_group": ("LocalWindowAttention",),
+    "efficient_local": ("Efficient Local Attention",),
+    "convolution_attention_fusion": ("CAFM",),
+    "adaptive_fine_grained": ("AFGCAttention",),
+}
+AMBIGUOUS = {
+    "EMA": {"efficient_multi_scale", "expectation_maximization"},
+    "ELA": {"efficient_local"},
+    "a2": {"area", "double_attention"},
+    "aa": {"area", "attention_augmented_conv", "axial"},
+    "ca": {"coordinate", "squeeze_excitation"},
+    "cca": {"criss_cross"},
+    "dat": {"deformable_attention"},
+    "efficientvit": {"cascaded_group", "multi_scale_linear"},
+    "gct": {"gated_channel_transform"},
+    "pa": {"pointwise_spatial", "polarized"},
+    "psa": {"pointwise_spatial", "polarized", "position_sensitive_yolo", "pyramid_split"},
+    "sca": {"simplified_channel"},
+    "scconv": {"self_calibrated_conv", "spatial_channel_reconstruction"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for key, names in ASKED.items() for name in names]
+)
+def test_every_name_of_the_collections_is_resolved(name: str, key: str) -> None:
+    assert resolve(name) == key
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_names_of_several_papers_are_answered_with_the_candidates(name: str) -> None:
+    with pytest.raises(ValueError, match=f'"{name}" may mean .* or .*; say which') as answer:
+        resolve(name)
+    assert all(key in str(answer.value) for key in AMBIGUOUS[name])
+
+
+def test_what_is_absent_has_a_key_that_comes_closest() -> None:
+    for one in ABSENT:
+        assert one.instead in ("", *entries()), f"{one.title}: no mechanism is called {one.instead}"
+        assert not set(one.names) & entries().keys(), f"{one.title} has the name of a mechanism"

@@ -29,7 +29,15 @@ PACKAGES = {
     "catalog": set(),
     "keras": {"keras", "numpy"},
 }
-LIGHT = ("core.axes", "core.card", "core.shapes", "core.check", "core.text", "catalog")
+LIGHT = (
+    "core.absent",
+    "core.axes",
+    "core.card",
+    "core.shapes",
+    "core.check",
+    "core.text",
+    "catalog",
+)
 
 
 def floor(module: tuple[str, ...]) -> str:

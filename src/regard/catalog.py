@@ -2,8 +2,8 @@
 
 >>> resolve("se")
 'squeeze_excitation'
->>> [entry.key for entry in find("selective kernel")]
-['selective_kernel']
+>>> [entry.key for entry in find("highway networks")]
+['highway']
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import ast
 import json
 import re
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .core.absent import ABSENT, SHARED, Absent
 from .core.axes import Axes
 from .core.card import Card
 from .core.text import aligned, html_table
@@ -298,13 +299,17 @@ def keras_classes() -> dict[str, str]:
 
 
 def resolve(name: str) -> str:
-    """Find the key of a mechanism by its key, class name or alias.
+    """Find the key of a mechanism by its key, class name or alias, or a class name like it.
 
     Raises:
-        ValueError: no mechanism has this name, or several have it.
+        ValueError: no mechanism has this name, or several have it; one that is known but absent is
+            told with its paper.
 
     >>> resolve("SENet")
     'squeeze_excitation'
+    >>> resolve("lambda layer")
+    Traceback (most recent call last):
+    ValueError: "lambda layer" is Lambda layer (LambdaNetworks: ...), which is not here: ...
     >>> resolve("cbamm")
     Traceback (most recent call last):
     ValueError: no mechanism "cbamm"; did you mean "cbam"?
@@ -312,16 +317,49 @@ def resolve(name: str) -> str:
     wanted = re.sub(r"[\s-]+", "_", name.strip().lower())
     if wanted in entries():
         return wanted
-    owners = [key for key, entry in entries().items() if wanted in entry.names]
-    if len(owners) == 1:
+    owners, absent = owners_of(wanted)
+    if len(owners) == 1 and not absent:
         return owners[0]
-    if owners:
-        raise ValueError(f'"{name}" may mean {" or ".join(owners)}; say which')
+    if len(owners) + len(absent) > 1:
+        told = [*owners, *(f"{one.title}, which is not here ({one.paper})" for one in absent)]
+        raise ValueError(f'"{name}" may mean {" or ".join(told)}; say which')
+    for one in absent:
+        closest = f"; the closest here is {one.instead}" if one.instead in entries() else ""
+        raise ValueError(
+            f'"{name}" is {one.title} ({one.paper}), which is not here: {one.reason}{closest}'
+        )
     everything = {alias for entry in entries().values() for alias in entry.names}
     names = sorted(everything)
     close = get_close_matches(wanted, names, cutoff=0.8) or get_close_matches(wanted, names)
     hint = "; did you mean " + " or ".join(f'"{c}"' for c in close) + "?" if close else ""
     raise ValueError(f'no mechanism "{name}"{hint or "; regard.find() lists them"}')
+
+
+def owners_of(name: str) -> tuple[list[str], list[Absent]]:
+    """Return the keys of the mechanisms that a name may mean, and those that are absent.
+
+    A name that none of them has may be written without underscores, or end in a word that says
+    nothing, as classes of other libraries do.
+
+    >>> owners_of("criss_cross_attention")[0], owners_of("crisscrossattention")[0]
+    (['criss_cross'], ['criss_cross'])
+    >>> owners_of("ecaattention")[0]
+    ['eca']
+    """
+    short = re.sub(r"_?(attention|attn|block|layer|module)$", "", name)
+    for wanted, joined in ((name, False), (name, True), (short, False), (short, True)):
+        keys = [k for k, one in entries().items() if _among(wanted, one.names, joined)]
+        keys += [k for k in SHARED.get(wanted, ()) if k in entries() and k not in keys]
+        absent = [one for one in ABSENT if _among(wanted, one.names, joined)]
+        if keys or absent:
+            return sorted(keys), absent
+    return [], []
+
+
+def _among(name: str, names: Sequence[str], joined: bool) -> bool:
+    if not joined:
+        return name in names
+    return name.replace("_", "") in [one.replace("_", "") for one in names]
 
 
 def show(name: str) -> Entry:
