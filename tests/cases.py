@@ -23,7 +23,7 @@ from claims import Claims, Variant
 from regard.catalog import entries
 from regard.core.attention import Mechanism, SequenceAttention, Tap
 from regard.core.axes import Axes
-from regard.core.contracts import PoolAttention
+from regard.core.contracts import LevelsAttention, PoolAttention
 from regard.core.shapes import expand, split
 
 # Unequal primes: an axis taken for another shows.
@@ -242,14 +242,24 @@ def randomize(module: nn.Module) -> Any:
 
 def patterns(module: Mechanism, dims: int = 2) -> list[str]:
     """The axes of each input, ``*`` written out."""
-    found = split(module.axes.input).values()
+    found = of_levels(module, list(split(module.axes.input).values()))
     free = ("*", "...")
     return [expand(p, len(p.split()) - 1 + dims) if {*free} & {*p.split()} else p for p in found]
+
+
+def of_levels(module: Mechanism, found: list[str]) -> list[str]:
+    """The axes of three levels, where a mechanism states those of any."""
+    if not isinstance(module, LevelsAttention):
+        return found
+    return [pattern.replace(" h w", f" h{i} w{i}") for pattern in found for i in ("", 1, 2)]
 
 
 def shapes(module: Mechanism, *, dims: int = 2, **sizes: int) -> list[tuple[int, ...]]:
     """Shapes of the inputs as the axes describe them; sizes that they leave open are primes."""
     known = SIZES | sizes | module.fixed_axes
+    if isinstance(module, LevelsAttention):  # each is half as large as the one before
+        for axis, before in (("h1", "h"), ("h2", "h1"), ("w1", "w"), ("w2", "w1")):
+            known[axis] = -(-known[before] // 2)
     spare = iter(OTHER_PRIMES)
     found = []
     for pattern in patterns(module, dims):
@@ -286,7 +296,9 @@ def draw(
 
 def open_axes(module: Mechanism) -> set[str]:
     """The axes, besides the batch, whose size the instance leaves open."""
-    axes = {axis for p in patterns(module) for axis in p.split() if not axis.isdigit()}
+    # The sizes of further levels follow from those of the first.
+    free = patterns(module)[:1] if isinstance(module, LevelsAttention) else patterns(module)
+    axes = {axis for p in free for axis in p.split() if not axis.isdigit()}
     return axes - {"b"} - set(module.fixed_axes)
 
 
@@ -298,6 +310,8 @@ def bound(module: Mechanism, inputs: tuple[Tensor, ...]) -> dict[str, int]:
     grid = [sizes[axis] for axis in GRID if axis in sizes]
     if grid and "n" not in sizes:
         sizes["n"] = torch.Size(grid).numel()
+    if isinstance(module, LevelsAttention):
+        sizes["s"] = len(inputs)
     return sizes
 
 

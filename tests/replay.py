@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from regard.catalog import entries, resolve
 from regard.compat.modules import weighted
 from regard.core.attention import Mechanism, SequenceAttention, Tap
-from regard.core.contracts import PairAttention
+from regard.core.contracts import LevelsAttention, PairAttention
 from regard.core.shapes import GRIDS, expand, split
 from regard.factory import mechanism
 from regard.references import Reference, Source, load, matching, records
@@ -132,6 +132,8 @@ class Golden:
         ordered = [found[i] for i in sorted(found, key=lambda i: int(i or 0))]
         alone = ["x"] if len(ordered) == 1 else list(found)
         names = json.loads(self.meta["inputs"]) if "inputs" in self.meta else alone
+        if "..." in names:  # any number of levels
+            names = [f"level{i}" for i in range(len(ordered))]
         return dict(zip(names, ordered, strict=True))
 
     @property
@@ -177,7 +179,9 @@ class Golden:
 def mechanism_of(meta: Mapping[str, str]) -> str:
     """The mechanism of a case; where several have its prefix, the one that knows its reference."""
     owners = [key for key, entry in entries().items() if meta["mechanism"] in entry.names]
-    if len(owners) < 2:
+    if len(owners) == 1:
+        return owners[0]
+    if not owners:
         return resolve(meta["mechanism"])
     source = Source.parse(meta["reference"])
     known = [key for key in owners if any(source.matches(r.source) for r in records(key))]
@@ -218,6 +222,8 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
         y = y.unflatten(0, (len(golden.under("cotangent")[""]), -1)).permute(0, 3, 1, 2)
     else:
         y = call(module, leaves, length_first=golden.length_first)
+    if isinstance(module, LevelsAttention) and len(y) == 1:
+        y = y[0]
     if isinstance(y, Tensor) and "cotangent.0" in golden.tensors:  # their map is an output too
         assert not isinstance(module, SequenceAttention)
         a = module.attention(module.prepare(*leaves.values()))
@@ -228,7 +234,10 @@ def replay(golden: Golden, *, watch: bool) -> dict[str, Tensor]:
     results = {_join("output", name): t for name, t in outputs.items()}
     results |= input_gradients(golden, leaves, outputs)
     if watch:
-        results |= maps(golden, module, passed)
+        if isinstance(module, LevelsAttention):
+            results |= maps_of_levels(passed)
+        else:
+            results |= maps(golden, module, passed)
         if "the map there is uniform" in golden.meta.get("notes", ""):
             # Where a query may attend to nothing, ours has zeros, and theirs ignores its weights.
             *_, opens = golden.inputs.values()
@@ -289,6 +298,7 @@ def call(module: nn.Module, inputs: Mapping[str, Tensor], *, length_first: bool)
     else:
         # A step of a network that takes several has more inputs than the network.
         single = isinstance(module, Mechanism) and len(inputs) > len(split(module.axes.input))
+        single &= not isinstance(module, LevelsAttention)
         y = (module.step if single else module)(*map(turn, inputs.values()))
     return turn(y) if isinstance(y, Tensor) else tuple(map(turn, y))
 
@@ -460,6 +470,13 @@ def maps(golden: Golden, module: nn.Module, passed: list[tuple[str, Any]]) -> di
         a, own = _by_image(a, own, theirs, len(next(iter(golden.inputs.values()))))
         results["map" if alone else f"map.{name}"] = relayout(a, own, theirs)
     return results
+
+
+def maps_of_levels(passed: list[tuple[str, Any]]) -> dict[str, Tensor]:
+    """The weights of the neighbors that each level has, laid out as the reference has them."""
+    (weights,) = (a for path, a in passed if path == "tap")
+    rows = {f"map.scale_{i}": a.T for i, a in enumerate(weights.unbind(1))}
+    return {name: a[a.abs().sum(1) > 0] for name, a in rows.items()}
 
 
 def _divide(a: Tensor, ours: str, theirs: str, kwargs: Mapping[str, Any]) -> tuple[Tensor, str]:

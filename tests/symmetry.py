@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cases import GRID, bound, draw, map_of, patterns
+from cases import GRID, bound, draw, map_of, of_levels, patterns
 from closeness import flat, same
 from regard.core.attention import Mechanism
 from regard.core.shapes import expand, split
@@ -57,7 +57,7 @@ def _act(x: Tensor, pattern: str, moves: dict[Axes, Move]) -> Tensor:
 
 
 def outputs(module: Mechanism) -> list[str]:
-    return list(split(module.axes.output).values())
+    return of_levels(module, list(split(module.axes.output).values()))
 
 
 def _permutations(module: Mechanism, name: str, inputs: tuple[Tensor, ...]) -> dict[Axes, Move]:

@@ -125,3 +125,36 @@ def test_levels_are_traced_within_a_model() -> None:
     inputs = torch.randn(2, 5, 8), torch.rand(2, 5, 1, 2), torch.randn(2, 8, 7, 5)
     traced = torch.fx.symbolic_trace(model)
     assert_same(traced(*inputs), model(*inputs), dtype=torch.float32)
+
+
+def test_levels_come_as_a_list_or_one_by_one() -> None:
+    head = randomize(regard.DynamicHead(8, norm_groups=2).double())
+    levels = [torch.randn(2, 8, *side).double() for side in ((9, 7), (5, 4), (3, 2))]
+    want = head(*levels)
+    assert isinstance(want, list)
+    assert_same(head(levels), want)
+    assert_same(head(tuple(levels)), want)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+            return self.head([x, y, z])
+
+    assert_same(torch.fx.symbolic_trace(Model())(*levels), want)
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([], "expected one level or more, got none"),
+        ([(2, 8, 9, 7), (2, 8, 4, 3)], r"expected h w = \(5, 4\) in level 1, .*\(2, 8, 4, 3\)"),
+        ([(2, 8, 9, 7), (1, 8, 5, 4)], r"expected batch and channels \(2, 8\) .* in level 1"),
+        ([(2, 8, 9, 7), (2, 4, 5, 4)], r"expected axis c = 8 in \(b c h w\), got 4"),
+    ],
+)
+def test_levels_that_do_not_fit_are_refused(levels: list[tuple[int, ...]], said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^DynamicHead: {said}"):
+        regard.DynamicHead(8, norm_groups=2)([torch.randn(shape) for shape in levels])

@@ -23,13 +23,14 @@ from cases import (
     has_form,
     law,
     map_of,
+    of_levels,
     open_axes,
     shapes,
     watched,
 )
 from closeness import assert_same, flat, same
 from regard.core.attention import Mechanism, SequenceAttention, Tap
-from regard.core.contracts import PoolAttention
+from regard.core.contracts import LevelsAttention, PoolAttention
 from regard.core.shapes import bind, expand, split
 from regard.measurement.meter import run
 from symmetry import equivariances, independences, invariances
@@ -107,7 +108,10 @@ def test_map_has_the_stated_axes(case: Case) -> None:
 def test_output_has_the_stated_axes(case: Case) -> None:
     module = case.module()
     inputs = draw(module)
-    assert_axes(module(*inputs), module.axes.output, bound(module, inputs), "output")
+    pattern = module.axes.output
+    if isinstance(module, LevelsAttention):
+        pattern = ", ".join(of_levels(module, [pattern]))
+    assert_axes(module(*inputs), pattern, bound(module, inputs), "output")
 
 
 @law(lambda case: case.axes.parts, least=1)

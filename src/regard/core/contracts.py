@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Generic, final
 
 import torch
@@ -114,3 +115,66 @@ class PoolAttention(Mechanism, Generic[Z, A]):
         if not self.tap.watched and (y := self.fused(z, mask)) is not None:
             return y
         return self.combine(self.tap(self.attention(z, mask)), z)
+
+
+class LevelsAttention(Mechanism, Generic[Z, A]):
+    """Attention over a pyramid of features, the finest first, as ``y = f(g(z), z)``.
+
+    The axes are those of each level; batch and channels are the same in all of them. The levels
+    come as one list, or one after the other, which is how compilers and exporters name them.
+
+    >>> class Halves(LevelsAttention):
+    ...     def attention(self, z):
+    ...         return z[0].new_full((len(z[0]), len(z)), 0.5)
+    ...
+    ...     def combine(self, a, z):
+    ...         return [a[:, i, None, None, None] * x for i, x in enumerate(z)]
+    >>> [tuple(y.shape) for y in Halves()([torch.zeros(1, 3, 8, 6), torch.zeros(1, 3, 4, 3)])]
+    [(1, 3, 8, 6), (1, 3, 4, 3)]
+    """
+
+    def __init__(self, **fixed_axes: int) -> None:
+        super().__init__(**fixed_axes)
+        self.tap = Tap()
+
+    @abstractmethod
+    def attention(self, z: Z, /) -> A:
+        """g: compute the attention map."""
+
+    @abstractmethod
+    def combine(self, a: A, z: Z, /) -> list[Tensor]:
+        """f: apply the map ``a`` to the levels in ``z``."""
+
+    def prepare(self, *levels: Tensor) -> Z:
+        """Compute once what `attention` and `combine` both need; by default the levels."""
+        return levels  # type: ignore[return-value]  # a subclass with another z overrides this
+
+    def fused(self, z: Z, /) -> list[Tensor] | None:
+        """Compute the same output without the map; None where there is no faster way."""
+        return None
+
+    def check_levels(self, levels: Sequence[Tensor]) -> None:
+        """Raise `ValueError` or `TypeError` if a level does not fit the axes, or the first one."""
+        who = type(self).__name__
+        if not levels:
+            raise ValueError(f"{who}: expected one level or more, got none")
+        for i, x in enumerate(levels):
+            self.check(x)
+            if x.shape[:2] != levels[0].shape[:2]:
+                raise ValueError(
+                    f"{who}: expected batch and channels {tuple(levels[0].shape[:2])} in all "
+                    f"levels, got {tuple(x.shape)} in level {i}"
+                )
+
+    @final
+    @names_itself
+    def forward(self, *levels: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Check the levels, then run the mechanism."""
+        one = len(levels) == 1 and isinstance(levels[0], (list, tuple))
+        given: Sequence[Tensor] = levels[0] if one else levels  # type: ignore[assignment]
+        if not any(isinstance(x, torch.fx.Proxy) for x in given):
+            self.check_levels(given)
+        z = self.prepare(*given)
+        if not self.tap.watched and (y := self.fused(z)) is not None:
+            return y
+        return self.combine(self.tap(self.attention(z)), z)
