@@ -14,7 +14,7 @@ from ..core.card import Card
 from ..core.check import divides, one_of, positive
 from ..core.contracts import LevelsAttention
 from ..core.tracing import leaf, recording
-from .deformable_conv import deform
+from . import deformable_conv
 from .dynamic_relu import DynamicReLU
 
 Features = list[list[Tensor | None]]  # of each level: its own, the finer's and the coarser's
@@ -154,7 +154,15 @@ class DynamicHead(LevelsAttention):
         offset = numbers[:, :18].unflatten(1, (1, 9, 2))
         modulator = numbers[:, 18:].unflatten(1, (1, 9)).sigmoid()
         stride = (2, 2) if which == 1 else (1, 1)
-        y = deform(x, offset, modulator, conv.weight, conv.bias, stride, (1, 1), (1, 1))  # type: ignore[arg-type]
+        options = stride, (1, 1), (1, 1)
+        y = deformable_conv.deform(
+            x,
+            offset,
+            modulator,
+            conv.weight,
+            conv.bias,
+            *options,  # type: ignore[arg-type]
+        )
         return grid.group_norm(norm, y)  # type: ignore[arg-type]
 
     def attention(self, z: Features) -> Tensor:
