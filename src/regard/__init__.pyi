@@ -20,6 +20,9 @@ from .core.attention import Attention as Attention
 from .core.attention import SequenceAttention as SequenceAttention
 from .core.axes import Axes as Axes
 from .core.card import Card as Card
+from .core.contracts import LevelsAttention as LevelsAttention
+from .core.contracts import PairAttention as PairAttention
+from .core.contracts import PoolAttention as PoolAttention
 from .explanation import explain as explain
 from .factory import load_reference as load_reference
 from .measurement import measure as measure
@@ -76,6 +79,7 @@ from .mechanisms.dual_attention import DualAttentionHead as DualAttentionHead
 from .mechanisms.dual_attention import PositionAttention as PositionAttention
 from .mechanisms.dynamic_conv import DynamicConv as DynamicConv
 from .mechanisms.dynamic_conv import TemperatureSchedule as TemperatureSchedule
+from .mechanisms.dynamic_head import DynamicHead as DynamicHead
 from .mechanisms.dynamic_relu import DynamicReLU as DynamicReLU
 from .mechanisms.dysample import DySample as DySample
 from .mechanisms.eca import ECA as ECA
@@ -329,6 +333,8 @@ def create(name: Literal["coordinate", "coord", "coordatt", "coordinate_attentio
 def create(name: Literal["cross_covariance", "crosscovariance", "xca", "xcit", "cross_covariance_attention"], /, channels: int, num_heads: int = ..., *, bias: bool = ..., dropout: float = ..., out_dropout: float = ..., device: torch.device | str | None = ..., dtype: torch.dtype | None = ...) -> CrossCovariance: ...
 @overload
 def create(name: Literal["divided_space_time", "dividedspacetime", "timesformer", "divided_attention", "divided_space_time_attention"], /, channels: int, num_heads: int = ..., *, hidden_dim: int | None = ..., num_frames: int | None = ..., qkv_bias: bool = ..., temporal_fc: bool = ..., eps: float = ..., device: torch.device | str | None = ..., dtype: torch.dtype | None = ...) -> DividedSpaceTime: ...
+@overload
+def create(name: Literal["dynamic_head", "dynamichead", "dyhead", "dy_head", "dyhead_block"], /, in_channels: int, out_channels: int | None = ..., *, norm_groups: int = ..., coarse_offsets: Literal['flat', 'resized'] = ..., device: torch.device | str | None = ..., dtype: torch.dtype | None = ...) -> DynamicHead: ...
 @overload
 def create(name: Literal["efficient_multi_head", "efficientmultihead", "emsa", "rest", "efficient_multi_head_self_attention"], /, channels: int, num_heads: int = ..., reduction: int = ..., *, head_dim: int | None = ..., value_head_dim: int | None = ..., transform: bool = ..., upsample: bool = ..., bias: bool = ..., dropout: float = ..., device: torch.device | str | None = ..., dtype: torch.dtype | None = ...) -> EfficientMultiHead: ...
 @overload
