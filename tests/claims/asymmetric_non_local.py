@@ -3,7 +3,7 @@
 from . import SHARP, Claims, Rounding, Variant
 
 WIDTHS = dict(out_channels=12, key_channels=5, value_channels=6)
-ROUNDING = Rounding(SHARP, bfloat16=(0.02, 0.5, 2), float16=(0.01, 0.1, 1))
+ROUNDING = Rounding(SHARP, bfloat16=(0.01, 0.01, 0.2), float16=(0.01, 0.01, 0.03))
 
 CLAIMS = {
     "AsymmetricNonLocal": Claims(

@@ -17,6 +17,6 @@ CLAIMS = {
             ),
             Variant(dict(encoder_kernel_size=1, hidden_dim=64)),
         ),
-        rounding=Rounding(SHARP, bfloat16=(0.02, 0.5, 2), float16=(0.01, 0.1, 1)),
+        rounding=Rounding(SHARP, bfloat16=(0.03, 0.06, 0.4), float16=(0.01, 0.01, 0.05)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try DySample with, and what they should find."""
 
-from . import PLACE, Claims, Rounding, Variant
+from . import Claims, Variant
 
 CLAIMS = {
     "DySample": Claims(
@@ -9,6 +9,5 @@ CLAIMS = {
             Variant(dict(groups=2, style="pl", dynamic_scope=True)),
             Variant(dict(scale_factor=3, dynamic_scope=True)),
         ),
-        rounding=Rounding(PLACE, bfloat16=(0.01, 0.05, 0.5), float16=(0.01, 0.01, 0.1)),
     )
 }

@@ -1,6 +1,6 @@
 """What the laws try GatedAttentionPooling with, and what they should find."""
 
-from . import Claims, Variant
+from . import SHARP, Claims, Rounding, Variant
 
 SHIFT = {"score.bias": "it adds the same score to all instances"}
 
@@ -13,5 +13,6 @@ CLAIMS = {
             Variant(dict(num_classes=3)),
         ),
         zero_grad=SHIFT,
+        rounding=Rounding(SHARP, bfloat16=(0.01, 0.01, 0.05)),
     )
 }

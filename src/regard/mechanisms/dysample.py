@@ -27,9 +27,6 @@ class DySample(Attention):
     the paper. Without offsets it is bilinear upsampling. Offsets are in pixels of x; places
     outside the image are moved to its border.
 
-    In half precision, offsets of many pixels are rounded with the features from which they are
-    computed, and so lie a part of a pixel aside.
-
     Args:
         channels: :math:`C`.
         scale_factor: :math:`s`.
