@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_shuffle, unfold
 
 import regard
 from cases import Case, cases, randomize
@@ -158,3 +158,25 @@ def test_levels_come_as_a_list_or_one_by_one() -> None:
 def test_levels_that_do_not_fit_are_refused(levels: list[tuple[int, ...]], said: str) -> None:
     with pytest.raises(ValueError, match=rf"^DynamicHead: {said}"):
         regard.DynamicHead(8, norm_groups=2)([torch.randn(shape) for shape in levels])
+
+
+@pytest.mark.parametrize("style", ["lp", "pl"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_sampling_without_offsets_is_bilinear(style: Any, scale: int) -> None:
+    upsample = regard.DySample(36, scale, style=style, groups=2, dynamic_scope=True).double()
+    nn.init.zeros_(upsample.offset.weight)
+    x = torch.randn(2, 36, 5, 4, dtype=torch.float64)
+    assert_same(upsample(x), interpolate(x, scale_factor=scale, mode="bilinear"))
+
+
+@pytest.mark.parametrize(("scale", "side", "groups"), [(1, 5, 1), (3, 3, 2)])
+def test_reassembly_is_that_of_unfolded_windows(scale: int, side: int, groups: int) -> None:
+    upsample = regard.CARAFE(8, scale, kernel_size=side, groups=groups, hidden_dim=5)
+    randomize(upsample.double())
+    x = torch.randn(2, 8, 5, 4, dtype=torch.float64)
+    scores = pixel_shuffle(upsample.encode(upsample.compress(x)), scale)
+    a = scores.unflatten(1, (groups, side**2)).softmax(2)
+    windows = unfold(x, side, padding=side // 2).unflatten(2, (5, 4))
+    windows = windows.unflatten(1, (groups, -1, side**2))
+    windows = windows.repeat_interleave(scale, 4).repeat_interleave(scale, 5)
+    assert_same(upsample(x), (windows * a.unsqueeze(2)).sum(3).flatten(1, 2))

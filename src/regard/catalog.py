@@ -385,7 +385,7 @@ def find(
         computes: How it computes the weights: ``pool``, ``fc``, ``conv``, ``matmul``.
         applies: How it uses them: ``gate``, ``matmul``, ``select``, ``sample``, ``add``.
         kind: How it can be used: ``gate``, ``relation``, ``convolution``, ``sequence``, ``head``,
-            ``network``.
+            ``network``, ``pair``, ``pool``, ``levels``, ``upsampler``.
         year: A year, or several: ``range(2018, 2021)``.
 
     Raises:
