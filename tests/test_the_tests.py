@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import test_golden
 import test_laws
 import test_laws_arguments
+import test_laws_gpu
 import test_laws_precision
 import test_laws_torch
 import test_laws_verbs
@@ -26,7 +27,14 @@ from regard.mechanisms.cbam import CBAM
 from regard.mechanisms.squeeze_excitation import SqueezeExcitation
 
 RED = (Exception, pytest.fail.Exception)
-SOURCES = (test_laws, test_laws_arguments, test_laws_precision, test_laws_torch, test_laws_verbs)
+SOURCES = (
+    test_laws,
+    test_laws_arguments,
+    test_laws_gpu,
+    test_laws_precision,
+    test_laws_torch,
+    test_laws_verbs,
+)
 
 
 def case_of(cls: type[Mechanism]) -> Case:
@@ -79,7 +87,7 @@ def _is_off(case: Case) -> bool:
 SPOKEN = sorted(
     name
     for name, law in LAWS.items()
-    if not any(word in name for word in ("inductor", "onnx"))
+    if not any(word in name for word in ("inductor", "onnx", "gpu"))
     and not any(
         word in name
         for word in ("glob", "parts", "mask", "any_number", "replace_", "largest", "another_rank")

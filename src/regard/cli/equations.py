@@ -12,8 +12,9 @@ SYMBOLS = dict(
     alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε eta=η theta=θ kappa=κ lambda=λ mu=μ nu=ν
     zeta=ζ xi=ξ pi=π rho=ρ sigma=σ tau=τ phi=φ varphi=φ chi=χ psi=ψ omega=ω Gamma=Γ Delta=Δ Theta=Θ
     Lambda=Λ Sigma=Σ Phi=Φ Psi=Ψ Omega=Ω ell=ℓ infty=∞ nabla=∇ partial=∂ prime=′ top=ᵀ intercal=ᵀ
-    sum=Σ prod=Π int=∫ max=max min=min exp=exp log=log tanh=tanh cos=cos sin=sin arg=arg det=det
-    odot=⊙ otimes=⊗ oplus=⊕ cdot=· times=× circ=∘ ast=* star=⋆ pm=± cup=∪ in=∈ subset=⊂ forall=∀
+    sum=Σ prod=Π int=∫ max=max min=min exp=exp log=log ln=ln tanh=tanh cos=cos sin=sin
+    arg=arg det=det odot=⊙ otimes=⊗ oplus=⊕ cdot=· times=× circ=∘ ast=*
+    circledast=⊛ star=⋆ pm=± cup=∪ in=∈ subset=⊂ forall=∀
     le=≤ leq=≤ ge=≥ geq=≥ ne=≠ neq=≠ approx=≈ propto=∝ sim=~ to=→ mapsto=↦ rightarrow=→ leftarrow=←
     lfloor=⌊ rfloor=⌋ lceil=⌈ rceil=⌉ langle=⟨ rangle=⟩ mid=| vert=| Vert=‖ lVert=‖ rVert=‖ colon=:
     dots=… ldots=… cdots=⋯

@@ -150,7 +150,7 @@ def read(path: Path, side: int) -> Tensor:
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ModuleNotFoundError):  # a plug-in of Pillow that needs more
         raise ValueError(f"{path} is not an image that can be read") from None
     square = ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
     values = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)

@@ -68,6 +68,8 @@ def two_lines_each(groups: dict[str, list[Entry]]) -> Table:
     """Lay out the catalog with titles and papers on one line, computation and cost on the next."""
     table = plain_table("key", "title, how", "paper, time")
     table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.overflow = "fold"  # a long word is broken, not cut
     for domain, group in groups.items():
         if table.row_count:
             table.add_row()

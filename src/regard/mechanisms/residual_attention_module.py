@@ -41,8 +41,8 @@ class ResidualAttentionModule(Attention):
         levels: Number of pooling steps: 3, 2 and 1 in the three stages of the network.
         ceil_mode: Let pooling windows extend past the lower and right edges, as in Caffe; otherwise
             they are centered on every other position, with padding on all sides.
-        skip: Add the encoder's features, and after the last upsampling the trunk's, to the
-            upsampled ones.
+        skip_connections: Add the encoder's features, and after the last upsampling the trunk's, to
+            the upsampled ones.
         device: Where to put the parameters.
         dtype: Their type.
 
@@ -79,8 +79,8 @@ class ResidualAttentionModule(Attention):
             "A map of one row or column is pooled to itself; the authors' Caffe layer has no "
             "output for it.",
             "The re-implementation of tengshaofeng pads its pools (ceil_mode=False) and adds the "
-            "features of the encoder and of the trunk to the mask (skip=True); the authors' "
-            "models do neither.",
+            "features of the encoder and of the trunk to the mask (skip_connections=True); the "
+            "authors' models do neither.",
             "The paper also tries masks normalized over channels or positions (equations 5 and 6) "
             "and finds them worse; only the sigmoid of its networks is here.",
             "The re-implementation takes every size to upsample to as an argument; here the sizes "
@@ -96,7 +96,7 @@ class ResidualAttentionModule(Attention):
         *,
         levels: int = 3,
         ceil_mode: bool = True,
-        skip: bool = False,
+        skip_connections: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class ResidualAttentionModule(Attention):
         hidden_dim = reduced(channels, reduction)
         positive(levels=levels)
         self.ceil_mode = ceil_mode
-        self.skip = skip
+        self.skip_connections = skip_connections
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def unit() -> _Unit:
@@ -140,9 +140,9 @@ class ResidualAttentionModule(Attention):
         for unit, beside in zip(reversed(self.up), reversed(self.beside), strict=True):
             larger = encoded.pop()
             y = grid.upsample_like(y, larger) + beside(larger)
-            y = unit(y + larger if self.skip else y)
+            y = unit(y + larger if self.skip_connections else y)
         y = grid.upsample_like(y, x)
-        return self.score(y + trunk if self.skip else y).sigmoid()
+        return self.score(y + trunk if self.skip_connections else y).sigmoid()
 
     def combine(self, a: Tensor, z: tuple[Tensor, Tensor]) -> Tensor:
         _, trunk = z

@@ -41,7 +41,8 @@ class SelectiveScan(Attention):
     a map that is implicit: :math:`a_{ts} = C_t^\top e^{(\Delta_{s+1} + \dots + \Delta_t) A}
     \Delta_s B_s` for s up to t. It is built only if its tap is watched.
 
-    In half precision, the scan is computed in single precision.
+    In half precision, the scan is computed in single precision. Compiled and exported code scans up
+    to :math:`2^{20}` positions.
 
     Args:
         channels: :math:`C`.

@@ -88,7 +88,9 @@ def _tengshaofeng(
             "ResidualAttentionModule: its units are added to what they read, so in_channels "
             f"({in_channels}) must be out_channels ({out_channels})"
         )
-    return dict(channels=in_channels, levels=_levels(shapes), ceil_mode=False, skip=True)
+    return dict(
+        channels=in_channels, levels=_levels(shapes), ceil_mode=False, skip_connections=True
+    )
 
 
 def _from_blocks(state: dict[str, Tensor], module: nn.Module) -> State:
