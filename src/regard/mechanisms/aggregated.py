@@ -15,6 +15,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, per_axis, positive, probability
+from ..core.initial import small_projections
 from ..core.tracing import at_least, leaf, recording
 
 # x; unit queries, scaled queries, k, v: b heads n d each; k and v of the pooled image, b heads m d
@@ -148,11 +149,7 @@ class Aggregated(Attention):
     def reset_parameters(self) -> None:
         """Draw weights with a small spread; zero the biases."""
         super().reset_parameters()
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
         nn.init.trunc_normal_(self.query_embedding, std=0.02)
         nn.init.constant_(self.temperature, FACTOR)
         if self.window_size is not None:

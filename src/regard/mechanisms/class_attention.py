@@ -12,6 +12,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability
+from ..core.initial import small_projections
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
 
@@ -107,11 +108,7 @@ class ClassAttention(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights with a small spread; zero the biases."""
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.trunc_normal_(parameter, std=0.02)
-            else:
-                nn.init.zeros_(parameter)
+        small_projections(self)
 
     def prepare(self, x: Tensor) -> Prepared:
         projected = self.query(x[:, :1]), self.key(x), self.value(x)

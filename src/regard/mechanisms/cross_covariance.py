@@ -10,6 +10,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, probability
+from ..core.initial import small_projections
 
 Prepared = tuple[Tensor, Tensor, Tensor]  # q, k, v: b heads d n each
 
@@ -103,11 +104,7 @@ class CrossCovariance(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights with a small spread; zero the biases; factors of one."""
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.trunc_normal_(parameter, std=0.02)
-            elif parameter.dim() == 1:
-                nn.init.zeros_(parameter)
+        small_projections(self)
         nn.init.ones_(self.temperature)
 
     def prepare(self, x: Tensor) -> Prepared:

@@ -14,6 +14,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, positive, probability
+from ..core.initial import small_projections
 from ..core.tracing import leaf, recording
 
 # x; of each branch q, k, v and the convolved v: b g heads n d each
@@ -128,11 +129,7 @@ class CrossShaped(Attention):
     def reset_parameters(self) -> None:
         """Draw the projections with a small spread; zero their biases."""
         super().reset_parameters()
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
 
     def prepare(self, x: Tensor) -> Prepared:
         image = x.permute(0, 2, 3, 1)

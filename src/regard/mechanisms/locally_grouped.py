@@ -13,6 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, probability
+from ..core.initial import small_projections
 from ..core.tracing import leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b g heads n d each
@@ -117,11 +118,7 @@ class LocallyGrouped(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights with a small spread; zero the biases."""
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.trunc_normal_(parameter, std=0.02)
-            else:
-                nn.init.zeros_(parameter)
+        small_projections(self)
 
     def prepare(self, x: Tensor) -> Prepared:
         t = windows.partition(x, self.window_size)  # b g n c

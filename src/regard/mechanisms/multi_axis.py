@@ -13,6 +13,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, probability
+from ..core.initial import small_projections
 from ..core.tracing import leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b g heads n d each
@@ -129,11 +130,9 @@ class MultiAxis(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights and biases by position with a small spread; zero all other biases."""
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                nn.init.trunc_normal_(parameter, std=0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        if self.positions is not None:
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        small_projections(self)
 
     def prepare(self, x: Tensor) -> Prepared:
         t = windows.partition(x, self.window_size, strided=self.strided)  # b g n c

@@ -16,6 +16,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, divides, one_of, per_axis, positive
 from ..core.conv_norm import CONV
+from ..core.initial import small_projections
 from ..core.tracing import at_least, leaf
 
 # x; a grid as large as the pooled queries; q and k with scores by position, q, v: b heads n d each
@@ -199,11 +200,7 @@ class PoolingAttention(Attention):
     def reset_parameters(self) -> None:
         """Draw projections and embeddings with a small spread; zero the biases."""
         super().reset_parameters()
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
         for table in self.positions:
             nn.init.trunc_normal_(table, std=0.02)
 

@@ -15,6 +15,7 @@ from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, per_axis, probability
+from ..core.initial import small_projections
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b g heads n d each
 
@@ -175,11 +176,7 @@ class Window(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights and biases by position with a small spread; zero all other biases."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
         if self.scores == "dot":
             nn.init.trunc_normal_(self.positions, std=0.02)
         else:
