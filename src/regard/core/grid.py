@@ -75,13 +75,21 @@ def avg_pool(x: Tensor, side: int) -> Tensor:
 
 
 @leaf
-def fill_up(x: Tensor, least: int) -> Tensor:
-    """Append zeros to an image's rows and columns until there are as many as asked for."""
+def fill_up(x: Tensor, least: int | Sequence[int]) -> Tensor:
+    """Append zeros to the axes of space until they are as long as asked for, all alike or each.
+
+    >>> fill_up(torch.ones(1, 1, 3), 5).tolist()
+    [[[1.0, 1.0, 1.0, 0.0, 0.0]]]
+    """
+    sizes = x.shape[2:]
+    wanted = [least] * len(sizes) if isinstance(least, int) else least
     # Compiled code must work for every size: no branch on sizes.
-    if not recording() and min(x.shape[2:]) >= least:
+    if max(wanted) == 1:
         return x
-    h, w = x.shape[2:]
-    return functional.pad(x, (0, at_least(least - w, 0), 0, at_least(least - h, 0)))
+    if not recording() and all(n >= k for n, k in zip(sizes, wanted, strict=True)):
+        return x
+    missing = [at_least(k - n, 0) for n, k in zip(sizes, wanted, strict=True)]
+    return functional.pad(x, [end for n in reversed(missing) for end in (0, n)])
 
 
 @leaf
@@ -139,11 +147,3 @@ def broadcast_gate(a: Tensor, x: Tensor) -> Tensor:
 def over_positions(a: Tensor, x: Tensor) -> Tensor:
     """Append an axis of size one for each axis of space and time of ``x``."""
     return a.reshape(*a.shape, *[1] * (x.dim() - 2))
-
-
-@leaf
-def image_like(x: Tensor, like: Tensor) -> Tensor:
-    """Lay out ``b c n`` as an image of the size and memory format of another."""
-    last = like.is_contiguous(memory_format=torch.channels_last)
-    x = x.unflatten(2, like.shape[2:])
-    return x.contiguous(memory_format=torch.channels_last) if last else x

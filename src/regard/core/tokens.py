@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from .tracing import at_least, leaf, recording
+from .tracing import leaf, recording
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -18,13 +17,19 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 @leaf
+def image_like(y: Tensor, x: Tensor) -> Tensor:
+    """Return rows of positions ``b c n`` as a grid ``b c *`` with the size and the layout of x."""
+    return laid_out_like(y.unflatten(2, x.shape[2:]), x)
+
+
+@leaf
 def to_grid(y: Tensor, x: Tensor) -> Tensor:
     """Return tokens ``b n c`` as a grid ``b c *`` with the size and the memory layout of x.
 
     >>> to_grid(torch.zeros(2, 63, 5), torch.zeros(2, 3, 9, 7)).shape
     torch.Size([2, 5, 9, 7])
     """
-    return laid_out_like(y.transpose(-2, -1).unflatten(2, x.shape[2:]), x)
+    return image_like(y.transpose(-2, -1), x)
 
 
 @leaf
@@ -37,16 +42,9 @@ def laid_out_like(y: Tensor, x: Tensor) -> Tensor:
 
 
 @leaf
-def fill_a_patch(x: Tensor, side: int) -> Tensor:
-    """Pad axes that are shorter than a patch of that side with zeros, at the end."""
-    return pad(x, [end for n in reversed(x.shape[2:]) for end in (0, at_least(side - n, 0))])
-
-
-@leaf
 def heads_to_grid(y: Tensor, x: Tensor) -> Tensor:
     """Merge the heads ``b heads n d`` to a grid ``b c *`` with the size and the layout of x."""
-    y = y.transpose(-2, -1).flatten(1, 2)
-    return laid_out_like(y.unflatten(2, x.shape[2:]), x)
+    return image_like(y.transpose(-2, -1).flatten(1, 2), x)
 
 
 @leaf

@@ -38,13 +38,7 @@ def partition(x: Tensor, size: Sizes, *, shift: Sizes = (), strided: bool = Fals
     >>> partition(x, [3], strided=True).flatten().tolist()
     [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]
     """
-    y = x.movedim(1, -1)  # b * c
-    missing = [
-        count * s - n for count, s, n in zip(counts(x, size), size, x.shape[2:], strict=True)
-    ]
-    # Compiled code must work for every size: no branch on sizes.
-    if recording() or any(missing):
-        y = pad(y, [0, 0, *(end for n in reversed(missing) for end in (0, n))])
+    y = filled(x, size).movedim(1, -1)  # b * c
     if any(shift):
         y = _roll(y, _shifts(x, size, shift))
     dims = len(size)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, pairwise
+from ..core import grid, pairwise, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -20,7 +20,33 @@ from ..core.conv_norm import conv_norm
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x b c h w; q b n d, k b m d, v b m e
 
 
-class AsymmetricNonLocal(Attention):
+class _ToBins:
+    """Attention from positions to bins, and what follows it, for one input or two."""
+
+    scale: float
+    out: nn.Conv2d
+    fuse: nn.Module
+    drop: nn.Module
+
+    def attention(self, z: Prepared) -> Tensor:
+        _, q, k, _ = z
+        return pairwise.attention_weights(q, k, scale=self.scale)
+
+    def combine(self, a: Tensor, z: Prepared) -> Tensor:
+        x, _, _, v = z
+        return self.fused_with(x, a @ v)
+
+    def fused(self, z: Prepared) -> Tensor:
+        x, q, k, v = z
+        return self.fused_with(x, pairwise.scaled_dot_product(q, k, v, scale=self.scale))
+
+    def fused_with(self, x: Tensor, y: Tensor) -> Tensor:
+        """Project the sums ``b n e``, and join them with x."""
+        context = self.out(tokens.to_grid(y, x))
+        return self.drop(self.fuse(torch.cat([context, x], 1)))
+
+
+class AsymmetricNonLocal(_ToBins, Attention):
     r"""Lets each position attend to averages over grids of bins, and fuses the result with x.
 
     .. math::
@@ -117,25 +143,8 @@ class AsymmetricNonLocal(Attention):
         k, v = self.key(x), self.value(x)
         return x, k.flatten(2).transpose(1, 2), _bins(k, self.sizes), _bins(v, self.sizes)
 
-    def attention(self, z: Prepared) -> Tensor:
-        _, q, k, _ = z
-        return pairwise.attention_weights(q, k, scale=self.scale)
 
-    def combine(self, a: Tensor, z: Prepared) -> Tensor:
-        x, _, _, v = z
-        return self.fused_with(x, a @ v)
-
-    def fused(self, z: Prepared) -> Tensor:
-        x, q, k, v = z
-        return self.fused_with(x, pairwise.scaled_dot_product(q, k, v, scale=self.scale))
-
-    def fused_with(self, x: Tensor, y: Tensor) -> Tensor:
-        """Project the sums ``b n e``, and join them with x."""
-        context = self.out(grid.image_like(y.transpose(1, 2), x))
-        return self.drop(self.fuse(torch.cat([context, x], 1)))
-
-
-class AsymmetricFusion(PairAttention):
+class AsymmetricFusion(_ToBins, PairAttention):
     r"""Lets each position of x attend to averages of the guide over grids of bins, and fuses both.
 
     .. math::
@@ -219,23 +228,6 @@ class AsymmetricFusion(PairAttention):
     def prepare(self, x: Tensor, guide: Tensor) -> Prepared:
         q, k, v = self.query(x), self.key(guide), self.value(guide)
         return x, q.flatten(2).transpose(1, 2), _bins(k, self.sizes), _bins(v, self.sizes)
-
-    def attention(self, z: Prepared) -> Tensor:
-        _, q, k, _ = z
-        return pairwise.attention_weights(q, k, scale=self.scale)
-
-    def combine(self, a: Tensor, z: Prepared) -> Tensor:
-        x, _, _, v = z
-        return self.fused_with(x, a @ v)
-
-    def fused(self, z: Prepared) -> Tensor:
-        x, q, k, v = z
-        return self.fused_with(x, pairwise.scaled_dot_product(q, k, v, scale=self.scale))
-
-    def fused_with(self, x: Tensor, y: Tensor) -> Tensor:
-        """Project the sums ``b n e``, and join them with x."""
-        context = self.out(grid.image_like(y.transpose(1, 2), x))
-        return self.drop(self.fuse(torch.cat([context, x], 1)))
 
 
 def _widths(channels: int, keys: int | None, values: int | None) -> tuple[int, int]:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core import precision
+from ..core import grid, precision
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import one_of, per_axis, positive
 from ..core.contracts import PairAttention
 from ..core.conv_norm import CONV, NORM
-from ..core.tracing import at_least, leaf, recording
+from ..core.tracing import leaf, recording
 
 ACTIVATIONS = {"relu": torch.relu, "softplus": functional.softplus, "none": lambda s: s}
 NORMALIZATIONS = ("sigmoid", "softmax", "sum", "shifted_sum", "range")
@@ -160,9 +160,9 @@ class AttentionGate(PairAttention):
 
     def attention(self, z: tuple[Tensor, Tensor]) -> Tensor:
         x, guide = z
-        f = self.theta_norm(self.theta(_filled(x, self.stride)))
+        f = self.theta_norm(self.theta(grid.fill_up(x, self.stride)))
         if self.strided_guide:
-            guide = _filled(guide, self.stride)
+            guide = grid.fill_up(guide, self.stride)
         f = f + _resized(self.phi_norm(self.phi(guide)), f)
         scores = self.psi_norm(self.psi(ACTIVATIONS[self.activation](f)))
         return _resized(_normalized(scores, self.normalization), x)
@@ -170,19 +170,6 @@ class AttentionGate(PairAttention):
     def combine(self, a: Tensor, z: tuple[Tensor, Tensor]) -> Tensor:
         x, _ = z
         return self.out_norm(self.out(a * x))
-
-
-@leaf
-def _filled(x: Tensor, least: Sequence[int]) -> Tensor:
-    """Append zeros to axes that are shorter than the kernel."""
-    sizes = x.shape[2:]
-    # Compiled code must work for every size: no branch on sizes.
-    if max(least) == 1 or (
-        not recording() and all(n >= k for n, k in zip(sizes, least, strict=True))
-    ):
-        return x
-    missing = [at_least(k - n, 0) for n, k in zip(sizes, least, strict=True)]
-    return functional.pad(x, [edge for n in reversed(missing) for edge in (0, n)])
 
 
 @leaf

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ..core import pairwise, precision, tokens, windows
 from ..core.attention import Attention
@@ -151,7 +150,7 @@ class BilevelRouting(Attention):
                     nn.init.trunc_normal_(parameter, std=0.02)
 
     def prepare(self, x: Tensor) -> Prepared:
-        source = _filled(x, self.regions) if self.pad_input else x
+        source = windows.filled(x, (self.regions, self.regions)) if self.pad_input else x
         q, k, v = self.qkv(source).split(self.sizes, 1)
         local = v if self.local is None else self.local(v)
         means = [_means(t, self.regions, self.pad_input) for t in (q, k)]
@@ -193,13 +192,6 @@ class BilevelRouting(Attention):
         if self.local is not None:
             y = y + _cropped(local, x)
         return tokens.to_grid(self.out(tokens.to_tokens(y)), x)
-
-
-@leaf
-def _filled(x: Tensor, regions: int) -> Tensor:
-    """Pad each axis to a multiple of the number of regions."""
-    missing = [(n + regions - 1) // regions * regions - n for n in x.shape[2:]]
-    return pad(x, (0, missing[1], 0, missing[0]))
 
 
 @leaf

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ..core import grid, pairwise
+from ..core import grid, pairwise, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -172,5 +172,5 @@ class Clo(Attention):
         """Concatenate the groups, and mix their channels."""
         parts = [gate * v for gate, (_, _, v) in zip(gates, z.high, strict=False)]
         if low is not None:  # b heads n d
-            parts.append(grid.image_like(low.transpose(2, 3).flatten(1, 2), z.x))
+            parts.append(tokens.heads_to_grid(low, z.x))
         return self.project(torch.cat(parts, 1))

@@ -7,12 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, pairwise, precision
+from ..core import channel_map, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of
-from ..core.tracing import leaf
 
 # Features of the local branch for each channel of a head.
 LOCAL = 9
@@ -119,13 +118,12 @@ class ConvolutionAttentionFusion(Attention):
 
     def attention(self, z: tuple[Tensor, Tensor]) -> Tensor:
         q, k, _ = self._heads(z[0])
-        q, k = _unit(q), _unit(k)
-        return pairwise.attention_weights(q * self.temperature, k).to(z[0].dtype)
+        return channel_map.cosine_weights(q, k, self.temperature)
 
     def combine(self, a: Tensor, z: tuple[Tensor, Tensor]) -> Tensor:
         features, x = z
         _, _, v = self._heads(features)
-        y = self.project(grid.image_like((a @ v).flatten(1, 2), x))
+        y = self.project(tokens.image_like((a @ v).flatten(1, 2), x))
         y = y + self.local(self._local(features))
         return x + y if self.residual else y
 
@@ -143,11 +141,4 @@ class ConvolutionAttentionFusion(Attention):
         else:
             rows = numbers.unflatten(1, (3 * self.num_heads, -1)).permute(0, 3, 1, 2)
         f = self.combine_heads(rows.transpose(2, 3))  # b n d 9
-        return grid.image_like(f.permute(0, 2, 3, 1).flatten(1, 2), features)
-
-
-@leaf
-def _unit(x: Tensor) -> Tensor:
-    """Divide each row by its length."""
-    wide = precision.widen(x)
-    return wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=1e-12)
+        return tokens.image_like(f.permute(0, 2, 3, 1).flatten(1, 2), features)

@@ -236,7 +236,7 @@ class DeformableAttention(Attention):
 def _by_group(queries: Tensor, groups: int, look: nn.Conv2d) -> Tensor:
     """Divide queries into groups, ``(b g) c h w``, at least as large as an unpadded kernel."""
     t = queries.unflatten(1, (groups, -1)).flatten(0, 1)
-    return t if look.padding != (0, 0) else tokens.fill_a_patch(t, look.kernel_size[0])
+    return t if look.padding != (0, 0) else grid.fill_up(t, look.kernel_size[0])
 
 
 @leaf

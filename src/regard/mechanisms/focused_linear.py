@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, softplus
 
-from ..core import linear, pairwise, precision, tokens
+from ..core import grid, linear, pairwise, precision, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, positive, probability
 from ..core.conv_norm import CONV
+from ..core.initial import small_projections
 from ..core.tracing import leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
@@ -135,11 +136,7 @@ class FocusedLinear(Attention):
     def reset_parameters(self) -> None:
         """Draw projections with a small spread; zero positions, scale and biases."""
         super().reset_parameters()
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
         for parameter in (self.positions, self.scale):
             if parameter is not None:
                 nn.init.zeros_(parameter)
@@ -148,7 +145,7 @@ class FocusedLinear(Attention):
         source = tokens.to_tokens(x)
         q = self.query(source)
         if self.shrink is not None and self.shrink_norm is not None:
-            shrunk = self.shrink(tokens.fill_a_patch(x, self.reduction))
+            shrunk = self.shrink(grid.fill_up(x, self.reduction))
             source = self.shrink_norm(tokens.to_tokens(shrunk))
         k, v = self.key(source), self.value(source)
         if self.positions is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ..core import grid, pairwise, windows
+from ..core import grid, pairwise, tokens, windows
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
@@ -194,4 +194,4 @@ def _merged(y: Tensor, x: Tensor, size: tuple[int, int] | None) -> Tensor:
     y = y.transpose(2, 3).flatten(3)  # b g n c
     if size is not None:
         return windows.merge(y, x, size, strided=True)
-    return windows.laid_out_like(y.squeeze(1).transpose(1, 2).unflatten(2, x.shape[2:]), x)
+    return tokens.to_grid(y.squeeze(1), x)

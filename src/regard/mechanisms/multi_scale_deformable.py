@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from ..core import grid, precision
+from ..core import precision, tokens
 from ..core.attention import Mechanism, Tap, names_itself
 from ..core.axes import Axes
 from ..core.card import Card
@@ -195,7 +195,7 @@ def _as_levels(v: Tensor, mask: Tensor | None, *levels: Tensor) -> list[Tensor]:
     if mask is not None:
         v = v.masked_fill(~mask.unsqueeze(2), 0.0)
     parts = v.transpose(1, 2).split([x.shape[2] * x.shape[3] for x in levels], 2)
-    return [grid.image_like(part, x) for part, x in zip(parts, levels, strict=True)]
+    return [tokens.image_like(part, x) for part, x in zip(parts, levels, strict=True)]
 
 
 @leaf

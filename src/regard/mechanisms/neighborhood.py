@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from ..core import pairwise, precision, sparse, tokens
+from ..core import grid, pairwise, precision, sparse, tokens
 from ..core.attention import Attention
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, odd, one_of, per_axis, probability
+from ..core.initial import small_projections
 from ..core.tracing import at_least, leaf
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
@@ -125,14 +125,13 @@ class Neighborhood(Attention):
 
     def reset_parameters(self) -> None:
         """Draw weights and biases by position with a small spread; zero all other biases."""
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.trunc_normal_(parameter, std=0.02)
-            else:
-                nn.init.zeros_(parameter)
+        if self.positions is not None:
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        small_projections(self)
 
     def prepare(self, x: Tensor) -> Prepared:
-        source = tokens.to_tokens(_padded(x, self.kernel_size, self.dilation))
+        reach = [k * step for k, step in zip(self.kernel_size, self.dilation, strict=True)]
+        source = tokens.to_tokens(grid.fill_up(x, reach))
         projected = self.query(tokens.to_tokens(x)), self.key(source), self.value(source)
         q, k, v = (pairwise.split_heads(t, self.num_heads) for t in projected)
         return x, q, k, v
@@ -150,16 +149,6 @@ class Neighborhood(Attention):
         lists, _ = _neighbors(x, self.kernel_size, self.dilation)
         y = sparse.weighted_sum(self.drop(a).flatten(2, -2), v, lists)
         return tokens.to_grid(self.drop_out(self.out(pairwise.merge_heads(y))), x)
-
-
-@leaf
-def _padded(x: Tensor, kernel_size: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """Pad each axis to one neighborhood at least."""
-    missing = [
-        at_least(side * step - n, 0)
-        for n, side, step in zip(x.shape[2:], kernel_size, dilation, strict=True)
-    ]
-    return pad(x, [end for n in reversed(missing) for end in (0, n)])
 
 
 @leaf

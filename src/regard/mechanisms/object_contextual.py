@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import grid, pairwise, precision
+from ..core import grid, pairwise, precision, tokens
 from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import above_zero, positive, probability
@@ -136,7 +136,7 @@ class ObjectContextual(PairAttention):
         (region, pixel), (x, _) = a, z
         v = self.value(self.regions(region, x)).flatten(2)  # b d k
         like = grid.max_pool(x, self.pool_side) if self.pool_side > 1 else x
-        context = self.out(grid.image_like(v @ pixel.transpose(1, 2), like))
+        context = self.out(tokens.image_like(v @ pixel.transpose(1, 2), like))
         if self.pool_side > 1:
             context = grid.upsample_like(context, x)
         return self.drop(self.fuse(torch.cat([context, x], 1)))

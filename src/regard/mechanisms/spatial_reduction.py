@@ -14,6 +14,7 @@ from ..core.axes import Axes
 from ..core.card import Card
 from ..core.check import divides, one_of, positive, probability
 from ..core.conv_norm import CONV
+from ..core.initial import small_projections
 
 Prepared = tuple[Tensor, Tensor, Tensor, Tensor]  # x, and q, k, v: b heads n d each
 
@@ -136,11 +137,7 @@ class SpatialReduction(Attention):
 
     def reset_parameters(self) -> None:
         """Draw new parameters: projections with a small spread, the convolution by its fan-out."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        small_projections(self)
         if self.shrink is not None and self.shrink_norm is not None:
             fan_out = self.shrink.weight[0, 0].numel() * len(self.shrink.weight)
             nn.init.normal_(self.shrink.weight, std=(2 / fan_out) ** 0.5)
@@ -173,9 +170,7 @@ class SpatialReduction(Attention):
         if self.shrink is None or self.shrink_norm is None:
             return tokens.to_tokens(x)
         if self.pool_size is None:
-            return self.shrink_norm(
-                tokens.to_tokens(self.shrink(tokens.fill_a_patch(x, self.reduction)))
-            )
+            return self.shrink_norm(tokens.to_tokens(self.shrink(grid.fill_up(x, self.reduction))))
         pooled = grid.adaptive_avg_pool2d(x, (self.pool_size, self.pool_size))
         return gelu(self.shrink_norm(tokens.to_tokens(self.shrink(pooled))))
 

@@ -119,13 +119,7 @@ class Transposed(Attention):
 
     def combine(self, a: Tensor, z: Prepared) -> Tensor:
         x, _, _, v = z
-        return self.out(_as_grid(a @ v, x))
-
-
-@leaf
-def _as_grid(y: Tensor, x: Tensor) -> Tensor:
-    """Merge the heads ``b heads d n`` to a grid like x."""
-    return tokens.laid_out_like(y.flatten(1, 2).unflatten(2, x.shape[2:]), x)
+        return self.out(tokens.image_like((a @ v).flatten(1, 2), x))
 
 
 class _ChannelNorm(nn.Module):
