@@ -207,8 +207,8 @@ def explain(
         maps, and by ``#1`` for the second call.
 
     Raises:
-        ValueError: the model has no attention, or none at such a path, or none that ran.
-        TypeError: ``reduce`` has something else.
+        ValueError: the model has no attention, or none at such a path, or none that ran; or
+            ``reduce`` has something else, or is given with ``grad``.
 
     >>> import regard
     >>> print(explain(regard.create("cbam", 16), torch.ones(1, 16, 5, 5))["[spatial]"].axes)
@@ -240,14 +240,15 @@ def explain(
     with alone(), tapped(twin, found, wanted, aspect=aspect, grad=grad):
         run = DryRun(twin, inputs, kwargs, beside=watch, grad=grad)
     maps = _by_key(found, _batch((*inputs, *kwargs.values())))
-    idle = mechanisms(model).keys() - others - {one.path for one in maps.values()}
+    own = mechanisms(model)
+    idle = own.keys() - others - {one.path for one in maps.values()}
     if not maps and not others and not idle:
         raise ValueError(
             f"{type(model).__name__} has no attention to explain: no mechanism of regard, no call "
             "of scaled_dot_product_attention or multi_head_attention_forward, and no softmax whose "
             'result multiplies values; regard.insert(model, "cbam") adds some'
         )
-    there = dict.fromkeys([*mechanisms(model), *(one.path for one in maps.values()), *others])
+    there = dict.fromkeys([*own, *(one.path for one in maps.values()), *others])
     for pattern, regex in patterns.items():
         if not any(regex.fullmatch(path) for path in there):
             raise ValueError(f"no attention at {pattern!r}; there are {listing(there, pattern)}")

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..core.attention import Mechanism
 from ..surgery import Recipe, freeze, recipe, unfreeze
 from ..surgery import insert as insert_into
-from ..surgery.recipe import KEY, differences
+from ..surgery.files import differences
+from ..surgery.recipe import KEY
 from ..surgery.site import described
 
 if TYPE_CHECKING:

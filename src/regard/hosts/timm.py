@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from ..surgery import Recipe, recipe
-from ..surgery.recipe import KEY, fill
+from ..surgery.files import fill
+from ..surgery.recipe import KEY
 
 
 def save_for_hf(model: nn.Module, folder: str | Path, **options: Any) -> None:

@@ -13,10 +13,12 @@ from torch import nn
 from ..core.attention import Mechanism
 from .adoption import adopt
 from .dry_run import Example
+from .files import load, save
 from .places import At
 from .plan import Plan
-from .planning import PlannedInsertion, plan_insertions, plan_replacements
-from .recipe import Recipe, load, recipe, save
+from .planning import PlannedInsertion, plan_insertions
+from .recipe import Recipe, recipe
+from .replacing import plan_replacements
 from .site import (
     Insertion,
     Replacement,

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +25,12 @@ from .record import Call, Value
 from .site import (
     InsertedAttention,
     Insertion,
-    Replacement,
     any_order,
     inserted_modules,
     outermost,
     paths,
 )
-from .wrapper import free_names, innermost
+from .wrapper import free_names
 
 Options = dict[str, object]
 # What no single place in a model has: said of a class, by the kind on its card.
@@ -81,13 +79,11 @@ def plan_insertions(
     skip: str | None = None,
 ) -> Planned:
     """Plan what `regard.insert` does, and raise what it raises."""
-    _check_skip(skip)
+    check_skip(skip)
     cls = class_of(mechanism, options)
-    kind = _kind(cls)
+    kind = kind_of(cls)
     if kind == "convolution":
         raise ValueError(f"{cls.__name__} is a convolution: use regard.replace")
-    if kind in APART:
-        raise ValueError(f"{cls.__name__} {APART[kind]}: write it into the model where it belongs")
     if kind not in (None, "gate", "relation", "sequence"):
         raise ValueError(f"{cls.__name__} is a {kind}, which cannot be inserted into a network")
     if start not in ("identity", "paper"):
@@ -97,8 +93,8 @@ def plan_insertions(
             "layout: expected the names of all axes, b and c among them, such as 'b n c', "
             f"'b h w c' or 'n b c', got {layout!r}"
         )
-    run = _dry_run(model, example)
-    own = _inserted_names(model)
+    run = recorded(model, example)
+    own = inserted_names(model)
 
     def plan(name: str, only: Value | None) -> Iterator[PlannedInsertion]:
         calls = run.of(name)
@@ -125,17 +121,18 @@ def plan_insertions(
                     grid, source = _arrangement(run, same[0], built, one, own)
                     attention = InsertedAttention(built, one, gated=gated, grid=grid)
                 for value in same:
-                    _try(attention, value, value)
+                    try_shapes(attention, value, value)
                 insertion = attention.describe(name, next(children), path, runs)
                 like = same[0].device, same[0].dtype
                 yield PlannedInsertion(insertion, make, *like, grid, source, len(found) > 1)
 
     possible = [c.name for c in run.calls if c.name and _is_possible(c) and c.name not in own]
     names = _names(model, run, at, own, possible)
-    return _plan_each(names, plan, cls, possible, skip)
+    return plan_each(names, plan, cls, possible, skip)
 
 
-def _check_skip(skip: str | None) -> None:
+def check_skip(skip: str | None) -> None:
+    """Raise `ValueError` for an unknown choice."""
     if skip not in (None, "unfit"):
         raise ValueError(f"skip must be None or 'unfit', got {skip!r}")
 
@@ -223,52 +220,17 @@ def _arrangement(
     raise NoFeatures(f"{type(mechanism).__name__} needs ({pattern}), and {problem}")
 
 
-def plan_replacements(
-    model: nn.Module,
-    mechanism: str | type[Mechanism],
-    at: At,
-    example: Example,
-    options: Options,
-    skip: str | None = None,
-) -> Planned:
-    """Plan what `regard.replace` does, and raise what it raises."""
-    _check_skip(skip)
-    cls = class_of(mechanism, options)
-    kind = _kind(cls)
+def kind_of(cls: type[Mechanism]) -> str | None:
+    """Return the kind on the card, or None without a card: then any use is tried.
+
+    Raises:
+        ValueError: no single place in a model can take it.
+    """
+    card = getattr(cls, "card", None)
+    kind = None if card is None else card.kind if card.plug else "whole model"
     if kind in APART:
         raise ValueError(f"{cls.__name__} {APART[kind]}: write it into the model where it belongs")
-    if kind not in (None, "convolution"):
-        raise ValueError(f"{cls.__name__} is a {kind}: use regard.insert")
-    run = _dry_run(model, example)
-    own = _inserted_names(model)
-
-    def plan(path: str, _: Value | None) -> Iterator[PlannedInsertion]:
-        convolution = innermost(outermost(model, path))
-        if not isinstance(convolution, nn.Conv2d) or not path:
-            raise ValueError(f"it is a {type(convolution).__name__}, no Conv2d of a model")
-        calls = [call for call in run.of(path) if call.given]
-        if not calls:
-            raise ValueError("it did not run in the dry run")
-        layout = Layout.of(calls[0].given[0])
-        build = maker(mechanism, cls, layout, _geometry(cls, convolution, options))
-        with torch.device("meta"):
-            replacement = Replacement(build(), convolution, layout)
-        for call in calls:
-            _try(replacement, call.given[0], _output(call))
-        given = calls[0].given[0]
-        yield PlannedInsertion(replacement.describe(path, ""), build, given.device, given.dtype)
-
-    modules = [(name, m) for name, m in paths(model) if name not in own]
-    possible = [name for name, m in modules if isinstance(m, nn.Conv2d) and run.of(name)]
-    if not (names := match(at, modules)):
-        raise ValueError(f"nothing matches at={at!r}; convolutions: {listing(possible, str(at))}")
-    return _plan_each(dict.fromkeys(names), plan, cls, possible, skip)
-
-
-def _kind(cls: type[Mechanism]) -> str | None:
-    """Return the kind on the card, or None without a card: then any use is tried."""
-    card = getattr(cls, "card", None)
-    return None if card is None else card.kind if card.plug else "whole model"
+    return kind
 
 
 def class_of(mechanism: str | type[Mechanism], options: Options) -> type[Mechanism]:
@@ -295,41 +257,13 @@ def maker(
     return partial(make, *([layout.channels] if sized else []), **options)
 
 
-def _geometry(cls: type[Mechanism], old: nn.Conv2d, options: Options) -> Options:
-    """Return the arguments of a mechanism that correspond to those of a convolution.
+def recorded(model: nn.Module, example: Example) -> DryRun:
+    """Record a run of a model, if it can be changed afterwards.
 
     Raises:
-        ValueError: the mechanism has no option for what the convolution does.
+        TypeError: it is no module.
+        ValueError: it is compiled, scripted or distributed; or no input was found.
     """
-    known = inspect.signature(cls).parameters
-    plain: Options = {"stride": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-    found = {"out_channels": old.out_channels, "kernel_size": old.kernel_size}
-    found |= {"padding": old.padding, "bias": old.bias is not None}
-    found |= {name: getattr(old, name) for name in plain}
-    found = {name: _single(value) for name, value in found.items()}
-    usual = known["kernel_sizes"].default if "kernel_sizes" in known else ()
-    kernels = options.get("kernel_sizes", usual)
-    if "kernel_size" not in known and found["kernel_size"] not in kernels:
-        theirs = f"those of {cls.__name__} are {kernels}" if kernels else f"{cls.__name__} has none"
-        raise ValueError(f"its kernel is {found['kernel_size']}, and {theirs}")
-    for name, value in plain.items():
-        if name not in known and found[name] != value:
-            raise ValueError(f"its {name} is {found[name]}, and {cls.__name__} has no {name}")
-    half = tuple(d * (k - 1) / 2 for d, k in zip(old.dilation, old.kernel_size, strict=True))
-    if "padding" not in known and old.padding not in (half, "same"):
-        raise ValueError(
-            f"its padding {found['padding']} does not center its kernel {found['kernel_size']}, "
-            f"and {cls.__name__} has no padding"
-        )
-    return {name: value for name, value in found.items() if name in known} | options
-
-
-def _single(value: Any) -> Any:
-    same = isinstance(value, tuple) and len(set(value)) == 1
-    return value[0] if same else value
-
-
-def _dry_run(model: nn.Module, example: Example) -> DryRun:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if wrapped := _prepared(model):
@@ -350,7 +284,7 @@ def _prepared(model: nn.Module) -> str:
     return ""
 
 
-def _inserted_names(model: nn.Module) -> set[str]:
+def inserted_names(model: nn.Module) -> set[str]:
     """Return the names of what regard inserted, which nothing may follow or replace.
 
     A replacement itself is excluded: attention may follow it, as it may any convolution.
@@ -397,7 +331,7 @@ class NoFeatures(ValueError):
     """A place where a mechanism would make no sense; among others, it is left out."""
 
 
-def _plan_each(
+def plan_each(
     names: Mapping[str, Value | None],
     plan: Callable[[str, Value | None], Iterable[PlannedInsertion]],
     cls: type[Mechanism],
@@ -432,7 +366,8 @@ def _plan_each(
     raise ValueError(f"{cls.__name__} cannot be inserted{said}{end}{advice}")
 
 
-def _output(call: Call) -> Value:
+def output_of(call: Call) -> Value:
+    """Return the tensor that a run returned, or raise `ValueError`."""
     if call.output is None:
         raise ValueError("its output is not a tensor that depends on the input")
     return call.output
@@ -444,7 +379,7 @@ def _is_possible(call: Call) -> bool:
     )
 
 
-def _try(module: nn.Module, given: Value, wanted: Value) -> None:
+def try_shapes(module: nn.Module, given: Value, wanted: Value) -> None:
     """Run on the meta device, which computes shapes only, and raise if the shape is wrong."""
     x = torch.empty(given.shape, dtype=given.dtype, device="meta")
     try:
